@@ -1,0 +1,115 @@
+# ct2mr: one non-recursive Makefile. `make help` lists the targets.
+#
+# Variants build side by side in build/<variant>/: release (default), asan, ubsan, tsan, werror,
+# clang. Sources are found by folder: a new .c or .cc file needs no line here.
+
+VARIANT ?= release
+PREFIX ?= /usr/local
+DESTDIR ?=
+B := build/$(VARIANT)
+MODULES := base dicom gpu registration db pipeline daemon
+
+VERSION := 0.1.0
+CC ?= gcc
+CXX ?= g++
+ifeq ($(VARIANT),clang)
+CC := clang
+CXX := clang++
+endif
+
+WARN := -Wall -Wextra -Wpedantic -Wshadow -Wvla -Wformat=2 -Wundef -Wdouble-promotion
+WARN_C := $(WARN) -Wconversion -Wstrict-prototypes -Wmissing-prototypes
+# DCMTK's headers are not clean under -Wconversion.
+WARN_CXX := $(filter-out -Wundef -Wpedantic -Wshadow,$(WARN))
+OPT_release := -O2
+OPT_werror := -O2 -Werror
+OPT_clang := -O2 -Werror
+OPT_asan := -O1 -fsanitize=address,undefined -fno-omit-frame-pointer -fno-sanitize-recover=undefined
+OPT_ubsan := -O1 -fsanitize=undefined -fno-sanitize-recover=undefined
+OPT_tsan := -O1 -fsanitize=thread
+OPT := $(OPT_$(VARIANT))
+ifeq ($(OPT),)
+$(error unknown VARIANT $(VARIANT))
+endif
+
+CPPFLAGS += -I. -D_GNU_SOURCE -DCT2MR_VERSION='"$(VERSION)"'
+COMMON := -g $(OPT) -fno-common -ffp-contract=off -pthread -MMD -MP
+CFLAGS += -std=c17 $(COMMON) $(WARN_C)
+CXXFLAGS += -std=c++17 $(COMMON) $(WARN_CXX)
+LDFLAGS += -pthread $(filter -fsanitize%,$(OPT))
+
+LIBS_DCMTK := -ldcmjpls -ldcmtkcharls -ldcmjpeg -ldcmnet -ldcmimgle -ldcmdata -loflog -lofstd
+LIBS_BASE := -lcrypto -lm
+# The daemon links neither DCMTK nor oneDNN: it cannot compute or parse pixels even by mistake.
+LIBS_ct2mrd := -luv -lsqlite3 -lyaml -lcjson $(LIBS_BASE)
+LIBS_ct2mr := $(LIBS_DCMTK) -ldnnl -lniftiio -lznz -lpng -larchive -lplist-2.0 -lz $(LIBS_ct2mrd)
+
+SRC_C := $(sort $(foreach m,$(MODULES),$(wildcard $(m)/*.c)))
+SRC_CXX := $(sort $(foreach m,$(MODULES),$(wildcard $(m)/*.cc)))
+MAINS := daemon/ct2mrd.c daemon/ct2mr.c
+LIB_SRC := $(filter-out $(MAINS),$(SRC_C) $(SRC_CXX))
+LIB_OBJ := $(addprefix $(B)/,$(addsuffix .o,$(basename $(LIB_SRC))))
+TEST_SRC := $(sort $(wildcard tests/*.c))
+TEST_OBJ := $(addprefix $(B)/,$(TEST_SRC:.c=.o))
+E2E := $(sort $(wildcard tests/e2e/test_*.sh))
+LIB := $(B)/libct2mr.a
+PROGRAMS := $(B)/ct2mrd $(B)/ct2mr
+
+# Files whose loops run over every voxel: -O3 and, on x86-64 gcc, clones per instruction set.
+HOT := registration/resample registration/metric registration/pyramid pipeline/watershed \
+       pipeline/distance pipeline/filter pipeline/window
+$(addprefix $(B)/,$(addsuffix .o,$(HOT))): CFLAGS += $(if $(filter release werror clang,$(VARIANT)),-O3)
+
+.PHONY: all help deps test demo check bench install clean asan ubsan tsan format cuda-note
+all: cuda-note $(PROGRAMS)
+
+help:
+	@echo "make            programs in build/release"
+	@echo "make demo       install packages, build, run the whole job on a real head CT"
+	@echo "make test       install packages, build, all tests"
+	@echo "make check      format, warnings as errors (gcc, clang), cppcheck, shellcheck, layout rules"
+	@echo "make asan|ubsan|tsan   the unit tests under a sanitizer"
+	@echo "make bench      rates and times beside named peers"
+	@echo "make install DESTDIR= PREFIX=/usr/local"
+
+deps:
+	@sh .ci/deps
+
+cuda-note:
+	@echo "note: inference backends in this build: reference C, oneDNN (CPU). No CUDA backend yet."
+
+$(B)/%.o: %.c
+	@mkdir -p $(@D)
+	@echo "  CC  $@"; $(CC) $(CPPFLAGS) $(CFLAGS) -c $< -o $@
+$(B)/%.o: %.cc
+	@mkdir -p $(@D)
+	@echo "  CXX $@"; $(CXX) $(CPPFLAGS) $(CXXFLAGS) -c $< -o $@
+
+$(LIB): $(LIB_OBJ)
+	@rm -f $@
+	@$(AR) rcs $@ $^
+$(B)/ct2mrd: $(B)/daemon/ct2mrd.o $(LIB)
+	@echo "  LD  $@"; $(CXX) $(LDFLAGS) -Wl,--as-needed -o $@ $< $(LIB) $(LIBS_ct2mrd)
+$(B)/ct2mr: $(B)/daemon/ct2mr.o $(LIB)
+	@echo "  LD  $@"; $(CXX) $(LDFLAGS) -Wl,--as-needed -o $@ $< $(LIB) $(LIBS_ct2mr)
+$(B)/tests/unit: $(TEST_OBJ) $(LIB)
+	@echo "  LD  $@"; $(CXX) $(LDFLAGS) -Wl,--as-needed -o $@ $(TEST_OBJ) $(LIB) $(LIBS_ct2mr)
+
+# The packages come first, then a second make that may assume them.
+test: deps
+	@$(MAKE) --no-print-directory test-run
+test-run: $(PROGRAMS) $(B)/tests/unit
+	$(B)/tests/unit $(E2E)
+demo: deps
+	@$(MAKE) --no-print-directory $(PROGRAMS)
+	@bash tests/demo.sh $(B)
+asan ubsan tsan:
+	@$(MAKE) --no-print-directory VARIANT=$@ unit
+.PHONY: test-run unit
+unit: $(B)/tests/unit $(PROGRAMS)
+	$(B)/tests/unit
+
+clean:
+	rm -rf build
+
+-include $(LIB_OBJ:.o=.d) $(TEST_OBJ:.o=.d) $(B)/daemon/ct2mrd.d $(B)/daemon/ct2mr.d

@@ -1,0 +1,156 @@
+/* See files.h. */
+#include "base/files.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <libgen.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+Status path_format(char ret[PATH_SIZE], Err *err, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    int n = vsnprintf(ret, PATH_SIZE, format, args);
+    va_end(args);
+    if (n < 0 || n >= PATH_SIZE)
+        return err_set(err, ST_LIMIT, "path is longer than %d bytes", PATH_SIZE - 1);
+    return ST_OK;
+}
+
+Status dir_make(const char *path, Err *err)
+{
+    char part[PATH_SIZE];
+    TRY(path_format(part, err, "%s", path));
+    for (char *p = part + 1; *p != '\0'; p++) {
+        if (*p != '/')
+            continue;
+        *p = '\0';
+        if (mkdir(part, 0750) != 0 && errno != EEXIST)
+            return err_sys(err, errno, "making folder %s", part);
+        *p = '/';
+    }
+    if (mkdir(part, 0750) != 0 && errno != EEXIST)
+        return err_sys(err, errno, "making folder %s", part);
+    return ST_OK;
+}
+
+Status dir_sync(const char *path, Err *err)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return err_sys(err, errno, "opening folder %s", path);
+    int rc = fsync(fd), saved = errno;
+    (void)close(fd);
+    return rc == 0 ? ST_OK : err_sys(err, saved, "fsync of folder %s", path);
+}
+
+static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+    (void)st, (void)type, (void)ftw;
+    return remove(path);
+}
+
+Status dir_remove(const char *path, Err *err)
+{
+    if (nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS) != 0 && errno != ENOENT)
+        return err_sys(err, errno, "removing folder %s", path);
+    return ST_OK;
+}
+
+static Status write_all(int fd, const char *data, size_t size_bytes, const char *path, Err *err)
+{
+    while (size_bytes > 0) {
+        ssize_t n = write(fd, data, size_bytes);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return err_sys(err, errno, "writing %s", path);
+        data += n;
+        size_bytes -= (size_t)n;
+    }
+    if (fdatasync(fd) != 0)
+        return err_sys(err, errno, "fdatasync of %s", path);
+    return ST_OK;
+}
+
+Status file_write_durable(const char *path, const void *data, size_t size_bytes, Err *err)
+{
+    char tmp[PATH_SIZE], parent[PATH_SIZE];
+    TRY(path_format(tmp, err, "%s.tmp", path));
+    int fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
+    if (fd < 0)
+        return err_sys(err, errno, "creating %s", tmp);
+    Status status = write_all(fd, data, size_bytes, tmp, err);
+    if (close(fd) != 0 && status == ST_OK)
+        status = err_sys(err, errno, "closing %s", tmp);
+    if (status == ST_OK && rename(tmp, path) != 0)
+        status = err_sys(err, errno, "renaming to %s", path);
+    if (status != ST_OK) {
+        (void)unlink(tmp);
+        return status;
+    }
+    TRY(path_format(parent, err, "%s", path));
+    return dir_sync(dirname(parent), err);
+}
+
+static Status read_fd(int fd, size_t size_bytes, const char *path, char *data, Err *err)
+{
+    for (size_t done = 0; done < size_bytes;) {
+        ssize_t n = read(fd, data + done, size_bytes - done);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return err_sys(err, errno, "reading %s", path);
+        if (n == 0)
+            return err_set(err, ST_IO, "%s became shorter while being read", path);
+        done += (size_t)n;
+    }
+    return ST_OK;
+}
+
+Status file_read(const char *path, size_t max_bytes, char **ret_data, size_t *ret_size_bytes,
+                 Err *err)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return err_sys(err, errno, "opening %s", path);
+    struct stat st;
+    Status status = ST_OK;
+    char *data = NULL;
+    if (fstat(fd, &st) != 0)
+        status = err_sys(err, errno, "fstat of %s", path);
+    else if (!S_ISREG(st.st_mode))
+        status = err_set(err, ST_IO, "%s is not a file", path);
+    else if ((uint64_t)st.st_size > max_bytes)
+        status = err_set(err, ST_LIMIT, "%s has %lld bytes, at most %zu allowed", path,
+                         (long long)st.st_size, max_bytes);
+    else if ((data = malloc((size_t)st.st_size + 1)) == NULL)
+        status = err_set(err, ST_NO_MEMORY, "reading %s", path);
+    else
+        status = read_fd(fd, (size_t)st.st_size, path, data, err);
+    (void)close(fd);
+    if (status != ST_OK) {
+        free(data);
+        return status;
+    }
+    data[st.st_size] = '\0';
+    *ret_data = data;
+    *ret_size_bytes = (size_t)st.st_size;
+    return ST_OK;
+}
+
+Status disk_free(const char *path, uint64_t *ret_bytes, Err *err)
+{
+    struct statvfs v;
+    if (statvfs(path, &v) != 0)
+        return err_sys(err, errno, "statvfs of %s", path);
+    *ret_bytes = (uint64_t)v.f_bavail * v.f_frsize;
+    return ST_OK;
+}

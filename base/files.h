@@ -1,0 +1,41 @@
+/* Files that survive a power cut, and small helpers around paths.
+**
+** Thread: all functions may be called from any thread. */
+#ifndef CT2MR_BASE_FILES_H
+#define CT2MR_BASE_FILES_H
+
+#include "base/err.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { PATH_SIZE = 4096 };
+
+/* printf into a PATH_SIZE buffer; ST_LIMIT if it does not fit. */
+__attribute__((format(printf, 3, 4))) MUST_CHECK Status path_format(char ret[PATH_SIZE], Err *err,
+                                                                    const char *format, ...);
+/* mkdir -p with mode 0750. */
+MUST_CHECK Status dir_make(const char *path, Err *err);
+/* fsync of a folder, so that names made or removed in it are durable. */
+MUST_CHECK Status dir_sync(const char *path, Err *err);
+/* Removes a folder and everything below it; a missing folder is fine. Does not follow links. */
+Status dir_remove(const char *path, Err *err);
+/* Writes path.tmp, fdatasync, rename, fsync of the folder: after success the file is whole and
+** durable, after a crash it is the old one or the new one. */
+MUST_CHECK Status file_write_durable(const char *path, const void *data, size_t size_bytes,
+                                     Err *err);
+/* Reads a whole file of at most max_bytes into malloc'ed memory, with a 0 byte behind it (not
+** counted). The caller frees. */
+MUST_CHECK Status file_read(const char *path, size_t max_bytes, char **ret_data,
+                            size_t *ret_size_bytes, Err *err);
+/* Free bytes for an unprivileged user on the file system of path. */
+MUST_CHECK Status disk_free(const char *path, uint64_t *ret_bytes, Err *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

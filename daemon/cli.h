@@ -1,0 +1,56 @@
+/* The command line: a table of commands, shared helpers, exit codes.
+**
+** Each command is `int cli_NAME(int argc, char **argv)` in a file cli_*.c: argv[0] is the command's
+** own word, it parses its options with getopt_long, prints to stdout, errors to stderr through
+** cli_fail(), and returns an exit code. */
+#ifndef CT2MR_DAEMON_CLI_H
+#define CT2MR_DAEMON_CLI_H
+
+#include "base/err.h"
+#include "daemon/config.h"
+
+#include <cjson/cJSON.h>
+
+typedef enum CliExit {
+    CLI_OK = 0,
+    CLI_NEGATIVE = 1, /* not found, or the verdict is no */
+    CLI_USAGE = 2,
+    CLI_UNREACHABLE = 3, /* daemon not reachable */
+    CLI_REFUSED = 4,     /* refused by state */
+    CLI_PARTIAL = 5
+} CliExit;
+
+int cli_status(int argc, char **argv);
+int cli_ready(int argc, char **argv);
+int cli_jobs(int argc, char **argv);
+int cli_job(int argc, char **argv);    /* show|log|retry|hold|release|cancel ID */
+int cli_dest(int argc, char **argv);   /* list|echo NAME */
+int cli_config(int argc, char **argv); /* check FILE | options | example */
+int cli_errors(int argc, char **argv);
+int cli_check(int argc, char **argv);    /* DIR */
+int cli_run(int argc, char **argv);      /* --model M --out DIR CT_DIR */
+int cli_register(int argc, char **argv); /* --fixed A --moving B --out T.json */
+int cli_mask(int argc, char **argv);     /* CT --out MASK.nii.gz [--brain] */
+int cli_window(int argc, char **argv);   /* CT --out W.nii.gz [--preset P | --level L --width W] */
+int cli_infer(int argc, char **argv);    /* --model M --in X.npy --out Y.npy [--backend B] */
+int cli_model(int argc, char **argv);    /* show|verify FILE */
+int cli_import(int argc, char **argv);   /* NIFTI|INV3 --out DIR */
+/* Child roles, not for people: --zygote, --worker, --sender. */
+int role_worker(void);
+int role_sender(void);
+
+/* Prints "ct2mr: CODE: message" and the remedy (or a JSON object on stdout if json) and returns the
+** exit code for the status. */
+int cli_fail(const Err *err, bool json);
+/* Prints "ct2mr COMMAND: text" and the command's usage line; returns CLI_USAGE. */
+__attribute__((format(printf, 2, 3))) int cli_usage(const char *command, const char *format, ...);
+/* Prints a JSON value on one line (unformatted) and deletes it. */
+void cli_print_json(cJSON *json);
+/* The configuration named by -c/--config, else $CT2MR_CONFIG, else /etc/ct2mr/ct2mr.yaml. */
+MUST_CHECK Status cli_load_config(const char *path_or_null, Config *ret, Err *err);
+/* Whole decimal integer in [min, max]; false otherwise. */
+bool cli_parse_int(const char *text, int64_t min, int64_t max, int64_t *ret);
+/* Finite number in C locale; false otherwise. */
+bool cli_parse_double(const char *text, double *ret);
+
+#endif

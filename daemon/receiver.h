@@ -1,0 +1,47 @@
+/* The daemon's receiving side: listener, zygote, one channel per association, deadlines.
+**
+** Runs on the daemon's libuv loop. accept4() by hand (uv_accept would make the socket non-blocking,
+** which DCMTK cannot use), address allow-list, association limit, hand-over to the zygote
+** (dicom/receive.h), kill of children past their deadline or below the minimum rate, restart of the
+** zygote. Part files of dead children are removed. Callbacks are called on the loop; they must not
+** block beyond a commit. */
+#ifndef CT2MR_DAEMON_RECEIVER_H
+#define CT2MR_DAEMON_RECEIVER_H
+
+#include "base/err.h"
+#include "base/instance.h"
+#include "daemon/config.h"
+
+#include <uv.h>
+
+typedef struct Receiver Receiver;
+
+typedef struct ReceiverCallbacks {
+    void *context;
+    /* A durable file in spool/incoming; returns the DIMSE status for the peer. */
+    uint16_t (*stored)(void *context, uint64_t association, const char *calling_ae,
+                       const Instance *instance);
+    /* An image that was refused with dimse_status; nothing was kept. */
+    void (*refused)(void *context, uint64_t association, Status status, uint16_t dimse_status,
+                    const char *text);
+    /* The association is over; orderly = released by the peer (an abort makes a series suspect). */
+    void (*ended)(void *context, uint64_t association, bool orderly);
+} ReceiverCallbacks;
+
+typedef struct ReceiverStats {
+    uint64_t accepted, rejected, refused_address, stored, refused, killed, crashed, zygote_starts;
+    int32_t open;
+} ReceiverStats;
+
+/* Makes spool/tmp and spool/incoming, empties tmp, starts the zygote (program `ct2mr` beside this
+** program, or $CT2MR_PROGRAM), listens. config is borrowed until stop. */
+MUST_CHECK Status receiver_start(uv_loop_t *loop, const Config *config,
+                                 const ReceiverCallbacks *callbacks, Receiver **ret, Err *err);
+/* Takes over allow-lists and timeouts for new associations. config as above, replaces the old. */
+void receiver_reload(Receiver *receiver, const Config *config);
+ReceiverStats receiver_stats(const Receiver *receiver);
+bool receiver_ready(const Receiver *receiver); /* listening and the zygote is up */
+/* Stops listening at once; open associations get grace_ms to end, then are killed; then `done`. */
+void receiver_stop(Receiver *receiver, int grace_ms, void (*done)(void *context), void *context);
+
+#endif

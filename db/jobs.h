@@ -1,0 +1,163 @@
+/* Series, images, jobs, deliveries and events: each function is one transaction, committed when it
+** returns ST_OK, without effect otherwise. Times are wall-clock ms. Errors of all: DB, DISK_FULL,
+** and those named. Strings in rows are 0-terminated copies.
+** Thread: that of the Db. */
+#ifndef CT2MR_DB_JOBS_H
+#define CT2MR_DB_JOBS_H
+
+#include "base/instance.h"
+#include "db/db.h"
+#include "db/states.h"
+
+#include <stdint.h>
+
+typedef struct JobRow {
+    int64_t id, series_id;
+    int32_t revision; /* 1 for the first; late slices make a new one */
+    JobState state;
+    Status code; /* why FAILED, QUARANTINED, WAITING or RETRY; else ST_OK */
+    char message[ERR_MSG_SIZE];
+    int32_t attempt; /* times RUNNING was entered in this revision */
+    int64_t created_ms, updated_ms;
+    int64_t last_image_ms; /* the newest image's arrival */
+    int64_t wait_until_ms; /* WAITING: when it fails; else 0 */
+    int64_t next_try_ms;   /* QUEUED, RETRY: not before */
+    int32_t n_images;      /* instances of the series now */
+    char series_uid[UID_SIZE], study_uid[UID_SIZE];
+    char model_digest[HEX_SIZE], mr_series_uid[UID_SIZE]; /* "" until computed */
+    bool suspect; /* an association that touched it was aborted */
+} JobRow;
+
+/* What db_receive() did with an image, and what the daemon must do about it. */
+typedef enum Received {
+    RECEIVED_NEW,       /* first image of a series: a new job, RECEIVING */
+    RECEIVED_ADDED,     /* job is (again) RECEIVING */
+    RECEIVED_RESTARTED, /* job was past RECEIVING, nothing sent yet: revision + 1, RECEIVING; stop
+                           its worker or sender, discard its output */
+    RECEIVED_LATE, /* something was sent, or the job had ended: a new job for the series; alert */
+    RECEIVED_SAME, /* same UID, same content: no-op; delete the new file */
+    RECEIVED_CONFLICT, /* same UID, other content: keep the first, quarantine the new file; the job
+                          is QUARANTINED(SERIES_CONFLICT) unless it had ended; alert */
+    RECEIVED_PATIENT   /* patient or study differs from the series' first image: kept as evidence,
+                          job QUARANTINED(SERIES_PATIENT) unless it had ended; alert */
+} Received;
+
+typedef struct ReceivedResult {
+    Received what;
+    int64_t job_id;          /* the job that holds the series now */
+    int64_t previous_job_id; /* LATE: the older job; else 0 */
+    JobState previous_state; /* of the job before this image; 0 if it was new */
+} ReceivedResult;
+
+/* Stores a received image and moves its series' job, as the table above. Not fsync'ed (see db.h).
+** Once a series is QUARANTINED further images are kept (RECEIVED_PATIENT or ADDED without a
+*move).*/
+MUST_CHECK Status db_receive(Db *db, const Instance *instance, const char *calling_ae,
+                             int64_t now_ms, ReceivedResult *ret, Err *err);
+/* True in *ret if an image with this file name is stored (recovery). */
+MUST_CHECK Status db_has_file(Db *db, const char *file, bool *ret, Err *err);
+/* Marks the series' present job suspect (aborted association). */
+MUST_CHECK Status db_series_suspect(Db *db, const char *series_uid, Err *err);
+/* All images of a series in order of arrival; *ret is malloc'ed (the caller frees). */
+MUST_CHECK Status db_series_images(Db *db, int64_t series_id, Instance **ret, int32_t *ret_n,
+                                   Err *err);
+
+/* Moves a job. STATE if the table forbids it or the job is not in `from`; NOT_FOUND. Durable.
+** code/message are stored (message may be NULL); an event "state" is added in the same
+** transaction. To RUNNING: attempt + 1. To QUEUED from FAILED or CANCELLED: attempt = 0. */
+MUST_CHECK Status db_job_move(Db *db, int64_t job_id, JobState from, JobState to, Status code,
+                              const char *message, int64_t next_try_ms, int64_t now_ms, Err *err);
+/* WAITING's end; not a transition. */
+MUST_CHECK Status db_job_wait_until(Db *db, int64_t job_id, int64_t wait_until_ms, Err *err);
+MUST_CHECK Status db_job_get(Db *db, int64_t job_id, JobRow *ret, Err *err); /* NOT_FOUND */
+/* The newest first; state 0: any; n <= 0: all. *ret malloc'ed. */
+MUST_CHECK Status db_jobs_list(Db *db, JobState state, int32_t n, JobRow **ret, int32_t *ret_n,
+                               Err *err);
+/* Oldest first: the jobs in `state` whose next_try_ms <= now_ms. */
+MUST_CHECK Status db_jobs_ready(Db *db, JobState state, int64_t now_ms, JobRow **ret,
+                                int32_t *ret_n, Err *err);
+
+/* One image of the result, as it must arrive on every destination. */
+typedef struct OutputImage {
+    char file[FILE_NAME_SIZE]; /* name in the job's output folder */
+    char sop_uid[UID_SIZE];
+} OutputImage;
+
+typedef enum DeliveryState {
+    DELIVERY_PENDING = 1,
+    DELIVERY_SENT = 2,
+    DELIVERY_REFUSED = 3
+} DeliveryState;
+
+/* RUNNING -> SENDING (or HELD if hold), or DONE without destinations; stores the result's identity
+** and one pending delivery per destination and image. Replaces those of an earlier run of the job.
+** Durable. */
+MUST_CHECK Status db_job_computed(Db *db, int64_t job_id, const char *model_digest,
+                                  const char *mr_series_uid, const OutputImage *images, int32_t n,
+                                  const char *const *destinations, int32_t n_destinations,
+                                  bool hold, int64_t now_ms, Err *err);
+
+typedef struct DeliveryRow { /* one destination of one job */
+    char destination[64];
+    int32_t n_images, n_sent, n_refused;
+    int32_t attempt;
+    int64_t first_try_ms, next_try_ms;
+    Status code;
+    char message[ERR_MSG_SIZE];
+    bool ended; /* all sent, or given up */
+} DeliveryRow;
+
+MUST_CHECK Status db_deliveries(Db *db, int64_t job_id, DeliveryRow **ret, int32_t *ret_n,
+                                Err *err);
+/* The images of one destination that are not sent yet, in order. */
+MUST_CHECK Status db_delivery_pending(Db *db, int64_t job_id, const char *destination,
+                                      OutputImage **ret, int32_t *ret_n, Err *err);
+/* A result per image: sent (with the DIMSE status) or refused. Not fsync'ed: a re-send is harmless.
+ */
+MUST_CHECK Status db_delivery_image(Db *db, int64_t job_id, const char *destination,
+                                    const char *sop_uid, DeliveryState state, uint16_t dimse_status,
+                                    int64_t now_ms, Err *err);
+/* The end of one attempt. status ST_OK: all images of it were answered with success. Otherwise
+** code/message are stored, and next_try_ms > 0 says when the next attempt is due, 0 that it is
+*given
+** up. Then moves the job: DONE when every destination has everything; RETRY when some are still to
+** be tried and none is being tried (n_active == 0); FAILED when none is left to try and one is
+*given
+** up. Durable. */
+MUST_CHECK Status db_delivery_end(Db *db, int64_t job_id, const char *destination, Status code,
+                                  const char *message, int64_t next_try_ms, int32_t n_active,
+                                  int64_t now_ms, JobState *ret_state, Err *err);
+/* Counts an attempt and sets first_try_ms when unset. */
+MUST_CHECK Status db_delivery_begin(Db *db, int64_t job_id, const char *destination, int64_t now_ms,
+                                    Err *err);
+/* After `job retry` of a job whose computation is whole (FAILED in sending): -> SENDING with fresh
+** deadlines. STATE if it has no output. */
+MUST_CHECK Status db_job_resend(Db *db, int64_t job_id, int64_t now_ms, Err *err);
+
+typedef struct EventRow {
+    int64_t id, job_id, at_ms;
+    char kind[32]; /* "state", "step", "receive", "send", "alert", "operator" */
+    char step[32]; /* pipeline step, or "" */
+    Status status;
+    int64_t duration_ms; /* < 0: none */
+    char text[ERR_MSG_SIZE];
+} EventRow;
+
+/* job_id 0: about the node, not a job. Not fsync'ed. */
+MUST_CHECK Status db_event(Db *db, int64_t job_id, const char *kind, const char *step,
+                           Status status, int64_t duration_ms, const char *text, int64_t now_ms,
+                           Err *err);
+MUST_CHECK Status db_events(Db *db, int64_t job_id, EventRow **ret, int32_t *ret_n, Err *err);
+
+/* Recovery at start: RUNNING -> QUEUED (attempt kept), SENDING stays; returns how many moved. */
+MUST_CHECK Status db_recover(Db *db, int64_t now_ms, int32_t *ret_moved, Err *err);
+/* Jobs per state, ret[JobState]. */
+MUST_CHECK Status db_counts(Db *db, int64_t ret[JOB_STATE_LAST + 1], Err *err);
+/* Retention: files of images whose every job is DONE and was last updated before `before_ms`. Ids
+*of
+** such jobs; *ret malloc'ed. db_series_forget() then removes the series' image rows. */
+MUST_CHECK Status db_jobs_expired(Db *db, int64_t before_ms, JobRow **ret, int32_t *ret_n,
+                                  Err *err);
+MUST_CHECK Status db_job_forget_files(Db *db, int64_t job_id, Err *err);
+
+#endif

@@ -1,0 +1,19 @@
+/* NIfTI-1 volumes (niftilib), plain or gzipped: the reference, and research volumes of the command
+** line. World coordinates RAS+ of the file become LPS (x and y negated). Thread: any. */
+#ifndef CT2MR_PIPELINE_NIFTI_H
+#define CT2MR_PIPELINE_NIFTI_H
+
+#include "base/affine.h"
+#include "base/arena.h"
+#include "base/err.h"
+
+/* Any scalar type, rescaled by scl_slope/scl_inter, rounded and clipped to int16.
+** Errors: NOT_FOUND, REFERENCE (not a readable NIfTI, no sform/qform, singular, too large), LIMIT.
+ */
+MUST_CHECK Status nifti_read(const char *path, Arena *arena, VolumeI16 *ret, Err *err);
+/* Writes with sform and qform code 1 (scanner). Errors: IO, DISK_FULL. */
+MUST_CHECK Status nifti_write_i16(const char *path, const VolumeI16 *volume, Err *err);
+MUST_CHECK Status nifti_write_u8(const char *path, const VolumeU8 *volume, Err *err);
+MUST_CHECK Status nifti_write_f32(const char *path, const VolumeF32 *volume, Err *err);
+
+#endif

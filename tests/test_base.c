@@ -1,0 +1,117 @@
+/* base/: known answers for the pieces everything else stands on. */
+#include "tests/test.h"
+
+#include "base/affine.h"
+#include "base/arena.h"
+#include "base/digest.h"
+#include "base/files.h"
+#include "base/message.h"
+#include "base/parallel.h"
+
+#include <stdatomic.h>
+#include <unistd.h>
+
+TEST(status_numbers_are_unique_and_named, "every row is found by its own number")
+{
+    Status s, back;
+    int n = 0;
+    for (; status_at(n, &s); n++) {
+        CHECK(status_from_number((int)s, &back) && back == s);
+        CHECK(strlen(status_text(s)) > 0 && strlen(status_remedy(s)) > 0);
+        for (int m = 0; m < n; m++) {
+            Status other;
+            CHECK(status_at(m, &other) && other != s);
+        }
+    }
+    CHECK(n > 40);
+    CHECK(!status_from_number(99999, &back));
+}
+
+TEST(digest_matches_fips_180_vector, "SHA-256 of \"abc\" is FIPS 180-2's")
+{
+    char hex[DIGEST_HEX_SIZE];
+    digest_text("abc", hex);
+    CHECK_STR(hex, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+}
+
+TEST(affine_inverse_undoes, "inverse times matrix is the identity to 1e-12; singular is refused")
+{
+    Affine a = {{{1.1, 0.2, -0.1, 5}, {-0.3, 0.9, 0.05, -7}, {0.02, 0.1, 1.2, 30}}}, inverse;
+    CHECK(affine_inverse(a, &inverse));
+    Affine i = affine_mul(a, inverse);
+    for (int r = 0; r < 3; r++)
+        for (int c = 0; c < 4; c++)
+            CHECK_NEAR(i.m[r][c], r == c ? 1.0 : 0.0, 1e-12);
+    Affine singular = {{{1, 2, 3, 0}, {2, 4, 6, 0}, {0, 0, 1, 0}}};
+    CHECK(!affine_inverse(singular, &inverse));
+}
+
+TEST(grid_equal_sees_half_a_millimetre, "equal within tolerance, unequal beyond")
+{
+    Grid a = {10, 20, 30, affine_identity()}, b = a;
+    CHECK(grid_equal(&a, &b, 0));
+    b.lps_from_vox.m[2][3] = 0.5;
+    CHECK(!grid_equal(&a, &b, 0.1));
+    CHECK(grid_equal(&a, &b, 0.6));
+}
+
+TEST(arena_limits_and_resets, "a request over the limit is ST_LIMIT; reset gives memory back")
+{
+    Arena arena;
+    Err err = {0};
+    CHECK_OK(arena_open(1 << 20, &arena, &err), &err);
+    size_t mark = arena_mark(&arena);
+    CHECK(arena_alloc(&arena, 1000, 1000, &err) != NULL);
+    CHECK(arena_alloc(&arena, 1000, 1000, &err) == NULL);
+    CHECK_INT(err.status, ST_LIMIT);
+    CHECK(arena_alloc(&arena, (size_t)-1, 16, &err) == NULL);
+    arena_reset(&arena, mark);
+    CHECK(arena_alloc(&arena, 1000, 1000, &err) != NULL);
+    arena_close(&arena);
+}
+
+TEST(file_write_durable_replaces_whole, "the new content, nothing left beside it")
+{
+    char path[PATH_SIZE], *data;
+    size_t size;
+    Err err = {0};
+    CHECK_OK(path_format(path, &err, "%s/a", test_dir()), &err);
+    CHECK_OK(file_write_durable(path, "one", 3, &err), &err);
+    CHECK_OK(file_write_durable(path, "second", 6, &err), &err);
+    CHECK_OK(file_read(path, 100, &data, &size, &err), &err);
+    CHECK(size == 6 && memcmp(data, "second", 7) == 0);
+    free(data);
+    CHECK_STATUS(file_read(path, 5, &data, &size, &err), ST_LIMIT);
+    strcat(path, ".tmp");
+    CHECK(access(path, F_OK) != 0);
+}
+
+static void count_item(void *context, int item)
+{
+    atomic_int *counts = context;
+    atomic_fetch_add(&counts[item], 1);
+}
+
+TEST(parallel_for_visits_each_once, "1000 items on 4 threads, each exactly once")
+{
+    static atomic_int counts[1000];
+    parallel_for(4, 1000, count_item, counts);
+    for (int i = 0; i < 1000; i++)
+        CHECK_INT(counts[i], 1);
+}
+
+TEST(message_carries_descriptors, "a pipe end passed over a socket pair works")
+{
+    int pair[2], ends[2], got[MESSAGE_MAX_FDS], n_got;
+    Err err = {0};
+    CHECK_OK(message_pair(pair, &err), &err);
+    CHECK(pipe(ends) == 0);
+    CHECK_INT(message_send(pair[0], "x", 1, &ends[1], 1), 1);
+    char buffer[16];
+    CHECK_INT(message_receive(pair[1], buffer, sizeof buffer, got, &n_got), 1);
+    CHECK_INT(n_got, 1);
+    CHECK(write(got[0], "hello", 5) == 5);
+    CHECK(read(ends[0], buffer, sizeof buffer) == 5);
+    close(pair[0]);
+    CHECK_INT(message_receive(pair[1], buffer, sizeof buffer, NULL, NULL), 0);
+}
