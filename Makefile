@@ -32,7 +32,7 @@ ifeq ($(OPT),)
 $(error unknown VARIANT $(VARIANT))
 endif
 
-CPPFLAGS += -I. -D_GNU_SOURCE -DCT2MR_VERSION='"$(VERSION)"'
+CPPFLAGS += -I. -isystem /usr/include/nifti -D_GNU_SOURCE -DCT2MR_VERSION='"$(VERSION)"'
 COMMON := -g $(OPT) -fno-common -ffp-contract=off -pthread -MMD -MP
 CFLAGS += -std=c17 $(COMMON) $(WARN_C)
 CXXFLAGS += -std=c++17 $(COMMON) $(WARN_CXX)
@@ -108,6 +108,37 @@ asan ubsan tsan:
 .PHONY: test-run unit
 unit: $(B)/tests/unit $(PROGRAMS)
 	$(B)/tests/unit
+
+# Format, warnings as errors with both compilers, static checks, layout rules.
+check: deps-check
+	@$(MAKE) --no-print-directory check-run
+check-run:
+	clang-format --dry-run -Werror $$(git ls-files -co --exclude-standard '*.c' '*.cc' '*.h' '*.hh')
+	bash tests/check_layout.sh
+	shellcheck -S warning -x .ci/deps .ci/run tests/*.sh tests/e2e/*.sh
+	cppcheck --quiet --error-exitcode=1 --std=c11 --enable=warning,performance,portability \
+	    --inline-suppr --suppressions-list=tests/cppcheck.txt -I. -DCT2MR_VERSION='""' \
+	    $(filter %.c,$(LIB_SRC)) $(MAINS)
+	$(MAKE) --no-print-directory VARIANT=werror build/werror/tests/unit build/werror/ct2mr build/werror/ct2mrd
+	$(MAKE) --no-print-directory VARIANT=clang build/clang/tests/unit build/clang/ct2mr build/clang/ct2mrd
+	@echo "check: all clean"
+deps-check:
+	@sh .ci/deps clang clang-format cppcheck shellcheck git
+.PHONY: check-run deps-check
+
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/ct2mr/models $(DESTDIR)/etc/ct2mr
+	install -d $(DESTDIR)/lib/systemd/system $(DESTDIR)/usr/lib/sysusers.d $(DESTDIR)/usr/lib/tmpfiles.d
+	install -m 755 $(PROGRAMS) $(DESTDIR)$(PREFIX)/bin
+	install -m 644 etc/models/* $(DESTDIR)$(PREFIX)/share/ct2mr/models
+	sed 's|@PREFIX@|$(PREFIX)|g' systemd/ct2mrd.service >$(DESTDIR)/lib/systemd/system/ct2mrd.service
+	install -m 644 systemd/ct2mrd.sysusers $(DESTDIR)/usr/lib/sysusers.d/ct2mrd.conf
+	install -m 644 systemd/ct2mrd.tmpfiles $(DESTDIR)/usr/lib/tmpfiles.d/ct2mrd.conf
+	@# a configuration that is there is never overwritten
+	test -e $(DESTDIR)/etc/ct2mr/ct2mr.yaml || { sed 's|/usr/local/share/ct2mr|$(PREFIX)/share/ct2mr|' etc/ct2mr.yaml >$(DESTDIR)/etc/ct2mr/ct2mr.yaml && chmod 640 $(DESTDIR)/etc/ct2mr/ct2mr.yaml; }
+
+format:
+	clang-format -i $$(git ls-files -co --exclude-standard '*.c' '*.cc' '*.h' '*.hh')
 
 clean:
 	rm -rf build

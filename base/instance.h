@@ -12,6 +12,8 @@
 
 enum { UID_SIZE = 65, HEX_SIZE = 65, FILE_NAME_SIZE = 64, AE_SIZE = 17 };
 
+#define UID_CT_IMAGE "1.2.840.10008.5.1.4.1.1.2" /* CT Image Storage, PS3.4 B.5 */
+
 /* Where and how an image lies (PS3.3 C.7.6.2, C.7.6.3). */
 typedef struct ImageGeometry {
     char frame_uid[UID_SIZE];   /* Frame of Reference UID, "" if absent */

@@ -35,9 +35,7 @@ int cli_window(int argc, char **argv);   /* CT --out W.nii.gz [--preset P | --le
 int cli_infer(int argc, char **argv);    /* --model M --in X.npy --out Y.npy [--backend B] */
 int cli_model(int argc, char **argv);    /* show|verify FILE */
 int cli_import(int argc, char **argv);   /* NIFTI|INV3 --out DIR */
-/* Child roles, not for people: --zygote, --worker, --sender. */
-int role_worker(void);
-int role_sender(void);
+/* Child roles, not for people, are in roles.h and dicom/receive.h. */
 
 /* Prints "ct2mr: CODE: message" and the remedy (or a JSON object on stdout if json) and returns the
 ** exit code for the status. */

@@ -14,6 +14,10 @@
 
 #include <uv.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef struct Receiver Receiver;
 
 typedef struct ReceiverCallbacks {
@@ -44,4 +48,7 @@ bool receiver_ready(const Receiver *receiver); /* listening and the zygote is up
 /* Stops listening at once; open associations get grace_ms to end, then are killed; then `done`. */
 void receiver_stop(Receiver *receiver, int grace_ms, void (*done)(void *context), void *context);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -1,9 +1,8 @@
 /* The database (SQLite): open, schema version, who may write.
 **
 ** One process, the daemon, opens it as DB_OWNER; command line tools open it DB_READ while the
-*daemon
-** runs or not. WAL; state changes are committed with synchronous=FULL, received images with NORMAL
-** (the durable file in spool/incoming is their truth, recovery re-reads it).
+** daemon runs or not. WAL; state changes are committed with synchronous=FULL, received images
+** with NORMAL (the durable file in spool/incoming is their truth, recovery re-reads it).
 ** Thread: a Db belongs to one thread. */
 #ifndef CT2MR_DB_DB_H
 #define CT2MR_DB_DB_H

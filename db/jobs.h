@@ -28,13 +28,18 @@ typedef struct JobRow {
     bool suspect; /* an association that touched it was aborted */
 } JobRow;
 
-/* What db_receive() did with an image, and what the daemon must do about it. */
+/* What db_receive() did with an image, and what the daemon must do about it. "The job" is the
+** newest of the series; "sent" means that any image of any result of that job was ever answered
+** with success. Alerts are stored as events by db_receive() itself. */
 typedef enum Received {
     RECEIVED_NEW,       /* first image of a series: a new job, RECEIVING */
     RECEIVED_ADDED,     /* job is (again) RECEIVING */
-    RECEIVED_RESTARTED, /* job was past RECEIVING, nothing sent yet: revision + 1, RECEIVING; stop
-                           its worker or sender, discard its output */
-    RECEIVED_LATE, /* something was sent, or the job had ended: a new job for the series; alert */
+    RECEIVED_RESTARTED, /* nothing sent yet. A job past RECEIVING that had not ended: the same job,
+                           revision + 1, RECEIVING (previous_job_id 0); stop its worker or sender,
+                           discard its output. A job that was FAILED or CANCELLED: a new job
+                           (previous_job_id says which one it replaces) */
+    RECEIVED_LATE, /* something was sent, or the job was DONE: a new job for the series; alert. The
+                      older job goes on if it had not ended: a half series helps nobody */
     RECEIVED_SAME, /* same UID, same content: no-op; delete the new file */
     RECEIVED_CONFLICT, /* same UID, other content: keep the first, quarantine the new file; the job
                           is QUARANTINED(SERIES_CONFLICT) unless it had ended; alert */
@@ -45,13 +50,15 @@ typedef enum Received {
 typedef struct ReceivedResult {
     Received what;
     int64_t job_id;          /* the job that holds the series now */
-    int64_t previous_job_id; /* LATE: the older job; else 0 */
+    int64_t previous_job_id; /* a new job was made in place of this one; else 0 */
     JobState previous_state; /* of the job before this image; 0 if it was new */
+    bool is_stored_file;     /* SAME, CONFLICT: the row names this very file: keep it */
 } ReceivedResult;
 
-/* Stores a received image and moves its series' job, as the table above. Not fsync'ed (see db.h).
-** Once a series is QUARANTINED further images are kept (RECEIVED_PATIENT or ADDED without a
-*move).*/
+/* Stores a received image and moves its series' job, as the table above. Not fsync'ed (see db.h)
+** unless the job was moved or an alert is due. Patient key and study of the first image are the
+** series' identity. Once a series is QUARANTINED further images are kept (RECEIVED_PATIENT or ADDED
+** without a move). SAME and CONFLICT store nothing; the job is that of the stored image. */
 MUST_CHECK Status db_receive(Db *db, const Instance *instance, const char *calling_ae,
                              int64_t now_ms, ReceivedResult *ret, Err *err);
 /* True in *ret if an image with this file name is stored (recovery). */
@@ -64,7 +71,11 @@ MUST_CHECK Status db_series_images(Db *db, int64_t series_id, Instance **ret, in
 
 /* Moves a job. STATE if the table forbids it or the job is not in `from`; NOT_FOUND. Durable.
 ** code/message are stored (message may be NULL); an event "state" is added in the same
-** transaction. To RUNNING: attempt + 1. To QUEUED from FAILED or CANCELLED: attempt = 0. */
+** transaction. To RUNNING: attempt + 1, an earlier result is dropped. To QUEUED from FAILED or
+** CANCELLED: attempt = 0. To RECEIVING other than from WAITING: a new revision without result.
+** STATE also: to RECEIVING when something was sent; to QUEUED from an end when a newer job holds
+** the series; to SENDING, HELD or DONE without a result; to DONE when an image is not sent;
+** to SENDING from an end (as db_job_resend()) when no attempt to send was ever begun. */
 MUST_CHECK Status db_job_move(Db *db, int64_t job_id, JobState from, JobState to, Status code,
                               const char *message, int64_t next_try_ms, int64_t now_ms, Err *err);
 /* WAITING's end; not a transition. */
@@ -109,29 +120,33 @@ typedef struct DeliveryRow { /* one destination of one job */
 
 MUST_CHECK Status db_deliveries(Db *db, int64_t job_id, DeliveryRow **ret, int32_t *ret_n,
                                 Err *err);
-/* The images of one destination that are not sent yet, in order. */
+/* The images of one destination that are not sent yet (pending or refused), in order. NOT_FOUND. */
 MUST_CHECK Status db_delivery_pending(Db *db, int64_t job_id, const char *destination,
                                       OutputImage **ret, int32_t *ret_n, Err *err);
-/* A result per image: sent (with the DIMSE status) or refused. Not fsync'ed: a re-send is harmless.
- */
+/* A result per image: sent (with the DIMSE status) or refused; sent stays sent. Not fsync'ed: a
+** re-send is harmless. NOT_FOUND. */
 MUST_CHECK Status db_delivery_image(Db *db, int64_t job_id, const char *destination,
                                     const char *sop_uid, DeliveryState state, uint16_t dimse_status,
                                     int64_t now_ms, Err *err);
-/* The end of one attempt. status ST_OK: all images of it were answered with success. Otherwise
-** code/message are stored, and next_try_ms > 0 says when the next attempt is due, 0 that it is
-*given
-** up. Then moves the job: DONE when every destination has everything; RETRY when some are still to
-** be tried and none is being tried (n_active == 0); FAILED when none is left to try and one is
-*given
-** up. Durable. */
+/* The end of one attempt. code ST_OK: all images of it were answered with success (STATE if one has
+** no such answer stored). Otherwise code/message are stored, and next_try_ms > 0 says when the next
+** attempt is due, 0 that it is given up; if every image was sent all the same it counts as success.
+** Then moves the job if it is SENDING: DONE when every destination has everything; RETRY when some
+** are still to be tried and none is being tried (n_active == 0); FAILED when none is left to
+** try and one is given up. *ret_state is the job's state then. Durable. */
 MUST_CHECK Status db_delivery_end(Db *db, int64_t job_id, const char *destination, Status code,
                                   const char *message, int64_t next_try_ms, int32_t n_active,
                                   int64_t now_ms, JobState *ret_state, Err *err);
 /* Counts an attempt and sets first_try_ms when unset. */
 MUST_CHECK Status db_delivery_begin(Db *db, int64_t job_id, const char *destination, int64_t now_ms,
                                     Err *err);
-/* After `job retry` of a job whose computation is whole (FAILED in sending): -> SENDING with fresh
-** deadlines. STATE if it has no output. */
+/* Moves a SENDING job as db_delivery_end() does, without an attempt: after a release or a restart
+** it may have nothing left to send. Other states stay. Durable. */
+MUST_CHECK Status db_job_settle(Db *db, int64_t job_id, int32_t n_active, int64_t now_ms,
+                                JobState *ret_state, Err *err);
+/* After `job retry` of a job whose computation is whole (FAILED or CANCELLED in sending): ->
+** SENDING, what is not sent gets fresh deadlines. STATE if it has no result or if no attempt to
+** send it was ever begun (it may not have been released): such a job goes to QUEUED. */
 MUST_CHECK Status db_job_resend(Db *db, int64_t job_id, int64_t now_ms, Err *err);
 
 typedef struct EventRow {
@@ -153,9 +168,11 @@ MUST_CHECK Status db_events(Db *db, int64_t job_id, EventRow **ret, int32_t *ret
 MUST_CHECK Status db_recover(Db *db, int64_t now_ms, int32_t *ret_moved, Err *err);
 /* Jobs per state, ret[JobState]. */
 MUST_CHECK Status db_counts(Db *db, int64_t ret[JOB_STATE_LAST + 1], Err *err);
-/* Retention: files of images whose every job is DONE and was last updated before `before_ms`. Ids
-*of
-** such jobs; *ret malloc'ed. db_series_forget() then removes the series' image rows. */
+/* Retention: the jobs not yet forgotten of series whose newest job is DONE and whose every job has
+** ended (an older one may have FAILED: the newest has its images too) and was last updated before
+** `before_ms`. *ret malloc'ed. The caller removes their files, then calls db_job_forget_files() for
+** each: it removes the series' image rows and keeps the job. In this order, because recovery takes
+** a file without a row for a new image. STATE if the series is in use again. */
 MUST_CHECK Status db_jobs_expired(Db *db, int64_t before_ms, JobRow **ret, int32_t *ret_n,
                                   Err *err);
 MUST_CHECK Status db_job_forget_files(Db *db, int64_t job_id, Err *err);

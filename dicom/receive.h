@@ -50,14 +50,15 @@ typedef enum ReceiveControlType {
 
 typedef struct ReceiveControl {
     uint32_t type;
-    uint32_t reject_reason; /* SPAWN: 0 serve; else answer A-ASSOCIATE-RJ 2/3/reason (1 or 2) */
     uint64_t connection_id;
     int32_t pid, wait_status;
 } ReceiveControl;
 
 typedef enum ReceiveReportType {
-    REPORT_ASSOCIATED = 1, /* calling_ae is set */
-    REPORT_PROGRESS,       /* bytes received so far, at most once a second */
+    REPORT_ASSOCIATED = 1, /* calling_ae is set; wants an answer: 0 or the reason (1 or 2) of an
+                           ** A-ASSOCIATE-RJ 2/3. So a silent connection takes no one's place. */
+    REPORT_PROGRESS,       /* bytes of data sets so far, at most once a second within a data set;
+                           ** unchanged bytes: another message (C-ECHO) was handled */
     REPORT_STORED,         /* instance is set and durable; wants an answer */
     REPORT_REFUSED,        /* an image was answered with dimse_status; status, text say why */
     REPORT_END             /* orderly = the peer released */

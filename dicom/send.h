@@ -23,10 +23,10 @@ typedef struct Destination {
 typedef bool (*SendCallback)(void *context, int32_t index, uint16_t dimse_status, Status status);
 
 /* Sends paths[0..n) in order. Refusals of single images are reported and sending goes on; the
-*result
-** is then the first such status. Association trouble ends it.
-** Errors: SEND_CONNECT, SEND_BUSY (reject transient), SEND_REJECTED (permanent), SEND_ABORTED,
-** SEND_CONTEXT, TIMEOUT, SEND_RESOURCES, SEND_REFUSED, DICOM_PARSE (a file of ours). */
+ *result
+ ** is then the first such status. Association trouble ends it.
+ ** Errors: SEND_CONNECT, SEND_BUSY (reject transient), SEND_REJECTED (permanent), SEND_ABORTED,
+ ** SEND_CONTEXT, TIMEOUT, SEND_RESOURCES, SEND_REFUSED, DICOM_PARSE (a file of ours). */
 MUST_CHECK Status dicom_send(const Destination *destination, const char *const *paths, int32_t n,
                              SendCallback callback, void *context, Err *err);
 /* C-ECHO. *ret_ms is the round trip including the association. Errors as above. */

@@ -61,6 +61,8 @@ typedef struct Tensor {
 
 /* NULL if there is no tensor of that name. */
 const Tensor *model_tensor(const Model *model, const char *name);
+/* Names in the file, index 0.. in the order of their bytes; NULL past the end. */
+const char *model_tensor_name(const Model *model, int32_t index);
 
 #ifdef __cplusplus
 }

@@ -17,9 +17,9 @@ typedef struct Net Net;
 
 typedef struct NetOptions {
     const char *backend;   /* "auto", "ref", "cpu" */
-    int32_t batch;         /* slices per run inside; >= 1 */
+    int32_t batch;         /* slices per run inside; >= 1. The CPU backends run one per thread */
     int32_t height, width; /* of a slice, multiples of 32 */
-    int32_t threads;       /* 0: all processors */
+    int32_t threads;       /* 0: all processors; memory grows with each */
 } NetOptions;
 
 /* Names of the backends in this build, index 0.. ; NULL past the end. */

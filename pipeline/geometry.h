@@ -15,7 +15,9 @@ typedef struct GeometryLimits {
 } GeometryLimits;
 
 typedef struct Geometry {
-    Grid grid; /* x along a row, y down a column, z along the normal (ascending) */
+    /* x along a row, y down a column, z from slice to slice, ascending along the normal. The z step
+    ** is that of the positions: up to the tilt that is let pass it may lean against the normal. */
+    Grid grid;
     int32_t n_slices;
     int32_t n_dropped; /* localizers, secondary captures */
     double slice_spacing_mm, tilt_deg;
@@ -23,9 +25,11 @@ typedef struct Geometry {
 
 /* images[0..n): borrowed. ret_order: room for n; the first ret->n_slices entries are indexes into
 ** images, ascending along the normal.
-** Errors: SERIES_NOT_CT, SERIES_FEW, SERIES_GAP (also when waiting may help), SERIES_DUPLICATE,
-** SERIES_ORIENTATION, SERIES_FRAME, SERIES_TILT, SERIES_GRID, SERIES_SPACING, SERIES_PATIENT,
-** LIMIT. Messages give positions in mm along the normal. */
+** The order of the images does not matter, neither for the answer nor for the message.
+** Errors, in the order of the checks: SERIES_PATIENT, SERIES_NOT_CT, LIMIT, SERIES_FRAME,
+** DICOM_ATTRIBUTE, SERIES_ORIENTATION, SERIES_GRID, SERIES_DUPLICATE, SERIES_TILT, SERIES_FEW,
+** SERIES_SPACING, SERIES_GAP (waiting may help); NO_MEMORY. Messages give positions in mm along the
+** normal. */
 MUST_CHECK Status geometry_check(const Instance *images, int32_t n, const GeometryLimits *limits,
                                  int32_t *ret_order, Geometry *ret, Err *err);
 

@@ -9,7 +9,7 @@
 
 /* Any scalar type, rescaled by scl_slope/scl_inter, rounded and clipped to int16.
 ** Errors: NOT_FOUND, REFERENCE (not a readable NIfTI, no sform/qform, singular, too large), LIMIT.
- */
+*/
 MUST_CHECK Status nifti_read(const char *path, Arena *arena, VolumeI16 *ret, Err *err);
 /* Writes with sform and qform code 1 (scanner). Errors: IO, DISK_FULL. */
 MUST_CHECK Status nifti_write_i16(const char *path, const VolumeI16 *volume, Err *err);

@@ -17,6 +17,7 @@ enum { WINDOW_HU_MIN = -1024, WINDOW_HU_MAX = 3071, WINDOW_SIZE = 4096 };
 typedef struct Window {
     float norm[WINDOW_SIZE];       /* [hu + 1024], 0..1 */
     float channel[3][WINDOW_SIZE]; /* normalised */
+    float floor[3];                /* what norm 0 becomes: outside the mask */
 } Window;
 
 /* Errors: USAGE (width not > 0, std not > 0). */

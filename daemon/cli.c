@@ -1,0 +1,238 @@
+/* Helpers of the command line: help, options, failures, times. See cli.h and cli_int.h. */
+#include "daemon/cli_int.h"
+
+#include "base/clock.h"
+#include "daemon/config_options.h"
+
+#include <locale.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+static const CliCommand commands[] = {
+#define COMMAND(name, function, arguments, summary, help) {name, arguments, summary, help},
+#include "daemon/commands.def"
+#undef COMMAND
+};
+enum { N_COMMANDS = sizeof commands / sizeof *commands };
+
+const CliCommand *cli_command_at(int index)
+{
+    return index >= 0 && index < N_COMMANDS ? &commands[index] : NULL;
+}
+
+const CliCommand *cli_command_find(const char *name)
+{
+    for (int i = 0; i < N_COMMANDS; i++)
+        if (strcmp(commands[i].name, name) == 0)
+            return &commands[i];
+    return NULL;
+}
+
+void cli_print_command_help(FILE *out, const CliCommand *command)
+{
+    (void)fprintf(out, "usage: ct2mr %s %s\n\n%s.\n%s", command->name, command->arguments,
+                  command->summary, command->help);
+}
+
+void cli_print_help(FILE *out)
+{
+    (void)fputs("usage: ct2mr [-c FILE] COMMAND ...\n\n", out);
+    for (int i = 0; i < N_COMMANDS; i++)
+        (void)fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].summary);
+    (void)fputs("  help       this list; `ct2mr help COMMAND` for one command\n\n"
+                "The configuration is -c FILE, else $CT2MR_CONFIG, else /etc/ct2mr/ct2mr.yaml.\n"
+                "Exit codes: 0 ok, 1 not found or negative verdict, 2 usage, 3 daemon not\n"
+                "reachable, 4 refused by state, 5 partial.\n",
+                out);
+}
+
+static int exit_code(Status status)
+{
+    switch (status) {
+    case ST_OK:
+        return CLI_OK;
+    case ST_USAGE:
+        return CLI_USAGE;
+    case ST_UNREACHABLE:
+        return CLI_UNREACHABLE;
+    case ST_STATE:
+        return CLI_REFUSED;
+    default:
+        return CLI_NEGATIVE;
+    }
+}
+
+int cli_fail(const Err *err, bool json)
+{
+    if (json) {
+        cJSON *object = cJSON_CreateObject();
+        (void)cJSON_AddFalseToObject(object, "ok");
+        (void)cJSON_AddStringToObject(object, "code", status_name(err->status));
+        (void)cJSON_AddNumberToObject(object, "number", (int)err->status);
+        (void)cJSON_AddStringToObject(object, "message", err->msg);
+        (void)cJSON_AddStringToObject(object, "remedy", status_remedy(err->status));
+        cli_print_json(object);
+    } else {
+        (void)fprintf(stderr, "ct2mr: %s: ", status_name(err->status));
+        cli_print_text(stderr, err->msg, 0);
+        (void)fprintf(stderr, "\nct2mr: what to do: %s\n", status_remedy(err->status));
+    }
+    return exit_code(err->status);
+}
+
+int cli_fail_control(const Err *err, bool json)
+{
+    int code = cli_fail(err, json);
+    return err->status == ST_TIMEOUT ? CLI_UNREACHABLE : code;
+}
+
+int cli_usage(const char *command, const char *format, ...)
+{
+    char text[256];
+    va_list args;
+    va_start(args, format);
+    (void)vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    (void)fprintf(stderr, "ct2mr %s: ", command);
+    cli_print_text(stderr, text, 0);
+    const CliCommand *found = cli_command_find(command);
+    if (found != NULL)
+        (void)fprintf(stderr, "\nusage: ct2mr %s %s\n", found->name, found->arguments);
+    else
+        (void)fprintf(stderr, "\nsee `ct2mr help`\n");
+    return CLI_USAGE;
+}
+
+void cli_print_json(cJSON *json)
+{
+    char *text = cJSON_PrintUnformatted(json);
+    cJSON_Delete(json);
+    ASSERT(text != NULL); /* out of memory: nothing sensible left to print */
+    (void)puts(text);
+    cJSON_free(text);
+}
+
+Status cli_load_config(const char *path_or_null, Config *ret, Err *err)
+{
+    const char *path = path_or_null ? path_or_null : getenv("CT2MR_CONFIG");
+    return config_load(path && path[0] ? path : "/etc/ct2mr/ct2mr.yaml", ret, err);
+}
+
+Status cli_open(const char *config_path, Config *ret_config, Db **ret, Err *err)
+{
+    TRY(cli_load_config(config_path, ret_config, err));
+    return db_open(ret_config->db_path, DB_READ, ret, err);
+}
+
+bool cli_parse_int(const char *text, int64_t min, int64_t max, int64_t *ret)
+{
+    int64_t value;
+    if (!config_parse_int64(text, &value, NULL) || value < min || value > max)
+        return false;
+    *ret = value;
+    return true;
+}
+
+bool cli_parse_double(const char *text, double *ret)
+{
+    static locale_t c_locale; /* kept for the life of the process */
+    size_t n = strlen(text);
+    if (n == 0 || strspn(text, "0123456789+-.eE") != n) /* no blanks, hex, inf, nan */
+        return false;
+    if (c_locale == (locale_t)0)
+        c_locale = newlocale(LC_ALL_MASK, "C", (locale_t)0);
+    if (c_locale == (locale_t)0)
+        return false;
+    char *end;
+    double value = strtod_l(text, &end, c_locale);
+    if (*end != '\0' || !__builtin_isfinite(value))
+        return false;
+    *ret = value;
+    return true;
+}
+
+int cli_get_options(const char *command, int argc, char **argv, const char *extra, CliOptions *ret)
+{
+    static const struct option longs[] = {
+        {"config", required_argument, NULL, 'c'},  {"json", no_argument, NULL, 'j'},
+        {"state", required_argument, NULL, 's'},   {"number", required_argument, NULL, 'n'},
+        {"timeout", required_argument, NULL, 't'}, {NULL, 0, NULL, 0}};
+    memset(ret, 0, sizeof *ret);
+    optind = 1;
+    opterr = 0;
+    int option;
+    while ((option = getopt_long(argc, argv, ":c:js:n:t:", longs, NULL)) != -1) {
+        const char *word = argv[optind - 1];
+        if (option == ':')
+            return cli_usage(command, "%s needs a value", word);
+        if (option == '?' || (strchr("snt", option) != NULL && strchr(extra, option) == NULL))
+            return cli_usage(command, "unknown option %s", word);
+        if (option == 'c')
+            ret->config = optarg;
+        else if (option == 'j')
+            ret->json = true;
+        else if (option == 's')
+            ret->state = optarg;
+        else if (option == 'n')
+            ret->number = optarg;
+        else
+            ret->timeout = optarg;
+    }
+    return CLI_OK;
+}
+
+void cli_print_text(FILE *out, const char *text, int width)
+{
+    int columns = 0;
+    for (const char *p = text; *p != '\0'; p++)
+        columns += ((unsigned char)*p & 0xc0) != 0x80;
+    bool cut = width > 0 && columns > width;
+    int left = cut ? (width > 3 ? width - 3 : 0) : columns;
+    for (const unsigned char *p = (const unsigned char *)text; *p != '\0'; p++) {
+        if ((*p & 0xc0) != 0x80 && left-- <= 0)
+            break;
+        (void)fputc(*p < 32 || *p == 127 ? '?' : *p, out);
+    }
+    if (cut)
+        (void)fputs(&"..."[width < 3 ? 3 - width : 0], out);
+}
+
+int cli_terminal_width(void)
+{
+    struct winsize size;
+    if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0)
+        return size.ws_col;
+    const char *text = getenv("COLUMNS");
+    int64_t columns;
+    return text != NULL && cli_parse_int(text, 20, 10000, &columns) ? (int)columns : 0;
+}
+
+const char *cli_duration_text(int64_t duration_ms, char ret[32])
+{
+    long long s = duration_ms > 0 ? duration_ms / 1000 : 0;
+    if (s < 60)
+        (void)snprintf(ret, 32, "%llds", s);
+    else if (s < 3600)
+        (void)snprintf(ret, 32, "%lldm%02llds", s / 60, s % 60);
+    else if (s < 86400)
+        (void)snprintf(ret, 32, "%lldh%02lldm", s / 3600, s / 60 % 60);
+    else
+        (void)snprintf(ret, 32, "%lldd%02lldh", s / 86400, s / 3600 % 24);
+    return ret;
+}
+
+void cli_json_add_time(cJSON *object, const char *key, int64_t wall_ms)
+{
+    char name[64], text[CLOCK_TEXT_SIZE];
+    (void)snprintf(name, sizeof name, "%s_ms", key);
+    if (wall_ms <= 0) {
+        (void)cJSON_AddNullToObject(object, key);
+        (void)cJSON_AddNullToObject(object, name);
+        return;
+    }
+    (void)cJSON_AddStringToObject(object, key, clock_text(wall_ms, text));
+    (void)cJSON_AddNumberToObject(object, name, (double)wall_ms);
+}

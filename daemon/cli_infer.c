@@ -1,0 +1,138 @@
+/* ct2mr infer: the network alone, from one .npy file to another. */
+#include "daemon/cli.h"
+
+#include "base/clock.h"
+#include "gpu/net.h"
+#include "gpu/npy.h"
+
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct Infer {
+    const char *model, *in, *out, *backend;
+    int64_t batch, threads;
+    bool json;
+    char used[16]; /* results */
+    int64_t n_slices;
+    double open_s, run_s;
+} Infer;
+
+static Status check_input(const Npy *x, Err *err)
+{
+    if (x->n_dims != 4 || x->dims[1] != 3 || x->dims[0] > INT32_MAX || x->dims[2] > INT32_MAX ||
+        x->dims[3] > INT32_MAX)
+        return err_set(err, ST_UNSUPPORTED, "input is not of shape (n, 3, h, w)");
+    return ST_OK;
+}
+
+static Status run_net(Infer *infer, const Model *model, const Npy *x, Npy *y, Err *err)
+{
+    const NetOptions options = {infer->backend, (int32_t)infer->batch, (int32_t)x->dims[2],
+                                (int32_t)x->dims[3], (int32_t)infer->threads};
+    Net *net;
+    double start = clock_monotonic_s();
+    TRY(net_open(model, &options, &net, err));
+    (void)snprintf(infer->used, sizeof infer->used, "%s", net_backend(net));
+    double opened = clock_monotonic_s();
+    Status status = net_run(net, x->data, (int32_t)x->dims[0], y->data, err);
+    infer->open_s = opened - start;
+    infer->run_s = clock_monotonic_s() - opened;
+    net_close(net);
+    return status;
+}
+
+static Status infer_file(Infer *infer, const Model *model, Err *err)
+{
+    Npy x = {0}, y = {0};
+    TRY(npy_read(infer->in, &x, err));
+    Status status = check_input(&x, err);
+    if (status == ST_OK) {
+        y = (Npy){.n_dims = 4, .dims = {x.dims[0], 1, x.dims[2], x.dims[3]}};
+        /* a third of the input's size, so the product cannot overflow; 1: n may be 0 */
+        y.data = malloc((size_t)(x.dims[0] * x.dims[2] * x.dims[3]) * sizeof *y.data + 1);
+        if (y.data == NULL)
+            status = err_set(err, ST_NO_MEMORY, "output of %lld slices", (long long)x.dims[0]);
+    }
+    if (status == ST_OK)
+        status = run_net(infer, model, &x, &y, err);
+    if (status == ST_OK)
+        status = npy_write(infer->out, &y, err);
+    infer->n_slices = x.dims[0];
+    npy_free(&x);
+    npy_free(&y);
+    return status;
+}
+
+static void report(const Infer *infer, const ModelInfo *info)
+{
+    double per_slice_ms = infer->n_slices > 0 ? infer->run_s * 1e3 / (double)infer->n_slices : 0;
+    if (!infer->json) {
+        (void)printf("%s: %lld slices on backend %s, %.1f ms per slice (start %.0f ms)\n",
+                     info->name, (long long)infer->n_slices, infer->used, per_slice_ms,
+                     infer->open_s * 1e3);
+        return;
+    }
+    cJSON *json = cJSON_CreateObject();
+    (void)cJSON_AddStringToObject(json, "model", info->name);
+    (void)cJSON_AddStringToObject(json, "digest", info->digest);
+    (void)cJSON_AddStringToObject(json, "backend", infer->used);
+    (void)cJSON_AddNumberToObject(json, "n_slices", (double)infer->n_slices);
+    (void)cJSON_AddNumberToObject(json, "open_ms", infer->open_s * 1e3);
+    (void)cJSON_AddNumberToObject(json, "per_slice_ms", per_slice_ms);
+    cli_print_json(json);
+}
+
+static int parse_arguments(int argc, char **argv, Infer *infer)
+{
+    static const struct option options[] = {
+        {"model", required_argument, NULL, 'm'}, {"in", required_argument, NULL, 'i'},
+        {"out", required_argument, NULL, 'o'},   {"backend", required_argument, NULL, 'b'},
+        {"batch", required_argument, NULL, 'n'}, {"threads", required_argument, NULL, 't'},
+        {"json", no_argument, NULL, 'j'},        {NULL, 0, NULL, 0}};
+    optind = 0;
+    for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+        if (c == 'm')
+            infer->model = optarg;
+        else if (c == 'i')
+            infer->in = optarg;
+        else if (c == 'o')
+            infer->out = optarg;
+        else if (c == 'b')
+            infer->backend = optarg;
+        else if (c == 'n' && !cli_parse_int(optarg, 1, 1024, &infer->batch))
+            return cli_usage("infer", "--batch wants a number in 1..1024");
+        else if (c == 't' && !cli_parse_int(optarg, 0, 64, &infer->threads))
+            return cli_usage("infer", "--threads wants a number in 0..64");
+        else if (c == 'j')
+            infer->json = true;
+        else if (c == '?')
+            return cli_usage("infer", "unknown option or missing value");
+    }
+    if (optind != argc)
+        return cli_usage("infer", "unexpected argument");
+    if (infer->model == NULL || infer->in == NULL || infer->out == NULL)
+        return cli_usage("infer", "--model, --in and --out are needed");
+    bool known = strcmp(infer->backend, "auto") == 0;
+    for (int i = 0; net_backend_name(i) != NULL; i++)
+        known = known || strcmp(infer->backend, net_backend_name(i)) == 0;
+    return known ? CLI_OK : cli_usage("infer", "--backend is none of auto, cpu, ref");
+}
+
+int cli_infer(int argc, char **argv)
+{
+    Infer infer = {.backend = "auto", .batch = 4};
+    Err err = {0};
+    Model *model;
+    int code = parse_arguments(argc, argv, &infer);
+    if (code != CLI_OK)
+        return code;
+    if (model_open(infer.model, &model, &err) != ST_OK)
+        return cli_fail(&err, infer.json);
+    Status status = infer_file(&infer, model, &err);
+    if (status == ST_OK)
+        report(&infer, model_info(model));
+    model_close(model);
+    return status == ST_OK ? CLI_OK : cli_fail(&err, infer.json);
+}

@@ -1,0 +1,107 @@
+/* ct2mr mask: the head (or brain) of a CT as a NIfTI mask, offline.
+**
+** JSON: {"mask", "kind", "volume_ml", "seconds", "size": [x,y,z], "spacing_mm": [x,y,z]}. */
+#include "daemon/cli.h"
+
+#include "pipeline/mask.h"
+#include "pipeline/nifti.h"
+#include "pipeline/qa_picture.h"
+#include "pipeline/volume_io.h"
+
+#include <getopt.h>
+#include <stdio.h>
+
+static const size_t ARENA_BYTES = (size_t)8 << 30; /* reserved, not used */
+
+typedef struct MaskArguments {
+    const char *ct, *out, *png; /* png may be NULL */
+    bool brain, json;
+} MaskArguments;
+
+static Status make_mask(const MaskArguments *a, Arena *arena, Arena *scratch, VolumeU8 *ret,
+                        MaskResult *ret_result, Err *err)
+{
+    VolumeI16 ct;
+    bool is_ct;
+    TRY(volume_read(a->ct, arena, &ct, &is_ct, err));
+    if (!is_ct)
+        return err_set(err, ST_MASK, "%s does not hold HU: nothing is as low as air", a->ct);
+    VolumeU8 mask;
+    MaskResult result;
+    TRY((a->brain ? mask_brain : mask_head)(&ct, 0, &mask, &result, arena, scratch, err));
+    TRY(nifti_write_u8(a->out, &mask, err));
+    if (a->png != NULL)
+        TRY(qa_picture_write(a->png, &ct, &mask, NULL, 40, a->brain ? 120 : 400, scratch, err));
+    *ret = mask;
+    *ret_result = result;
+    return ST_OK;
+}
+
+static void print_result(const MaskArguments *a, const Grid *grid, const MaskResult *result)
+{
+    const char *kind = a->brain ? "brain" : "head";
+    if (!a->json) {
+        (void)printf("%s %.0f ml in %.2f s, in %s\n", kind, result->volume_ml, result->seconds,
+                     a->out);
+        return;
+    }
+    const int size[3] = {grid->nx, grid->ny, grid->nz};
+    const double mm[3] = {grid_spacing_mm(grid, 0), grid_spacing_mm(grid, 1),
+                          grid_spacing_mm(grid, 2)};
+    cJSON *o = cJSON_CreateObject();
+    (void)cJSON_AddStringToObject(o, "mask", a->out);
+    (void)cJSON_AddStringToObject(o, "kind", kind);
+    (void)cJSON_AddNumberToObject(o, "volume_ml", result->volume_ml);
+    (void)cJSON_AddNumberToObject(o, "seconds", result->seconds);
+    (void)cJSON_AddItemToObject(o, "size", cJSON_CreateIntArray(size, 3));
+    (void)cJSON_AddItemToObject(o, "spacing_mm", cJSON_CreateDoubleArray(mm, 3));
+    cli_print_json(o);
+}
+
+static int run(const MaskArguments *a)
+{
+    Err err = {0};
+    Arena arena = {0}, scratch = {0};
+    VolumeU8 mask = {0};
+    MaskResult result = {0};
+    Status status = arena_open(ARENA_BYTES, &arena, &err);
+    if (status == ST_OK)
+        status = arena_open(ARENA_BYTES, &scratch, &err);
+    if (status == ST_OK)
+        status = make_mask(a, &arena, &scratch, &mask, &result, &err);
+    if (status == ST_OK)
+        print_result(a, &mask.grid, &result);
+    arena_close(&scratch);
+    arena_close(&arena);
+    return status == ST_OK ? CLI_OK : cli_fail(&err, a->json);
+}
+
+int cli_mask(int argc, char **argv)
+{
+    static const struct option options[] = {{"out", required_argument, NULL, 'o'},
+                                            {"png", required_argument, NULL, 'p'},
+                                            {"brain", no_argument, NULL, 'b'},
+                                            {"json", no_argument, NULL, 'j'},
+                                            {0}};
+    MaskArguments a = {0};
+    optind = 0;
+    opterr = 0;
+    for (int c; (c = getopt_long(argc, argv, "o:p:bj", options, NULL)) != -1;) {
+        if (c == 'o')
+            a.out = optarg;
+        else if (c == 'p')
+            a.png = optarg;
+        else if (c == 'b')
+            a.brain = true;
+        else if (c == 'j')
+            a.json = true;
+        else
+            return cli_usage("mask", "unknown option or missing value");
+    }
+    if (a.out == NULL)
+        return cli_usage("mask", "--out MASK.nii.gz is missing");
+    if (optind + 1 != argc)
+        return cli_usage("mask", "name one CT: a NIfTI file or a DICOM folder");
+    a.ct = argv[optind];
+    return run(&a);
+}

@@ -1,0 +1,173 @@
+/* ct2mr register: the registration of the pipeline on two volumes a person names.
+**
+**   ct2mr register --fixed A --moving B --out T.json [--dof 6|7|9|12] [--json]
+**
+** The registration bins the fixed image, which must be the CT of a CT and an MR (see
+** registration/register.h); for an MR as fixed and a CT as moving the two are swapped inside and
+** the result is inverted, so that T.json means what the options say. */
+#include "daemon/cli.h"
+
+#include "base/affine.h"
+#include "base/arena.h"
+#include "base/files.h"
+#include "pipeline/volume_io.h"
+#include "registration/register.h"
+
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ARENA_BYTES ((size_t)8 << 30) /* address space; memory is taken as it is touched */
+
+typedef struct Arguments {
+    const char *fixed, *moving, *out;
+    int32_t dof;
+    bool json;
+} Arguments;
+
+/* The direction asked for, and its inverse. */
+typedef struct Answer {
+    Affine moving_from_fixed, fixed_from_moving;
+    RegResult result;
+} Answer;
+
+static cJSON *json_of_affine(Affine a)
+{
+    cJSON *rows = cJSON_CreateArray();
+    for (int r = 0; r < 4; r++) {
+        const double last[4] = {0, 0, 0, 1};
+        cJSON_AddItemToArray(rows, cJSON_CreateDoubleArray(r < 3 ? a.m[r] : last, 4));
+    }
+    return rows;
+}
+
+static cJSON *json_of(const Answer *answer)
+{
+    const RegResult *r = &answer->result;
+    cJSON *json = cJSON_CreateObject();
+    cJSON_AddItemToObject(json, "moving_from_fixed", json_of_affine(answer->moving_from_fixed));
+    cJSON_AddItemToObject(json, "fixed_from_moving", json_of_affine(answer->fixed_from_moving));
+    cJSON_AddNumberToObject(json, "cost", r->cost);
+    cJSON *quality = cJSON_AddObjectToObject(json, "quality");
+    cJSON_AddNumberToObject(quality, "overlap", r->overlap_frac);
+    cJSON_AddNumberToObject(quality, "runner_up_mm", r->runner_up_mm);
+    cJSON_AddNumberToObject(quality, "determinant", r->determinant);
+    cJSON_AddNumberToObject(quality, "scale_min", r->scale_min);
+    cJSON_AddNumberToObject(quality, "scale_max", r->scale_max);
+    cJSON_AddNumberToObject(json, "seconds", r->seconds);
+    return json;
+}
+
+/* CLI_OK, or the exit code after a complaint. */
+static int parse(int argc, char **argv, Arguments *ret)
+{
+    static const struct option options[] = {
+        {"fixed", required_argument, NULL, 'f'}, {"moving", required_argument, NULL, 'm'},
+        {"out", required_argument, NULL, 'o'},   {"dof", required_argument, NULL, 'd'},
+        {"json", no_argument, NULL, 'j'},        {NULL, 0, NULL, 0},
+    };
+    Arguments a = {.dof = 12};
+    int64_t dof;
+    optind = 0;
+    for (int c; (c = getopt_long(argc, argv, "+", options, NULL)) != -1;) {
+        switch (c) {
+        case 'f':
+            a.fixed = optarg;
+            break;
+        case 'm':
+            a.moving = optarg;
+            break;
+        case 'o':
+            a.out = optarg;
+            break;
+        case 'd':
+            if (!cli_parse_int(optarg, 6, 12, &dof) ||
+                (dof != 6 && dof != 7 && dof != 9 && dof != 12))
+                return cli_usage("register", "--dof is 6, 7, 9 or 12");
+            a.dof = (int32_t)dof;
+            break;
+        case 'j':
+            a.json = true;
+            break;
+        default:
+            return cli_usage("register", "unknown option, or its value is missing");
+        }
+    }
+    if (a.fixed == NULL || a.moving == NULL || a.out == NULL || optind != argc)
+        return cli_usage("register", "--fixed, --moving and --out are needed, and nothing else");
+    *ret = a;
+    return CLI_OK;
+}
+
+static Status run(const Arguments *a, Arena *arena, Answer *ret, Err *err)
+{
+    VolumeI16 fixed, moving;
+    bool fixed_is_ct, moving_is_ct;
+    Answer answer;
+    TRY(volume_read(a->fixed, arena, &fixed, &fixed_is_ct, err));
+    TRY(volume_read(a->moving, arena, &moving, &moving_is_ct, err));
+    RegOptions options = {.dof = a->dof};
+    bool swap = !fixed_is_ct && moving_is_ct;
+    options.fixed_modality = fixed_is_ct || swap ? REG_CT : REG_MR;
+    options.moving_modality = moving_is_ct && !swap ? REG_CT : REG_MR;
+    TRY(reg_affine(swap ? &moving : &fixed, swap ? &fixed : &moving, &options, &answer.result,
+                   arena, err));
+    answer.moving_from_fixed = answer.result.moving_from_fixed;
+    if (!affine_inverse(answer.moving_from_fixed, &answer.fixed_from_moving))
+        return err_set(err, ST_REG_QUALITY, "the result cannot be inverted");
+    if (swap) {
+        RegResult *r = &answer.result;
+        double least = r->scale_min;
+        answer.moving_from_fixed = answer.fixed_from_moving;
+        answer.fixed_from_moving = r->moving_from_fixed;
+        r->determinant = 1 / r->determinant;
+        r->scale_min = 1 / r->scale_max;
+        r->scale_max = 1 / least;
+    }
+    *ret = answer;
+    return ST_OK;
+}
+
+static Status write_json(const char *path, const cJSON *json, Err *err)
+{
+    char *text = cJSON_Print(json);
+    if (text == NULL)
+        return err_set(err, ST_NO_MEMORY, "formatting the result");
+    Status status = file_write_durable(path, text, strlen(text), err);
+    free(text);
+    return status;
+}
+
+int cli_register(int argc, char **argv)
+{
+    Arguments arguments = {0};
+    Arena arena = {0};
+    Answer answer = {0};
+    Err err = {0};
+    int code = parse(argc, argv, &arguments);
+    if (code != CLI_OK)
+        return code;
+    Status status = arena_open(ARENA_BYTES, &arena, &err);
+    if (status == ST_OK)
+        status = run(&arguments, &arena, &answer, &err);
+    arena_close(&arena);
+    if (status != ST_OK)
+        return cli_fail(&err, arguments.json);
+    cJSON *json = json_of(&answer);
+    if (write_json(arguments.out, json, &err) != ST_OK) {
+        cJSON_Delete(json);
+        return cli_fail(&err, arguments.json);
+    }
+    if (arguments.json) {
+        cli_print_json(json);
+        return CLI_OK;
+    }
+    cJSON_Delete(json);
+    const RegResult *r = &answer.result;
+    (void)printf("cost %.4f, overlap %.2f, runner-up %.2f mm, determinant %.3f, scale %.3f-%.3f, "
+                 "%.2f s: %s\n",
+                 r->cost, r->overlap_frac, r->runner_up_mm, r->determinant, r->scale_min,
+                 r->scale_max, r->seconds, arguments.out);
+    return CLI_OK;
+}

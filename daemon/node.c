@@ -1,0 +1,223 @@
+/* Start order, stop order, the tick. See node.h. */
+#include "daemon/node.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "daemon/notify.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+enum { STOP_GRACE_MS = 5000 };
+
+void node_event(Node *node, int64_t job_id, const char *kind, const char *step, Status status,
+                int64_t duration_ms, const char *format, ...)
+{
+    char text[ERR_MSG_SIZE];
+    va_list args;
+    va_start(args, format);
+    (void)vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    Err err = {0};
+    if (db_event(node->db, job_id, kind, step, status, duration_ms, text, clock_wall_ms(), &err) !=
+        ST_OK)
+        log_event(LOG_LEVEL_ERROR, "event.store", "code=%s %s", status_name(err.status), err.msg);
+    LogLevel level = strcmp(kind, "alert") == 0 ? LOG_LEVEL_ALERT
+                     : status != ST_OK          ? LOG_LEVEL_WARNING
+                                                : LOG_LEVEL_INFO;
+    log_event(level, kind, "job=%lld step=%s code=%s duration_ms=%lld text=\"%s\"",
+              (long long)job_id, step, status_name(status), (long long)duration_ms, text);
+}
+
+bool node_move(Node *node, int64_t job_id, JobState from, JobState to, Status code,
+               const char *message, int64_t next_try_ms)
+{
+    Err err = {0};
+    if (db_job_move(node->db, job_id, from, to, code, message, next_try_ms, clock_wall_ms(),
+                    &err) != ST_OK) {
+        log_event(LOG_LEVEL_ERROR, "job.move", "job=%lld from=%s to=%s code=%s %s",
+                  (long long)job_id, job_state_name(from), job_state_name(to),
+                  status_name(err.status), err.msg);
+        return false;
+    }
+    log_event(code == ST_OK ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, "job.state",
+              "job=%lld from=%s state=%s code=%s", (long long)job_id, job_state_name(from),
+              job_state_name(to), status_name(code));
+    return true;
+}
+
+void node_schedule(Node *node)
+{
+    if (node->stopping)
+        return;
+    int64_t now_ms = clock_wall_ms();
+    node_judge_series(node, now_ms);
+    node_start_worker(node, now_ms);
+    node_start_senders(node, now_ms);
+}
+
+static void on_tick(uv_timer_t *timer)
+{
+    Node *node = timer->data;
+    node_schedule(node);
+    node_retention(node, clock_wall_ms());
+}
+
+static void on_watchdog(uv_timer_t *timer)
+{
+    (void)timer;
+    (void)notify_watchdog();
+}
+
+static void reload(Node *node)
+{
+    (void)notify_reloading();
+    static Config fresh; /* too large for the stack */
+    Err err = {0};
+    char first[64] = "";
+    if (config_load(node->config_path, &fresh, &err) != ST_OK) {
+        log_event(LOG_LEVEL_ERROR, "config.reload", "code=%s kept the old one: %s",
+                  status_name(err.status), err.msg);
+    } else {
+        int n = config_reload(&node->config, &fresh, first);
+        log_set_level((LogLevel)node->config.log_level);
+        receiver_reload(node->receiver, &node->config);
+        log_event(LOG_LEVEL_NOTICE, "config.reload", "done needs_restart=%d first=%s", n, first);
+    }
+    (void)notify_ready();
+}
+
+static void close_handle(uv_handle_t *handle, void *context)
+{
+    (void)context;
+    if (!uv_is_closing(handle))
+        uv_close(handle, NULL);
+}
+
+static void receiver_gone(void *context)
+{
+    Node *node = context;
+    node->receiver_stopped = true;
+    uv_stop(node->loop);
+}
+
+/* New images are refused at once; children are killed: their jobs go on at the next start. */
+static void stop(Node *node)
+{
+    if (node->stopping)
+        return;
+    node->stopping = true;
+    (void)notify_stopping();
+    log_event(LOG_LEVEL_NOTICE, "daemon.stop", "associations=%d worker=%s",
+              receiver_stats(node->receiver).open, node->worker != NULL ? "busy" : "idle");
+    (void)uv_timer_stop(&node->tick);
+    control_stop(node->control);
+    node->control = NULL;
+    if (node->worker != NULL)
+        child_kill(node->worker, ST_CANCELLED);
+    for (int i = 0; i < NODE_MAX_SENDERS; i++)
+        if (node->senders[i] != NULL)
+            child_kill(node->senders[i], ST_CANCELLED);
+    receiver_stop(node->receiver, STOP_GRACE_MS, receiver_gone, node);
+}
+
+static void on_signal(uv_signal_t *handle, int number)
+{
+    if (number == SIGHUP)
+        reload(handle->data);
+    else
+        stop(handle->data);
+}
+
+static void start_signal(Node *node, uv_signal_t *handle, int number)
+{
+    ASSERT(uv_signal_init(node->loop, handle) == 0);
+    handle->data = node;
+    ASSERT(uv_signal_start(handle, on_signal, number) == 0);
+}
+
+static void start_timers(Node *node)
+{
+    ASSERT(uv_timer_init(node->loop, &node->tick) == 0);
+    node->tick.data = node;
+    ASSERT(uv_timer_start(&node->tick, on_tick, NODE_TICK_MS, NODE_TICK_MS) == 0);
+    ASSERT(uv_timer_init(node->loop, &node->watchdog) == 0);
+    uint64_t period_ms = (uint64_t)notify_watchdog_interval_ms();
+    if (period_ms > 0)
+        ASSERT(uv_timer_start(&node->watchdog, on_watchdog, period_ms, period_ms) == 0);
+    start_signal(node, &node->on_term, SIGTERM);
+    start_signal(node, &node->on_int, SIGINT);
+    start_signal(node, &node->on_hup, SIGHUP);
+}
+
+/* One daemon per spool: the lock goes with the process, however it ends. */
+static Status lock_spool(const Node *node, Err *err)
+{
+    char path[PATH_SIZE];
+    TRY(path_format(path, err, "%s/lock", node->config.spool_path));
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0640);
+    if (fd < 0)
+        return err_sys(err, errno, "opening %s", path);
+    if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+        int saved = errno;
+        (void)close(fd);
+        return saved == EWOULDBLOCK
+                   ? err_set(err, ST_STATE, "another daemon uses spool %s", node->config.spool_path)
+                   : err_sys(err, saved, "locking %s", path);
+    }
+    return ST_OK; /* the descriptor stays open until the process ends */
+}
+
+/* Database, recovery, control socket, receiver: in this order, so that what arrives finds its
+** place and a second daemon on the same socket is refused before it touches the spool. */
+static Status open_parts(Node *node, Err *err)
+{
+    TRY(dir_make(node->config.spool_path, err));
+    TRY(lock_spool(node, err));
+    char db_dir[PATH_SIZE];
+    TRY(path_format(db_dir, err, "%s", node->config.db_path));
+    TRY(dir_make(dirname(db_dir), err));
+    TRY(control_start(node->loop, node->config.control_socket, node_control, node, &node->control,
+                      err));
+    TRY(db_open(node->config.db_path, DB_OWNER, &node->db, err));
+    TRY(node_recover(node, err));
+    ReceiverCallbacks callbacks = {node, node_stored, node_refused, node_association_ended};
+    return receiver_start(node->loop, &node->config, &callbacks, &node->receiver, err);
+}
+
+Status node_run(const char *config_path, Err *err)
+{
+    Node *node = calloc(1, sizeof *node);
+    ASSERT(node != NULL);
+    node->config_path = config_path;
+    node->started_ms = clock_wall_ms();
+    node->loop = uv_default_loop();
+    (void)signal(SIGPIPE, SIG_IGN);
+    Status status = config_load(config_path, &node->config, err);
+    if (status == ST_OK) {
+        log_set_level((LogLevel)node->config.log_level);
+        status = open_parts(node, err);
+    }
+    if (status == ST_OK) {
+        start_timers(node);
+        log_event(LOG_LEVEL_NOTICE, "daemon.start", "version=%s port=%d", CT2MR_VERSION,
+                  node->config.listen_port);
+        (void)notify_ready();
+        (void)uv_run(node->loop, UV_RUN_DEFAULT);
+    } else {
+        control_stop(node->control);
+    }
+    uv_walk(node->loop, close_handle, NULL);
+    (void)uv_run(node->loop, UV_RUN_NOWAIT);
+    db_close(node->db);
+    free(node);
+    return status;
+}

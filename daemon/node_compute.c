@@ -1,0 +1,173 @@
+/* QUEUED -> worker -> result. One worker at a time: it uses all processors. See node.h. */
+#include "daemon/node.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "daemon/job_options.h"
+#include "pipeline/job_file.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define RETRY_PAUSE_MS 5000 /* before a job whose worker failed is tried again */
+
+Status node_job_dir(const Node *node, const JobRow *job, char ret[PATH_SIZE], Err *err)
+{
+    return path_format(ret, err, "%s/jobs/%lld-%d", node->config.spool_path, (long long)job->id,
+                       job->revision);
+}
+
+/* The paths of the series' images; the caller frees with path_list_free(). */
+static Status image_paths(Node *node, const JobRow *job, PathList *ret, Err *err)
+{
+    Instance *images;
+    int32_t n;
+    TRY(db_series_images(node->db, job->series_id, &images, &n, err));
+    PathList list = {calloc((size_t)n + 1, sizeof *list.items), 0};
+    ASSERT(list.items != NULL);
+    Status status = ST_OK;
+    for (int32_t i = 0; i < n && status == ST_OK; i++) {
+        char path[PATH_SIZE];
+        status = path_format(path, err, "%s/incoming/%s", node->config.spool_path, images[i].file);
+        if (status == ST_OK) {
+            list.items[list.n] = strdup(path);
+            ASSERT(list.items[list.n] != NULL);
+            list.n++;
+        }
+    }
+    free(images);
+    if (status != ST_OK)
+        path_list_free(&list);
+    else
+        *ret = list;
+    return status;
+}
+
+/* An empty output folder with job.json in it. */
+static Status prepare(Node *node, const JobRow *job, char ret_job_file[PATH_SIZE], Err *err)
+{
+    char dir[PATH_SIZE];
+    TRY(node_job_dir(node, job, dir, err));
+    TRY(dir_remove(dir, err));
+    TRY(dir_make(dir, err));
+    JobOptions options;
+    TRY(job_options_from_config(&node->config, dir, &options, err));
+    TRY(path_format(ret_job_file, err, "%s/job.json", dir));
+    PathList images;
+    TRY(image_paths(node, job, &images, err));
+    Status status =
+        job_file_write(ret_job_file, &options, (const char *const *)images.items, images.n, err);
+    path_list_free(&images);
+    return status;
+}
+
+static void on_report(void *context, Child *child, const RoleReport *r)
+{
+    Node *node = context;
+    if (r->type == ROLE_STEP)
+        node_event(node, child_job(child)->job_id, "step", r->step, (Status)r->status,
+                   r->duration_ms, "%s", r->text);
+}
+
+/* A failed attempt: again after a pause if that may help, else FAILED. */
+static void attempt_failed(Node *node, const JobRow *job, Status status, const char *text)
+{
+    if (status_retryable(status) && job->attempt < node->config.job_attempts)
+        (void)node_move(node, job->id, JOB_RUNNING, JOB_QUEUED, status, text,
+                        clock_wall_ms() + RETRY_PAUSE_MS * job->attempt);
+    else
+        (void)node_move(node, job->id, JOB_RUNNING, JOB_FAILED, status, text, 0);
+}
+
+static Status enter_result(Node *node, const JobRow *job, Err *err)
+{
+    char path[PATH_SIZE];
+    TRY(node_job_dir(node, job, path, err));
+    size_t used = strlen(path);
+    TRY(path_format(path + used, err, "/result.json"));
+    JobResult result;
+    TRY(job_result_read(path, &result, err));
+    OutputImage *images = calloc((size_t)result.n_outputs, sizeof *images);
+    ASSERT(images != NULL);
+    for (int32_t i = 0; i < result.n_outputs; i++) {
+        memcpy(images[i].file, result.outputs[i].file, sizeof images[i].file);
+        memcpy(images[i].sop_uid, result.outputs[i].sop_uid, sizeof images[i].sop_uid);
+    }
+    const char *destinations[CONFIG_MAX_DESTINATIONS];
+    for (int32_t i = 0; i < node->config.n_destinations; i++)
+        destinations[i] = node->config.destinations[i].name;
+    Status status = db_job_computed(
+        node->db, job->id, result.model_digest, result.mr_series_uid, images, result.n_outputs,
+        destinations, node->config.n_destinations, node->config.job_hold, clock_wall_ms(), err);
+    free(images);
+    free(result.outputs);
+    return status;
+}
+
+static void on_ended(void *context, Child *child, Status status, const char *text)
+{
+    Node *node = context;
+    node->worker = NULL;
+    if (node->stopping)
+        return; /* the job stays RUNNING in the database and is queued again at the next start */
+    JobRow job;
+    Err err = {0};
+    if (db_job_get(node->db, child_job(child)->job_id, &job, &err) != ST_OK) {
+        log_event(LOG_LEVEL_ERROR, "job.get", "code=%s %s", status_name(err.status), err.msg);
+        return;
+    }
+    int64_t duration_ms = clock_wall_ms() - child_started_ms(child);
+    node_event(node, job.id, "worker", "", status, duration_ms, "%s", text);
+    if (job.state == JOB_RUNNING) { /* else it was cancelled or restarted meanwhile */
+        if (status == ST_OK)
+            status = enter_result(node, &job, &err);
+        else
+            (void)err_set(&err, status, "%s", text);
+        if (status != ST_OK)
+            attempt_failed(node, &job, status, err.msg);
+    }
+    node_schedule(node);
+}
+
+static void start(Node *node, const JobRow *job)
+{
+    if (!node_move(node, job->id, JOB_QUEUED, JOB_RUNNING, ST_OK, NULL, 0))
+        return;
+    JobRow running = *job;
+    running.attempt++;
+    char file[PATH_SIZE];
+    Err err = {0};
+    Status status = prepare(node, job, file, &err);
+    ChildJob who = {.job_id = job->id};
+    ChildHandler handler = {node, on_report, on_ended};
+    if (status == ST_OK)
+        status = child_start(node->loop, "--worker", file, node->config.job_deadline_s, &who,
+                             &handler, &node->worker, &err);
+    if (status != ST_OK)
+        attempt_failed(node, &running, status, err.msg);
+}
+
+void node_start_worker(Node *node, int64_t now_ms)
+{
+    if (node->worker != NULL || node->stopping)
+        return;
+    JobRow *jobs;
+    int32_t n;
+    Err err = {0};
+    if (db_jobs_ready(node->db, JOB_QUEUED, now_ms, &jobs, &n, &err) != ST_OK) {
+        log_event(LOG_LEVEL_ERROR, "job.list", "code=%s %s", status_name(err.status), err.msg);
+        return;
+    }
+    for (int32_t i = 0; i < n && node->worker == NULL; i++)
+        start(node, &jobs[i]);
+    free(jobs);
+}
+
+void node_stop_children(Node *node, int64_t job_id, Status why)
+{
+    if (node->worker != NULL && child_job(node->worker)->job_id == job_id)
+        child_kill(node->worker, why);
+    for (int i = 0; i < NODE_MAX_SENDERS; i++)
+        if (node->senders[i] != NULL && child_job(node->senders[i])->job_id == job_id)
+            child_kill(node->senders[i], why);
+}

@@ -1,0 +1,130 @@
+/* What a person asks over the control socket. See control.h for the verbs, node.h for the rest. */
+#include "daemon/node.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+bool node_ready(const Node *node, char ret_reason[160])
+{
+    const Config *c = &node->config;
+    uint64_t free_bytes;
+    const char *why = NULL;
+    if (node->stopping)
+        why = "stopping";
+    else if (!receiver_ready(node->receiver))
+        why = "not listening yet";
+    else if (access(c->model_path, R_OK) != 0)
+        why = "model.path cannot be read";
+    else if (access(c->align_reference, R_OK) != 0)
+        why = "align.reference cannot be read";
+    else if (disk_free(c->spool_path, &free_bytes, NULL) != ST_OK ||
+             free_bytes < (uint64_t)c->min_free_mib << 20)
+        why = "less than listen.min_free_mib free on the spool";
+    (void)snprintf(ret_reason, 160, "%s", why != NULL ? why : "");
+    return why == NULL;
+}
+
+static Status add_counts(const Node *node, cJSON *reply, Err *err)
+{
+    int64_t counts[JOB_STATE_LAST + 1];
+    TRY(db_counts(node->db, counts, err));
+    cJSON *jobs = cJSON_AddObjectToObject(reply, "jobs");
+    for (int s = JOB_STATE_FIRST; s <= JOB_STATE_LAST; s++)
+        cJSON_AddNumberToObject(jobs, job_state_name((JobState)s), (double)counts[s]);
+    return ST_OK;
+}
+
+static Status status_reply(const Node *node, cJSON *reply, Err *err)
+{
+    char reason[160];
+    bool ready = node_ready(node, reason);
+    ReceiverStats r = receiver_stats(node->receiver);
+    uint64_t free_bytes = 0;
+    if (disk_free(node->config.spool_path, &free_bytes, NULL) != ST_OK)
+        free_bytes = 0;
+    cJSON_AddNumberToObject(reply, "pid", getpid());
+    cJSON_AddStringToObject(reply, "version", CT2MR_VERSION);
+    cJSON_AddNumberToObject(reply, "uptime_s",
+                            (double)((clock_wall_ms() - node->started_ms) / 1000));
+    cJSON_AddBoolToObject(reply, "ready", ready);
+    cJSON_AddStringToObject(reply, "ready_reason", reason);
+    cJSON_AddNumberToObject(reply, "associations_open", r.open);
+    cJSON_AddNumberToObject(reply, "accepted", (double)r.accepted);
+    cJSON_AddNumberToObject(reply, "rejected", (double)(r.rejected + r.refused_address));
+    cJSON_AddNumberToObject(reply, "stored", (double)r.stored);
+    cJSON_AddNumberToObject(reply, "refused", (double)r.refused);
+    cJSON_AddNumberToObject(reply, "killed", (double)r.killed);
+    cJSON_AddNumberToObject(reply, "crashed", (double)r.crashed);
+    cJSON_AddStringToObject(reply, "worker", node->worker != NULL ? "busy" : "idle");
+    cJSON_AddNumberToObject(reply, "spool_free_mib", (double)(free_bytes >> 20));
+    return add_counts(node, reply, err);
+}
+
+static Status operator_move(Node *node, const JobRow *job, JobState to, Err *err)
+{
+    TRY(db_job_move(node->db, job->id, job->state, to, to == JOB_CANCELLED ? ST_CANCELLED : ST_OK,
+                    NULL, 0, clock_wall_ms(), err));
+    node_event(node, job->id, "operator", "", ST_OK, -1, "%s -> %s", job_state_name(job->state),
+               job_state_name(to));
+    return ST_OK;
+}
+
+/* A job whose images were computed is sent again; one that failed before is computed again. */
+static Status retry(Node *node, const JobRow *job, Err *err)
+{
+    if (job->state != JOB_FAILED && job->state != JOB_CANCELLED)
+        return err_set(err, ST_STATE, "job %lld is %s; retry needs FAILED or CANCELLED",
+                       (long long)job->id, job_state_name(job->state));
+    Err resend = {0};
+    if (job->mr_series_uid[0] != '\0' &&
+        db_job_resend(node->db, job->id, clock_wall_ms(), &resend) == ST_OK) {
+        node_event(node, job->id, "operator", "", ST_OK, -1, "%s -> SENDING",
+                   job_state_name(job->state));
+        return ST_OK;
+    }
+    return operator_move(node, job, JOB_QUEUED, err);
+}
+
+static Status job_verb(Node *node, const char *verb, int64_t job_id, Err *err)
+{
+    JobRow job;
+    TRY(db_job_get(node->db, job_id, &job, err));
+    if (strcmp(verb, "cancel") == 0) {
+        TRY(operator_move(node, &job, JOB_CANCELLED, err));
+        node_stop_children(node, job_id, ST_CANCELLED);
+        return ST_OK;
+    }
+    if (strcmp(verb, "retry") == 0)
+        return retry(node, &job, err);
+    if (strcmp(verb, "hold") == 0) {
+        TRY(operator_move(node, &job, JOB_HELD, err));
+        node_stop_children(node, job_id, ST_CANCELLED);
+        return ST_OK;
+    }
+    if (strcmp(verb, "release") == 0)
+        return operator_move(node, &job, JOB_SENDING, err);
+    return err_set(err, ST_USAGE, "unknown verb");
+}
+
+Status node_control(void *context, const char *verb, int64_t job_id, cJSON *reply, Err *err)
+{
+    Node *node = context;
+    if (strcmp(verb, "status") == 0)
+        return status_reply(node, reply, err);
+    if (strcmp(verb, "ready") == 0) {
+        char reason[160];
+        cJSON_AddBoolToObject(reply, "ready", node_ready(node, reason));
+        cJSON_AddStringToObject(reply, "reason", reason);
+        return ST_OK;
+    }
+    TRY(job_verb(node, verb, job_id, err));
+    node_schedule(node);
+    JobRow job;
+    TRY(db_job_get(node->db, job_id, &job, err));
+    cJSON_AddStringToObject(reply, "state", job_state_name(job.state));
+    return ST_OK;
+}

@@ -1,0 +1,36 @@
+/* Child processes as the daemon sees them: workers and senders, one job or delivery each.
+**
+** A child is `ct2mr --worker FILE` or `ct2mr --sender FILE` (pipeline/job_file.h) with a report
+** channel (base/message.h) on descriptor 3. It opens no database and obeys no command: to stop it
+** is to kill it. It sends RoleReport messages and exits; its exit status is 0 when it sent
+** ROLE_END, whatever that says. It dies with the daemon (PR_SET_PDEATHSIG). */
+#ifndef CT2MR_DAEMON_ROLES_H
+#define CT2MR_DAEMON_ROLES_H
+
+#include "base/err.h"
+
+#include <stdint.h>
+
+typedef enum RoleReportType {
+    ROLE_STEP = 1, /* worker: a step ended: step, status, duration_ms, text */
+    ROLE_IMAGE,    /* sender: image `index` was answered: dimse_status, status */
+    ROLE_END       /* the job or delivery ended: status, text */
+} RoleReportType;
+
+typedef struct RoleReport {
+    uint32_t type;
+    int32_t status; /* a Status */
+    int32_t index;
+    uint32_t dimse_status;
+    int64_t duration_ms;
+    char step[32];
+    char text[ERR_MSG_SIZE];
+} RoleReport;
+
+enum { ROLE_CHANNEL_FD = 3 };
+
+/* The children's mains (called from ct2mr.c). Return an exit status. */
+int role_worker(const char *job_file);
+int role_sender(const char *send_file);
+
+#endif

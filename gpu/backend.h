@@ -1,0 +1,38 @@
+/* What a backend is: four functions on a planned network. gpu/net.c chooses one.
+**
+** Bits: a slice's result must not depend on n, on its place in the batch or on the number of
+** threads. The CPU backends get this by construction: one slice is one thread's work. */
+#ifndef CT2MR_GPU_BACKEND_H
+#define CT2MR_GPU_BACKEND_H
+
+#include "gpu/graph.h"
+#include "gpu/net.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct Backend {
+    const char *name;
+    /* literal: planned, fits the model; graph, model borrowed until close. options->threads is
+    ** resolved (>= 1). Reserves all memory. Errors: BACKEND, LIMIT, NO_MEMORY. */
+    Status (*open)(const Graph *literal, const Model *model, const NetOptions *options, void **ret,
+                   Err *err);
+    /* x (n, 3, h, w) -> ret_y (n, 1, h, w). Allocates nothing. Errors: BACKEND. */
+    Status (*run)(void *state, const float *x, int32_t n, float *ret_y, Err *err);
+    void (*close)(void *state); /* NULL is fine */
+} Backend;
+
+extern const Backend backend_ref, backend_dnnl;
+
+/* Calls slice(state, worker, i, err) for i in 0..n-1 on n_workers threads; a worker number is never
+** in use twice at a time, so it may index work memory. Returns the failure of the lowest slice that
+** failed; after a failure no new slice is begun. */
+typedef Status BackendSlice(void *state, int32_t worker, int32_t i, Err *err);
+MUST_CHECK Status backend_each_slice(int32_t n_workers, int32_t n, BackendSlice *slice, void *state,
+                                     Err *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,251 @@
+/* The metadata of a model file: strings by key, some of them JSON text again, as safetensors
+** allows nothing but strings. What is not understood is refused where it could change a result
+** (format, arch, activation, an unknown limit in the envelope); other keys are provenance and
+** pass. Values are never quoted in messages: the file may come from anywhere. */
+#include "gpu/model_int.h"
+
+#include "gpu/drunet.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+typedef struct Choice {
+    const char *text;
+    int value;
+} Choice;
+
+static Status bad(Err *err, const char *key, const char *want)
+{
+    return err_set(err, ST_MODEL_FORMAT, "metadata %s: %s", key, want);
+}
+
+/* The value of a key; NULL if absent. Two values for one key are refused. */
+static Status find_text(const cJSON *metadata, const char *key, const char **ret, Err *err)
+{
+    const char *found = NULL;
+    for (const cJSON *item = metadata->child; item != NULL; item = item->next) {
+        if (strcmp(item->string, key) != 0)
+            continue;
+        if (!cJSON_IsString(item))
+            return bad(err, key, "is not a string");
+        if (found != NULL)
+            return bad(err, key, "stands twice");
+        found = item->valuestring;
+    }
+    *ret = found;
+    return ST_OK;
+}
+
+static Status get_choice(const cJSON *metadata, const char *key, const Choice *choices,
+                         const char *allowed, int *ret, Err *err)
+{
+    const char *text;
+    TRY(find_text(metadata, key, &text, err));
+    if (text == NULL)
+        return bad(err, key, "is missing");
+    for (; choices->text != NULL; choices++)
+        if (strcmp(choices->text, text) == 0) {
+            *ret = choices->value;
+            return ST_OK;
+        }
+    return err_set(err, ST_MODEL_FORMAT, "metadata %s is none of %s", key, allowed);
+}
+
+/* Free text goes into images, logs and terminals: printable ASCII only. "" if absent. */
+static Status get_text(const cJSON *metadata, const char *key, char *ret, size_t size, Err *err)
+{
+    const char *text;
+    TRY(find_text(metadata, key, &text, err));
+    if (text == NULL)
+        text = "";
+    if (strlen(text) >= size)
+        return err_set(err, ST_MODEL_FORMAT, "metadata %s is longer than %zu bytes", key, size - 1);
+    for (const char *p = text; *p != '\0'; p++)
+        if (*p < 0x20 || *p > 0x7e)
+            return bad(err, key, "holds other than printable ASCII");
+    (void)snprintf(ret, size, "%s", text);
+    return ST_OK;
+}
+
+/* JSON text inside a metadata string; *ret is NULL if absent, the caller deletes it. */
+static Status get_json(const cJSON *metadata, const char *key, cJSON **ret, Err *err)
+{
+    const char *text;
+    TRY(find_text(metadata, key, &text, err));
+    *ret = NULL;
+    if (text != NULL && (*ret = cJSON_ParseWithOpts(text, NULL, 1)) == NULL)
+        return bad(err, key, "is not JSON");
+    return ST_OK;
+}
+
+static bool get_number(const cJSON *object, const char *name, double low, double high, double *ret)
+{
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, name);
+    if (!cJSON_IsNumber(item) || !(item->valuedouble >= low && item->valuedouble <= high))
+        return false;
+    *ret = item->valuedouble;
+    return true;
+}
+
+static Status parse_grid(const cJSON *metadata, ModelInfo *info, Err *err)
+{
+    cJSON *json;
+    double pixels = 0;
+    TRY(get_json(metadata, "grid", &json, err));
+    bool ok = get_number(json, "pixels", 32, DRUNET_MAX_SIDE, &pixels) &&
+              get_number(json, "spacing_mm", 0.01, 100, &info->grid_spacing_mm);
+    cJSON_Delete(json);
+    info->grid_pixels = (int32_t)pixels;
+    if (!ok || info->grid_pixels != pixels || info->grid_pixels % 32 != 0)
+        return bad(err, "grid", "wants {\"pixels\": a multiple of 32, \"spacing_mm\": above 0}");
+    return ST_OK;
+}
+
+static Status parse_window(const cJSON *metadata, ModelInfo *info, Err *err)
+{
+    cJSON *json;
+    TRY(get_json(metadata, "window", &json, err));
+    bool ok = get_number(json, "level_hu", -32768, 32767, &info->window_level_hu) &&
+              get_number(json, "width_hu", 1, 65536, &info->window_width_hu);
+    cJSON_Delete(json);
+    return ok ? ST_OK : bad(err, "window", "wants {\"level_hu\": L, \"width_hu\": 1 or more}");
+}
+
+static Status parse_three(const cJSON *metadata, const char *key, double low, float ret[3],
+                          Err *err)
+{
+    cJSON *json;
+    TRY(get_json(metadata, key, &json, err));
+    bool ok = cJSON_IsArray(json) && cJSON_GetArraySize(json) == 3;
+    for (int i = 0; ok && i < 3; i++) {
+        const cJSON *item = cJSON_GetArrayItem(json, i);
+        ok = cJSON_IsNumber(item) && item->valuedouble >= low && item->valuedouble <= 1e6;
+        if (ok)
+            ret[i] = (float)item->valuedouble;
+    }
+    cJSON_Delete(json);
+    return ok ? ST_OK : bad(err, key, "wants three numbers in range");
+}
+
+static bool parse_range(const cJSON *item, ModelRange *ret)
+{
+    const cJSON *low = cJSON_GetArrayItem(item, 0), *high = cJSON_GetArrayItem(item, 1);
+    if (!cJSON_IsArray(item) || cJSON_GetArraySize(item) != 2 || !cJSON_IsNumber(low) ||
+        !cJSON_IsNumber(high) || !isfinite(low->valuedouble) || !isfinite(high->valuedouble) ||
+        low->valuedouble > high->valuedouble)
+        return false;
+    *ret = (ModelRange){true, low->valuedouble, high->valuedouble};
+    return true;
+}
+
+/* A DICOM code string: capitals, digits, space, underscore. */
+static bool parse_body_part(const cJSON *item, char ret[17])
+{
+    if (!cJSON_IsString(item) || strlen(item->valuestring) > 16)
+        return false;
+    for (const char *p = item->valuestring; *p != '\0'; p++)
+        if (strchr("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_ ", *p) == NULL)
+            return false;
+    (void)snprintf(ret, 17, "%s", item->valuestring);
+    return true;
+}
+
+static bool parse_limit(const cJSON *item, ModelInfo *info)
+{
+    if (strcmp(item->string, "body_part") == 0)
+        return info->body_part[0] == '\0' && parse_body_part(item, info->body_part);
+    const struct {
+        const char *name;
+        ModelRange *range;
+    } ranges[] = {{"age_years", &info->age_years},
+                  {"slice_thickness_mm", &info->slice_thickness_mm},
+                  {"pixel_spacing_mm", &info->pixel_spacing_mm},
+                  {"kvp", &info->kvp}};
+    for (size_t i = 0; i < sizeof ranges / sizeof ranges[0]; i++)
+        if (strcmp(item->string, ranges[i].name) == 0)
+            return !ranges[i].range->present && parse_range(item, ranges[i].range);
+    return false; /* a limit that is not understood would not be checked */
+}
+
+static Status parse_envelope(const cJSON *metadata, ModelInfo *info, Err *err)
+{
+    cJSON *json;
+    TRY(get_json(metadata, "envelope", &json, err));
+    if (json == NULL)
+        return ST_OK;
+    bool ok = cJSON_IsObject(json);
+    for (const cJSON *item = json->child; ok && item != NULL; item = item->next)
+        ok = parse_limit(item, info);
+    cJSON_Delete(json);
+    return ok ? ST_OK
+              : bad(err, "envelope",
+                    "wants body_part, and [low, high] for age_years, slice_thickness_mm, "
+                    "pixel_spacing_mm, kvp, each at most once");
+}
+
+static Status parse_network(const cJSON *metadata, ModelInfo *info, Err *err)
+{
+    static const Choice FORMATS[] = {{"ct2mr-model-1", 1}, {NULL, 0}};
+    static const Choice ARCHS[] = {{"drunet-34", ARCH_DRUNET34},
+                                   {"drunet-50", ARCH_DRUNET50},
+                                   {"drunet-101", ARCH_DRUNET101},
+                                   {NULL, 0}};
+    static const Choice ACTIVATIONS[] = {
+        {"linear", ACTIVATION_LINEAR}, {"sigmoid", ACTIVATION_SIGMOID}, {NULL, 0}};
+    int format, arch, activation;
+    const char *text;
+    TRY(get_choice(metadata, "format", FORMATS, "ct2mr-model-1", &format, err));
+    TRY(get_choice(metadata, "arch", ARCHS, "drunet-34, drunet-50, drunet-101", &arch, err));
+    TRY(get_choice(metadata, "activation", ACTIVATIONS, "linear, sigmoid", &activation, err));
+    info->arch = (ModelArch)arch;
+    info->activation = (ModelActivation)activation;
+    TRY(find_text(metadata, "width", &text, err));
+    int32_t width = 0;
+    for (const char *p = text; p != NULL && *p != '\0'; p++) {
+        if (*p < '0' || *p > '9' || width > DRUNET_MAX_WIDTH)
+            return bad(err, "width", "is not a whole number in 1..256");
+        width = width * 10 + (*p - '0');
+    }
+    if (width < 1 || width > DRUNET_MAX_WIDTH)
+        return bad(err, "width", "is not a whole number in 1..256");
+    info->width = width;
+    return ST_OK;
+}
+
+static Status parse_images(const cJSON *metadata, ModelInfo *info, Err *err)
+{
+    static const Choice TARGETS[] = {{"T1", 1}, {"T2", 2}, {NULL, 0}};
+    static const Choice POSES[] = {
+        {"reference", POSE_REFERENCE}, {"native", POSE_NATIVE}, {NULL, 0}};
+    static const Choice MASKS[] = {{"head", MASK_HEAD}, {"brain", MASK_BRAIN}, {NULL, 0}};
+    int target, pose, mask;
+    TRY(get_choice(metadata, "target", TARGETS, "T1, T2", &target, err));
+    TRY(get_choice(metadata, "pose", POSES, "reference, native", &pose, err));
+    TRY(get_choice(metadata, "mask", MASKS, "head, brain", &mask, err));
+    (void)snprintf(info->target, sizeof info->target, "T%d", target);
+    info->pose = (ModelPose)pose;
+    info->mask = (ModelMask)mask;
+    TRY(parse_grid(metadata, info, err));
+    TRY(parse_window(metadata, info, err));
+    TRY(parse_three(metadata, "mean", -1e6, info->mean, err));
+    return parse_three(metadata, "std", 1e-6, info->std, err);
+}
+
+Status model_metadata_parse(const cJSON *metadata, ModelInfo *ret, Err *err)
+{
+    ModelInfo info = {0};
+    cJSON *training;
+    if (!cJSON_IsObject(metadata))
+        return err_set(err, ST_MODEL_FORMAT, "header has no __metadata__ object");
+    TRY(parse_network(metadata, &info, err));
+    TRY(parse_images(metadata, &info, err));
+    TRY(parse_envelope(metadata, &info, err));
+    TRY(get_text(metadata, "label", info.label, sizeof info.label, err));
+    TRY(get_text(metadata, "licence", info.licence, sizeof info.licence, err));
+    TRY(get_text(metadata, "training", info.training, sizeof info.training, err));
+    TRY(get_json(metadata, "training", &training, err));
+    cJSON_Delete(training);
+    *ret = info;
+    return ST_OK;
+}

@@ -1,0 +1,89 @@
+/* A model file's self-test. See verify.h.
+**
+** The slice is small, so that the reference backend needs a second or two for the largest network,
+** and not square, so that exchanged sides would show. Its values are spread like normalised CT
+** (a head's windowed values, less the mean, over the standard deviation: about -2 to 3). */
+#include "gpu/verify.h"
+
+#include "gpu/drunet.h"
+#include "gpu/net.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+enum { HEIGHT = 96, WIDTH = 64, PIXELS = HEIGHT * WIDTH };
+
+static Status check_tensors(const Model *model, Err *err)
+{
+    Graph *graph = malloc(sizeof *graph);
+    if (graph == NULL)
+        return err_set(err, ST_NO_MEMORY, "the network's table");
+    Status status = drunet_build(model_info(model), HEIGHT, WIDTH, graph, err);
+    if (status == ST_OK)
+        status = graph_check_model(graph, model, err);
+    const char *name;
+    for (int32_t i = 0; status == ST_OK && (name = model_tensor_name(model, i)) != NULL; i++)
+        if (!graph_reads_tensor(graph, name))
+            status = err_set(err, ST_MODEL_FORMAT, "tensor %s is none of this network's", name);
+    free(graph);
+    return status;
+}
+
+/* Smooth shapes and noise, the same on every machine: whole-number arithmetic but for the scale. */
+static void make_slice(float *ret)
+{
+    uint32_t seed = 1;
+    for (int c = 0; c < 3; c++)
+        for (int y = 0; y < HEIGHT; y++)
+            for (int x = 0; x < WIDTH; x++) {
+                seed = seed * 1664525u + 1013904223u; /* Numerical Recipes, "quick and dirty" */
+                int dx = 2 * x - WIDTH, dy = y - HEIGHT / 2, noise = (int)(seed >> 24) - 128;
+                int head = dx * dx + dy * dy < 1600 ? 200 + 4 * c : -400;
+                *ret++ = (float)(head + noise) / 200.0f;
+            }
+}
+
+static Status run(const Model *model, const char *backend, const float *x, float *ret_y, Err *err)
+{
+    const NetOptions options = {backend, 1, HEIGHT, WIDTH, 1};
+    Net *net;
+    TRY(net_open(model, &options, &net, err));
+    Status status = net_run(net, x, 1, ret_y, err);
+    net_close(net);
+    return status;
+}
+
+static Status compare(const float *ref, const float *other, const char *backend,
+                      double *ret_difference, Err *err)
+{
+    double largest = 0;
+    for (int i = 0; i < PIXELS; i++) {
+        double d = fabs((double)ref[i] - (double)other[i]);
+        if (!isfinite(d))
+            return err_set(err, ST_BACKEND, "backend ref or %s gives values that are no numbers",
+                           backend);
+        largest = fmax(largest, d);
+    }
+    if (largest > VERIFY_TOLERANCE)
+        return err_set(err, ST_BACKEND, "backend %s differs from ref by %.3g, %.0e allowed",
+                       backend, largest, VERIFY_TOLERANCE);
+    *ret_difference = largest;
+    return ST_OK;
+}
+
+Status model_verify(const Model *model, const char *backend, double *ret_difference, Err *err)
+{
+    TRY(check_tensors(model, err));
+    float *x = calloc(5 * PIXELS, sizeof *x); /* input, then two outputs */
+    if (x == NULL)
+        return err_set(err, ST_NO_MEMORY, "a slice for the self-test");
+    float *ref = x + 3 * PIXELS, *other = x + 4 * PIXELS;
+    make_slice(x);
+    Status status = run(model, "ref", x, ref, err);
+    if (status == ST_OK)
+        status = run(model, backend, x, other, err);
+    if (status == ST_OK)
+        status = compare(ref, other, backend, ret_difference, err);
+    free(x);
+    return status;
+}

@@ -1,0 +1,32 @@
+/* Step "load": files -> one CT volume in HU on a grid whose third axis is the slice normal.
+**
+** Every file's header is read, the geometry gate decides which images make the volume and in what
+** order, then the pixels are decoded straight into their place. Thread: any; parallel inside. */
+#ifndef CT2MR_PIPELINE_LOAD_H
+#define CT2MR_PIPELINE_LOAD_H
+
+#include "base/arena.h"
+#include "dicom/read.h"
+#include "pipeline/geometry.h"
+
+typedef struct CtSeries {
+    VolumeI16 ct;                /* HU, clipped to [-1024, 3071] */
+    Geometry geometry;           /* geometry.grid == ct.grid */
+    CtHeader *headers;           /* [n_slices] ascending along the normal */
+    const char **paths;          /* [n_slices] in the same order */
+    char pixel_digest[HEX_SIZE]; /* SHA-256 over the slices' digests in that order */
+    int32_t n_skipped;           /* files of a folder that are not DICOM */
+    char dropped[160];           /* what was left out and why, "" if nothing */
+} CtSeries;
+
+/* paths[0..n): all images of one series, in any order; strings are copied to the arena.
+** All of *ret lives in arena.
+** Errors: those of geometry_check(), dicom_read_header(), dicom_read_hu(), LIMIT. */
+MUST_CHECK Status load_series(const char *const *paths, int32_t n, const GeometryLimits *limits,
+                              int threads, Arena *arena, CtSeries *ret, Err *err);
+/* The same for all files of a folder (not its subfolders). Files without the DICOM prefix are
+** skipped and counted; a damaged DICOM file is an error. More than one CT series: USAGE. */
+MUST_CHECK Status load_series_dir(const char *dir, const GeometryLimits *limits, int threads,
+                                  Arena *arena, CtSeries *ret, Err *err);
+
+#endif

@@ -1,0 +1,253 @@
+/* NIfTI-1 through niftilib. See nifti.h.
+**
+** niftilib reads and makes the headers; voxels are read in slabs and converted on the way, so that
+** a volume is in memory once, and written by our own calls, because nifti_image_write() reports
+** no errors. Source: nifti1.h, "3D IMAGE (VOLUME) ORIENTATION AND LOCATION IN SPACE". */
+#include "pipeline/nifti.h"
+
+#include "base/files.h"
+
+#include <errno.h>
+#include <math.h>
+#include <nifti/nifti1_io.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { SLAB_VOXELS = 1 << 18, AXIS_MAX = 32767 };
+#define VOXELS_MAX ((size_t)1 << 31)
+
+typedef struct Scale {
+    double slope, inter;
+} Scale;
+
+static Affine lps_from_ras_rows(mat44 ras_from_vox)
+{
+    Affine lps;
+    for (int r = 0; r < 3; r++)
+        for (int c = 0; c < 4; c++)
+            lps.m[r][c] = (r < 2 ? -1.0 : 1.0) * (double)ras_from_vox.m[r][c];
+    return lps;
+}
+
+static mat44 ras_rows_from_lps(Affine lps_from_vox)
+{
+    mat44 ras = {{{0}}};
+    for (int r = 0; r < 3; r++)
+        for (int c = 0; c < 4; c++)
+            ras.m[r][c] = (float)((r < 2 ? -1.0 : 1.0) * lps_from_vox.m[r][c]);
+    ras.m[3][3] = 1;
+    return ras;
+}
+
+static Status grid_from_header(const nifti_image *image, Grid *ret, Err *err)
+{
+    bool is_volume = image->nx > 1 && image->ny > 1 && image->nz > 1 && image->nt <= 1 &&
+                     image->nu <= 1 && image->nv <= 1 && image->nw <= 1;
+    if (!is_volume || image->nx > AXIS_MAX || image->ny > AXIS_MAX || image->nz > AXIS_MAX)
+        return err_set(err, ST_REFERENCE, "NIfTI file is not one 3-D volume");
+    Grid g = {.nx = (int32_t)image->nx, .ny = (int32_t)image->ny, .nz = (int32_t)image->nz};
+    if (grid_voxels(&g) >= VOXELS_MAX)
+        return err_set(err, ST_REFERENCE, "NIfTI volume is too large: %d x %d x %d", g.nx, g.ny,
+                       g.nz);
+    if (image->sform_code > 0)
+        g.lps_from_vox = lps_from_ras_rows(image->sto_xyz);
+    else if (image->qform_code > 0)
+        g.lps_from_vox = lps_from_ras_rows(image->qto_xyz);
+    else
+        return err_set(err, ST_REFERENCE, "NIfTI file has neither sform nor qform");
+    Affine inverse;
+    if (!affine_inverse(g.lps_from_vox, &inverse))
+        return err_set(err, ST_REFERENCE, "NIfTI orientation matrix is singular");
+    for (int r = 0; r < 3; r++)
+        for (int c = 0; c < 4; c++)
+            if (!isfinite(g.lps_from_vox.m[r][c]) || !isfinite(inverse.m[r][c]))
+                return err_set(err, ST_REFERENCE, "NIfTI orientation matrix is not finite");
+    *ret = g;
+    return ST_OK;
+}
+
+static int16_t to_i16(double v, Scale scale)
+{
+    v = v * scale.slope + scale.inter;
+    if (!(v > INT16_MIN)) /* and NaN */
+        return isnan(v) ? 0 : INT16_MIN;
+    return v >= INT16_MAX ? INT16_MAX : (int16_t)lrint(v);
+}
+
+#define CONVERT(TYPE)                                                                              \
+    do {                                                                                           \
+        for (size_t i = 0; i < n; i++) {                                                           \
+            TYPE v;                                                                                \
+            memcpy(&v, from + i * sizeof v, sizeof v);                                             \
+            to[i] = to_i16((double)v, scale);                                                      \
+        }                                                                                          \
+        return true;                                                                               \
+    } while (0)
+
+/* False if the type is not a scalar. */
+static bool convert(const unsigned char *from, int datatype, size_t n, Scale scale, int16_t *to)
+{
+    switch (datatype) {
+    case DT_UINT8:
+        CONVERT(uint8_t);
+    case DT_INT8:
+        CONVERT(int8_t);
+    case DT_INT16:
+        CONVERT(int16_t);
+    case DT_UINT16:
+        CONVERT(uint16_t);
+    case DT_INT32:
+        CONVERT(int32_t);
+    case DT_UINT32:
+        CONVERT(uint32_t);
+    case DT_INT64:
+        CONVERT(int64_t);
+    case DT_UINT64:
+        CONVERT(uint64_t);
+    case DT_FLOAT32:
+        CONVERT(float);
+    case DT_FLOAT64:
+        CONVERT(double);
+    default:
+        return false;
+    }
+}
+
+static Status read_voxels(const nifti_image *image, size_t n, Arena *arena, int16_t **ret, Err *err)
+{
+    Scale scale = {(double)image->scl_slope, (double)image->scl_inter};
+    if (!isfinite(scale.slope) || !isfinite(scale.inter) || scale.slope == 0)
+        scale = (Scale){1, 0}; /* nifti1.h: slope 0 means not scaled */
+    size_t size = (size_t)image->nbyper;
+    int16_t none;
+    if (size < 1 || size > 8 || !convert(NULL, image->datatype, 0, scale, &none))
+        return err_set(err, ST_REFERENCE, "NIfTI data type %d is not a scalar", image->datatype);
+    int16_t *v = arena_alloc(arena, n, sizeof *v, err);
+    if (v == NULL)
+        return ST_LIMIT;
+    unsigned char *slab = malloc(SLAB_VOXELS * size);
+    if (slab == NULL)
+        return err_set(err, ST_NO_MEMORY, "reading a NIfTI file");
+    znzFile file = znzopen(image->iname, "rb", nifti_is_gzfile(image->iname));
+    Status status = ST_OK;
+    if (znz_isnull(file) || znzseek(file, image->iname_offset, SEEK_SET) < 0)
+        status = err_set(err, ST_REFERENCE, "NIfTI voxels cannot be read");
+    for (size_t at = 0; status == ST_OK && at < n; at += SLAB_VOXELS) {
+        size_t count = n - at < SLAB_VOXELS ? n - at : SLAB_VOXELS;
+        if (znzread(slab, 1, count * size, file) != count * size) {
+            status = err_set(err, ST_REFERENCE, "NIfTI file is cut short");
+            break;
+        }
+        if (size > 1 && image->swapsize == (int)size && image->byteorder != nifti_short_order())
+            nifti_swap_Nbytes(count, (int)size, slab);
+        (void)convert(slab, image->datatype, count, scale, v + at);
+    }
+    if (!znz_isnull(file))
+        (void)znzclose(file);
+    free(slab);
+    if (status == ST_OK)
+        *ret = v;
+    return status;
+}
+
+Status nifti_read(const char *path, Arena *arena, VolumeI16 *ret, Err *err)
+{
+    if (access(path, R_OK) != 0)
+        return err_sys(err, errno, "NIfTI file %s", path);
+    nifti_set_debug_level(0); /* no text on stderr */
+    if (is_nifti_file(path) < 1)
+        return err_set(err, ST_REFERENCE, "not a NIfTI-1 file: %s", path);
+    nifti_image *image = nifti_image_read(path, 0);
+    if (image == NULL)
+        return err_set(err, ST_REFERENCE, "not a NIfTI-1 file: %s", path);
+    VolumeI16 volume;
+    size_t mark = arena_mark(arena);
+    Status status = grid_from_header(image, &volume.grid, err);
+    if (status == ST_OK)
+        status = read_voxels(image, grid_voxels(&volume.grid), arena, &volume.v, err);
+    nifti_image_free(image);
+    if (status != ST_OK) {
+        arena_reset(arena, mark);
+        return status;
+    }
+    *ret = volume;
+    return ST_OK;
+}
+
+static nifti_1_header header_of(const Grid *grid, int datatype)
+{
+    const int dims[8] = {3, grid->nx, grid->ny, grid->nz, 1, 1, 1, 1};
+    nifti_1_header *made = nifti_make_new_header(dims, datatype);
+    ASSERT(made != NULL); /* out of memory for 348 bytes */
+    nifti_1_header h = *made;
+    free(made);
+    mat44 m = ras_rows_from_lps(grid->lps_from_vox);
+    float qfac;
+    nifti_mat44_to_quatern(m, &h.quatern_b, &h.quatern_c, &h.quatern_d, &h.qoffset_x, &h.qoffset_y,
+                           &h.qoffset_z, &h.pixdim[1], &h.pixdim[2], &h.pixdim[3], &qfac);
+    h.pixdim[0] = qfac;
+    h.qform_code = h.sform_code = NIFTI_XFORM_SCANNER_ANAT;
+    memcpy(h.srow_x, m.m[0], sizeof h.srow_x);
+    memcpy(h.srow_y, m.m[1], sizeof h.srow_y);
+    memcpy(h.srow_z, m.m[2], sizeof h.srow_z);
+    h.xyzt_units = NIFTI_UNITS_MM;
+    h.scl_slope = 1;
+    memcpy(h.magic, "n+1", 4);
+    h.vox_offset = 352;
+    return h;
+}
+
+static Status write_all(const char *path, bool compress, const nifti_1_header *header,
+                        const void *data, size_t size_bytes, Err *err)
+{
+    const char no_extension[4] = {0};
+    znzFile file = znzopen(path, "wb", compress);
+    if (znz_isnull(file))
+        return err_sys(err, errno, "creating %s", path);
+    errno = 0;
+    bool whole = znzwrite(header, sizeof *header, 1, file) == 1 &&
+                 znzwrite(no_extension, sizeof no_extension, 1, file) == 1;
+    const unsigned char *from = data;
+    for (size_t at = 0; whole && at < size_bytes; at += SLAB_VOXELS) {
+        size_t n = size_bytes - at < SLAB_VOXELS ? size_bytes - at : SLAB_VOXELS;
+        whole = znzwrite(from + at, 1, n, file) == n;
+    }
+    int cause = errno;
+    if (znzclose(file) != 0 && whole) {
+        whole = false;
+        cause = errno;
+    }
+    return whole ? ST_OK : err_sys(err, cause != 0 ? cause : EIO, "writing %s", path);
+}
+
+static Status write_volume(const char *path, const Grid *grid, int datatype, size_t voxel_bytes,
+                           const void *data, Err *err)
+{
+    if (grid->nx > AXIS_MAX || grid->ny > AXIS_MAX || grid->nz > AXIS_MAX)
+        return err_set(err, ST_LIMIT, "NIfTI-1 axes have at most %d voxels", AXIS_MAX);
+    char part[PATH_SIZE];
+    TRY(path_format(part, err, "%s.tmp", path));
+    nifti_1_header header = header_of(grid, datatype);
+    Status status = write_all(part, nifti_is_gzfile(path) != 0, &header, data,
+                              grid_voxels(grid) * voxel_bytes, err);
+    if (status == ST_OK && rename(part, path) != 0)
+        status = err_sys(err, errno, "renaming to %s", path);
+    if (status != ST_OK)
+        (void)unlink(part);
+    return status;
+}
+
+Status nifti_write_i16(const char *path, const VolumeI16 *volume, Err *err)
+{
+    return write_volume(path, &volume->grid, DT_INT16, sizeof *volume->v, volume->v, err);
+}
+
+Status nifti_write_u8(const char *path, const VolumeU8 *volume, Err *err)
+{
+    return write_volume(path, &volume->grid, DT_UINT8, sizeof *volume->v, volume->v, err);
+}
+
+Status nifti_write_f32(const char *path, const VolumeF32 *volume, Err *err)
+{
+    return write_volume(path, &volume->grid, DT_FLOAT32, sizeof *volume->v, volume->v, err);
+}

@@ -1,0 +1,69 @@
+/* See series.h. */
+#include "pipeline/series.h"
+
+static SeriesDecision decision(SeriesAction action, int64_t at_ms, Status code)
+{
+    return (SeriesDecision){.action = action, .at_ms = at_ms, .code = code};
+}
+
+/* How long it must have been quiet before it is looked at. */
+static int64_t quiet_needed(const SeriesPolicy *policy, const SeriesFacts *facts)
+{
+    bool fewer_than_announced = facts->n_expected > facts->n_got;
+    bool patient = facts->n_open > 0 || facts->suspect || fewer_than_announced;
+    if (patient || policy->quiet_ms > policy->max_quiet_ms)
+        return policy->max_quiet_ms;
+    return policy->quiet_ms;
+}
+
+static SeriesDecision while_receiving(const SeriesPolicy *policy, const SeriesFacts *facts)
+{
+    int64_t quiet = facts->now_ms - facts->last_image_ms, needed = quiet_needed(policy, facts);
+    /* The newest image lies in the future: the clock was set back. By a little: wait until it has
+    ** caught up. By more than any wait: it never will in good time, so judge now. */
+    if (quiet < -policy->max_quiet_ms)
+        return decision(SERIES_CHECK, 0, ST_OK);
+    if (quiet < needed)
+        return decision(SERIES_NOT_YET, facts->last_image_ms + needed, ST_OK);
+    return decision(SERIES_CHECK, 0, ST_OK);
+}
+
+static SeriesDecision while_waiting(const SeriesPolicy *policy, const SeriesFacts *facts)
+{
+    if (facts->wait_until_ms > facts->now_ms + policy->wait_ms) /* clock set back, or new policy */
+        return decision(SERIES_WAIT, facts->now_ms + policy->wait_ms, ST_OK);
+    if (facts->wait_until_ms > facts->now_ms)
+        return decision(SERIES_NOT_YET, facts->wait_until_ms, ST_OK);
+    return decision(SERIES_CHECK, 0, ST_OK); /* also when the deadline was never stored */
+}
+
+static SeriesDecision after_check(const SeriesPolicy *policy, const SeriesFacts *facts)
+{
+    switch (facts->verdict) {
+    case ST_OK:
+        return decision(SERIES_COMPLETE, 0, ST_OK);
+    case ST_SERIES_PATIENT:
+        return decision(SERIES_QUARANTINE, 0, facts->verdict);
+    case ST_SERIES_GAP:
+    case ST_SERIES_FEW:
+        break;
+    default:
+        return decision(SERIES_FAIL, 0, facts->verdict); /* another image cannot mend it */
+    }
+    bool has_waited = facts->state == JOB_WAITING && facts->wait_until_ms > 0;
+    int64_t until_ms = has_waited ? facts->wait_until_ms : facts->now_ms + policy->wait_ms;
+    if (until_ms > facts->now_ms + policy->wait_ms)
+        until_ms = facts->now_ms + policy->wait_ms;
+    if (until_ms <= facts->now_ms)
+        return decision(SERIES_FAIL, 0, facts->verdict);
+    return decision(SERIES_WAIT, until_ms, facts->verdict);
+}
+
+SeriesDecision series_decide(const SeriesPolicy *policy, const SeriesFacts *facts)
+{
+    ASSERT(facts->state == JOB_RECEIVING || facts->state == JOB_WAITING);
+    if (facts->is_checked)
+        return after_check(policy, facts);
+    return facts->state == JOB_RECEIVING ? while_receiving(policy, facts)
+                                         : while_waiting(policy, facts);
+}

@@ -1,0 +1,47 @@
+/* Step "align": affine registration of the reference head to the CT, and its gate.
+**
+** The CT is the fixed (binned) image, the reference the moving one: ref_from_ct comes out directly
+** and the noisy image explains the clean one (REGISTRATION: correlation ratio is not symmetric). */
+#include "pipeline/steps.h"
+
+#include <stdio.h>
+
+/* Limits of a plausible adult head against the reference; see DECISIONS.md "Alignment gate". */
+#define OVERLAP_MIN 0.50
+#define DETERMINANT_MIN 0.5
+#define DETERMINANT_MAX 1.7
+#define SCALE_MIN 0.70
+#define SCALE_MAX 1.40
+#define COST_MAX 0.80
+
+Status align_gate(const RegResult *r, Err *err)
+{
+    if (!(r->overlap_frac >= OVERLAP_MIN))
+        return err_set(err, ST_REG_QUALITY, "overlap %.2f of the head, at least %.2f needed",
+                       r->overlap_frac, OVERLAP_MIN);
+    if (!(r->determinant >= DETERMINANT_MIN && r->determinant <= DETERMINANT_MAX))
+        return err_set(err, ST_REG_QUALITY, "volume scale %.3f, plausible %.2f to %.2f",
+                       r->determinant, DETERMINANT_MIN, DETERMINANT_MAX);
+    if (!(r->scale_min >= SCALE_MIN && r->scale_max <= SCALE_MAX))
+        return err_set(err, ST_REG_QUALITY, "scales %.3f to %.3f, plausible %.2f to %.2f",
+                       r->scale_min, r->scale_max, SCALE_MIN, SCALE_MAX);
+    if (!(r->cost <= COST_MAX))
+        return err_set(err, ST_REG_QUALITY, "cost %.3f, at most %.3f accepted", r->cost, COST_MAX);
+    return ST_OK;
+}
+
+Status step_align(Job *job, Err *err)
+{
+    RegOptions options = {.fixed_modality = REG_CT,
+                          .moving_modality = REG_MR,
+                          .dof = 12,
+                          .threads = job->options.threads};
+    TRY(reg_affine(&job->series.ct, &job->reference, &options, &job->registration, &job->scratch,
+                   err));
+    const RegResult *r = &job->registration;
+    (void)snprintf(job->note, sizeof job->note,
+                   "cost %.3f overlap %.2f det %.3f scales %.3f-%.3f runner-up %.1f mm", r->cost,
+                   r->overlap_frac, r->determinant, r->scale_min, r->scale_max, r->runner_up_mm);
+    job->ref_from_ct = r->moving_from_fixed;
+    return align_gate(r, err);
+}

@@ -1,0 +1,36 @@
+/* Step "load", second half: the volume is there (load.h); now the model, its envelope, the
+** reference. All inputs are read before anything is computed, so that a wrong path costs seconds.
+*/
+#include "pipeline/steps.h"
+
+#include "base/digest.h"
+#include "pipeline/nifti.h"
+
+#include <stdio.h>
+
+static Status check_envelope(Job *job, Err *err)
+{
+    const ModelInfo *info = model_info(job->model);
+    Err breach = {0};
+    for (int32_t i = 0; i < job->series.geometry.n_slices; i++) {
+        if (envelope_check(info, &job->series.headers[i], job->series.geometry.slice_spacing_mm,
+                           &breach) == ST_OK)
+            continue;
+        if (job->options.envelope_refuse)
+            return err_set(err, ST_MODEL_ENVELOPE, "slice %d: %s", i + 1, breach.msg);
+        (void)snprintf(job->note, sizeof job->note, "outside the envelope: %s", breach.msg);
+        return ST_OK;
+    }
+    return ST_OK;
+}
+
+Status step_load(Job *job, Err *err)
+{
+    (void)snprintf(job->note, sizeof job->note, "%d slices of %d x %d%s%s",
+                   job->series.geometry.n_slices, job->series.ct.grid.ny, job->series.ct.grid.nx,
+                   job->series.dropped[0] != '\0' ? "; " : "", job->series.dropped);
+    TRY(model_open(job->options.model_path, &job->model, err));
+    TRY(check_envelope(job, err));
+    TRY(nifti_read(job->options.reference_path, &job->arena, &job->reference, err));
+    return digest_file(job->options.reference_path, job->reference_digest, err);
+}

@@ -1,0 +1,26 @@
+/* The steps' own functions, for the table in pipeline.c and their unit tests. Private to pipeline/.
+** Each is described in its file. Thread: that of the Job. */
+#ifndef CT2MR_PIPELINE_STEPS_H
+#define CT2MR_PIPELINE_STEPS_H
+
+#include "pipeline/pipeline.h"
+
+/* load: what comes beside the CT: model, reference, envelope gate. */
+Status step_load(Job *job, Err *err);
+Status step_align(Job *job, Err *err);
+Status step_mask(Job *job, Err *err);
+Status step_window(Job *job, Err *err);
+Status step_infer(Job *job, Err *err);
+Status step_restore(Job *job, Err *err);
+Status step_check(Job *job, Err *err);
+Status step_write(Job *job, Err *err);
+
+/* Gates, pure functions of measured values. */
+Status envelope_check(const ModelInfo *model, const CtHeader *header, double slice_spacing_mm,
+                      Err *err);
+Status align_gate(const RegResult *result, Err *err);
+/* mr on the CT's grid, 0..1, 0 outside the mask. Writes *ret also when it fails. */
+Status result_check(const VolumeF32 *mr, const Grid *ct_grid, const VolumeU8 *mask, int threads,
+                    CheckResult *ret, Err *err);
+
+#endif

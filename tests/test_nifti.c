@@ -1,0 +1,226 @@
+/* pipeline/nifti.h: what is written is read back, and what is not a volume is refused. */
+#include "tests/test.h"
+
+#include "base/files.h"
+#include "pipeline/nifti.h"
+#include "tests/head_phantom.h"
+
+#include <nifti/nifti1.h>
+#include <stddef.h>
+#include <unistd.h>
+
+enum { NX = 19, NY = 23, NZ = 11, N = NX * NY * NZ };
+
+static Arena arena;
+static Err err;
+static char path[PATH_SIZE];
+
+static const char *file(const char *name)
+{
+    CHECK_OK(path_format(path, &err, "%s/%s", test_dir(), name), &err);
+    return path;
+}
+
+static VolumeI16 make_volume(void)
+{
+    CHECK_OK(arena_open((size_t)64 << 20, &arena, &err), &err);
+    uint64_t state = 77;
+    Affine turn = phantom_affine(&state, 25, 0, 120);
+    VolumeI16 v = {{NX, NY, NZ, {{{0.48, 0, 0, 0}, {0, 0.48, 0, 0}, {0, 0, 1.25, 0}}}}, NULL};
+    v.grid.lps_from_vox = affine_mul(turn, v.grid.lps_from_vox);
+    v.v = arena_alloc(&arena, N, sizeof *v.v, &err);
+    CHECK(v.v != NULL);
+    for (int i = 0; i < N; i++)
+        v.v[i] = (int16_t)(phantom_random(&state) * 65535 - 32768);
+    v.v[0] = INT16_MIN;
+    v.v[1] = INT16_MAX;
+    return v;
+}
+
+TEST(nifti_round_trip_oblique, "int16, plain and gzipped: the same voxels, the grid to 1e-4 mm")
+{
+    VolumeI16 v = make_volume(), got;
+    static const char *const names[] = {"a.nii", "a.nii.gz"};
+    for (int i = 0; i < 2; i++) {
+        CHECK_OK(nifti_write_i16(file(names[i]), &v, &err), &err);
+        CHECK_OK(nifti_read(path, &arena, &got, &err), &err);
+        CHECK(grid_equal(&v.grid, &got.grid, 1e-4));
+        CHECK(memcmp(v.v, got.v, N * sizeof *v.v) == 0);
+        char *data;
+        size_t size;
+        CHECK_OK(file_read(path, 1 << 20, &data, &size, &err), &err);
+        CHECK((i == 0) == (size == 352 + N * sizeof *v.v)); /* one is compressed, one is not */
+        free(data);
+        strcat(path, ".tmp");
+        CHECK(access(path, F_OK) != 0);
+    }
+}
+
+TEST(nifti_round_trip_other_types, "uint8 and float32 volumes read back as their rounded values")
+{
+    VolumeI16 v = make_volume(), got;
+    static uint8_t mask[N];
+    static float real[N];
+    for (int i = 0; i < N; i++) {
+        mask[i] = v.v[i] > 0;
+        real[i] = (float)v.v[i] * 0.5f + 0.125f;
+    }
+    real[0] = 1e9f;
+    real[1] = -1e9f;
+    real[2] = NAN;
+    VolumeU8 u8 = {v.grid, mask};
+    VolumeF32 f32 = {v.grid, real};
+    CHECK_OK(nifti_write_u8(file("m.nii.gz"), &u8, &err), &err);
+    CHECK_OK(nifti_read(path, &arena, &got, &err), &err);
+    for (int i = 0; i < N; i++)
+        CHECK_INT(got.v[i], mask[i]);
+    CHECK_OK(nifti_write_f32(file("f.nii"), &f32, &err), &err);
+    CHECK_OK(nifti_read(path, &arena, &got, &err), &err);
+    CHECK(got.v[0] == INT16_MAX && got.v[1] == INT16_MIN && got.v[2] == 0);
+    for (int i = 3; i < N; i++)
+        CHECK_INT(got.v[i], lrintf(real[i]));
+    CHECK(grid_equal(&v.grid, &got.grid, 1e-4));
+}
+
+/* Writes v, lets `change` alter the header in the file, and reads it again. */
+static Status read_changed(const VolumeI16 *v, void (*change)(nifti_1_header *), VolumeI16 *ret)
+{
+    char *data;
+    size_t size;
+    nifti_1_header h;
+    err = (Err){0};
+    CHECK_OK(nifti_write_i16(file("c.nii"), v, &err), &err);
+    CHECK_OK(file_read(path, 1 << 20, &data, &size, &err), &err);
+    memcpy(&h, data, sizeof h);
+    change(&h);
+    memcpy(data, &h, sizeof h);
+    CHECK_OK(file_write_durable(path, data, size, &err), &err);
+    free(data);
+    return nifti_read(path, &arena, ret, &err);
+}
+
+static void only_qform(nifti_1_header *h)
+{
+    h->sform_code = 0;
+    h->srow_x[0] = 99;
+}
+
+static void scaled(nifti_1_header *h)
+{
+    h->scl_slope = 0.25f;
+    h->scl_inter = -100;
+}
+
+static void no_form(nifti_1_header *h)
+{
+    h->sform_code = h->qform_code = 0;
+}
+
+static void singular(nifti_1_header *h)
+{
+    memcpy(h->srow_y, h->srow_x, sizeof h->srow_x);
+}
+
+static void not_finite(nifti_1_header *h)
+{
+    h->srow_x[0] = NAN;
+}
+
+static void complex_type(nifti_1_header *h)
+{
+    h->datatype = DT_COMPLEX64;
+    h->bitpix = 64;
+}
+
+static void many_volumes(nifti_1_header *h)
+{
+    h->dim[0] = 4;
+    h->dim[4] = 3;
+}
+
+static void flat(nifti_1_header *h)
+{
+    h->dim[3] = 1;
+}
+
+static void too_long(nifti_1_header *h)
+{
+    h->dim[3] = NZ + 1;
+}
+
+static void huge(nifti_1_header *h)
+{
+    h->dim[1] = h->dim[2] = h->dim[3] = 32767;
+}
+
+static void bad_magic(nifti_1_header *h)
+{
+    memcpy(h->magic, "xyz", 4);
+}
+
+TEST(nifti_orientation_and_scale,
+     "qform alone gives the same grid; slope and intercept are applied")
+{
+    VolumeI16 v = make_volume(), got;
+    CHECK_OK(read_changed(&v, only_qform, &got), &err);
+    CHECK(grid_equal(&v.grid, &got.grid, 1e-3));
+    CHECK_OK(read_changed(&v, scaled, &got), &err);
+    for (int i = 0; i < N; i++)
+        CHECK_INT(got.v[i], lrint(v.v[i] * 0.25 - 100));
+}
+
+TEST(nifti_refuses_what_is_no_volume, "each bad header is REFERENCE, and nothing is left allocated")
+{
+    VolumeI16 v = make_volume(), got;
+    void (*const changes[])(nifti_1_header *) = {
+        no_form, singular, not_finite, complex_type, many_volumes, flat, too_long, huge, bad_magic};
+    size_t mark = arena_mark(&arena);
+    for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
+        (void)printf("# change %zu\n", i);
+        CHECK_STATUS(read_changed(&v, changes[i], &got), ST_REFERENCE);
+        CHECK_INT(arena_mark(&arena), mark);
+    }
+    err = (Err){0};
+    CHECK_STATUS(nifti_read(file("missing.nii"), &arena, &got, &err), ST_NOT_FOUND);
+    err = (Err){0};
+    CHECK_OK(file_write_durable(file("text.nii"), "not an image", 12, &err), &err);
+    CHECK_STATUS(nifti_read(path, &arena, &got, &err), ST_REFERENCE);
+}
+
+TEST(nifti_reads_the_other_byte_order, "a big-endian file gives the same voxels")
+{
+    VolumeI16 v = make_volume(), got;
+    char *data;
+    size_t size;
+    CHECK_OK(nifti_write_i16(file("b.nii"), &v, &err), &err);
+    CHECK_OK(file_read(path, 1 << 20, &data, &size, &err), &err);
+    static const struct {
+        size_t at, width, count;
+    } fields[] = {{0, 4, 1},   {40, 2, 8},   {68, 2, 4}, {76, 4, 11},
+                  {252, 2, 2}, {256, 4, 18}, {352, 2, N}};
+    for (size_t f = 0; f < sizeof fields / sizeof *fields; f++)
+        for (size_t i = 0; i < fields[f].count; i++) {
+            char *p = data + fields[f].at + i * fields[f].width;
+            for (size_t k = 0; k < fields[f].width / 2; k++) {
+                char swap = p[k];
+                p[k] = p[fields[f].width - 1 - k];
+                p[fields[f].width - 1 - k] = swap;
+            }
+        }
+    CHECK_OK(file_write_durable(path, data, size, &err), &err);
+    free(data);
+    CHECK_OK(nifti_read(path, &arena, &got, &err), &err);
+    CHECK(grid_equal(&v.grid, &got.grid, 1e-4));
+    CHECK(memcmp(v.v, got.v, N * sizeof *v.v) == 0);
+}
+
+TEST(nifti_write_reports_failure, "a folder that is not there, and a full disk")
+{
+    VolumeI16 v = make_volume();
+    CHECK(nifti_write_i16(file("none/a.nii"), &v, &err) != ST_OK);
+    err = (Err){0};
+    if (access("/dev/full", W_OK) != 0)
+        SKIP("no /dev/full");
+    CHECK(symlink("/dev/full", file("full.nii.tmp")) == 0);
+    CHECK_STATUS(nifti_write_i16(file("full.nii"), &v, &err), ST_DISK_FULL);
+}
