@@ -140,7 +140,18 @@ install: all
 format:
 	clang-format -i $$(git ls-files -co --exclude-standard '*.c' '*.cc' '*.h' '*.hh')
 
+# Figures beside named peers; never part of a test.
+BENCH := $(B)/tests/bench_receive $(B)/tests/big_series
+$(B)/tests/bench_receive: $(B)/tests/bench/bench_receive.o $(B)/tests/dicom_peer.o $(LIB)
+	@echo "  LD  $@"; $(CXX) $(LDFLAGS) -Wl,--as-needed -o $@ $^ $(LIBS_ct2mr)
+$(B)/tests/big_series: $(B)/tests/bench/big_series.o $(LIB)
+	@echo "  LD  $@"; $(CXX) $(LDFLAGS) -Wl,--as-needed -o $@ $^ $(LIBS_ct2mr)
+bench: deps
+	@$(MAKE) --no-print-directory $(PROGRAMS) $(BENCH)
+	@bash tests/bench/bench.sh $(B)
+
 clean:
 	rm -rf build
 
--include $(LIB_OBJ:.o=.d) $(TEST_OBJ:.o=.d) $(B)/daemon/ct2mrd.d $(B)/daemon/ct2mr.d
+-include $(LIB_OBJ:.o=.d) $(TEST_OBJ:.o=.d) $(B)/daemon/ct2mrd.d $(B)/daemon/ct2mr.d \
+    $(B)/tests/bench/bench_receive.d $(B)/tests/bench/big_series.d

@@ -12,7 +12,10 @@
 #include <unistd.h>
 
 enum {
-    WRITE_BYTES = 1 << 20,       /* written, and given to the device, in pieces of this size */
+    WRITE_BYTES = 1 << 20, /* written, and given to the device, in pieces of this size */
+    /* Of one write(): a larger one gets the page cache's largest folios, whose memory a virtual
+    ** machine's host may have to supply first (1.0 against 0.2 ms per image measured). */
+    WRITE_CALL_BYTES = 1 << 15,
     KEEP_BUFFER_BYTES = 4 << 20, /* a buffer that grew larger is given back after the image */
 };
 
@@ -52,8 +55,9 @@ static void write_gathered(SpoolFile *file)
 {
     size_t start = file->written_bytes;
     while (file->error == 0 && file->written_bytes < file->size_bytes) {
+        size_t left = file->size_bytes - file->written_bytes;
         ssize_t n = write(file->fd, file->buffer->data + file->written_bytes,
-                          file->size_bytes - file->written_bytes);
+                          left < WRITE_CALL_BYTES ? left : WRITE_CALL_BYTES);
         if (n >= 0)
             file->written_bytes += (size_t)n;
         else if (errno != EINTR)

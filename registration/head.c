@@ -126,7 +126,7 @@ static void measure(uint8_t *v, Head *head)
 {
     const Grid *g = &head->where.grid;
     size_t n = grid_voxels(g), count = 0, i = 0;
-    double top = -INFINITY, sum[3] = {0};
+    double top = -HUGE_VAL, sum[3] = {0};
     for (i = 0; i < n; i++)
         if ((v[i] & SEEN) != 0)
             top = fmax(top, height_mm(g, i));

@@ -1,9 +1,9 @@
 /* Multi-start affine registration. See register.h.
 **
-** The head is found in both images; 175 rotations (15 degree steps; pitch to +-45, else to
-** +-30) about the heads' centroids are tried at 8 mm with a free translation; the best few go on
-*with more degrees of
-** freedom and finer images. The number of starts kept at each stage: 175 -> 24 -> 8 -> 5 -> 1.
+** The head is found in both images. 175 rotations about the heads' centroids (15 degree steps;
+*pitch
+** to +-45, else +-30) are placed and then moved at 8 mm; the best few go on with more degrees of
+** freedom and finer images. The number of starts kept at each stage: 175 -> 40 -> 16 -> 8 -> 1.
 ** Samples: the box around the fixed head; dense things outside the head (table, head rest, what is
 ** below the chin) are left out. */
 #include "registration/register.h"
@@ -18,12 +18,12 @@
 #include <string.h>
 
 enum { PITCHES = 7, TURNS = 5, STARTS = PITCHES * TURNS * TURNS };
-enum { STARTS_SCALED = 24, STARTS_AFFINE = 8, STARTS_4MM = 5 };
+enum { STARTS_SCALED = 40, STARTS_AFFINE = 16, STARTS_4MM = 8 };
 enum { CT_LOW_HU = -500, CT_HIGH_HU = 1000 }; /* air to dense bone; metal says nothing more */
 #define CT_HEAD_HU (-300.0f)
 #define CT_OTHER_HU (-480.0f) /* foam and the blurred edges of the table */
 #define MR_CLIP_FRAC 0.001    /* spikes: this part of the voxels is clipped at the bright end */
-#define STIFFNESS_8MM 0.05
+#define STIFFNESS_8MM 0.15
 #define STIFFNESS_4MM 0.05
 #define STIFFNESS_2MM 0.02 /* at 10 % scale it moves the result by about 0.01 mm */
 #define MARGIN_MM 24.0     /* of air kept around the fixed head */
@@ -210,9 +210,9 @@ static Status level_prepare(const Image *fixed, const Image *moving, int l, Aren
 }
 
 /* Moves a start along the body's axis, and enlarges it, to where it costs least: where the vertex
-*or
-** the base is cut off, the centroid says little about the height; and the average heads that serve
-** as reference are larger than many patients' (Colin27 by a tenth). */
+ *or
+ ** the base is cut off, the centroid says little about the height; and the average heads that serve
+ ** as reference are larger than many patients' (Colin27 by a tenth). */
 static void place_one(void *context, int item)
 {
     static const double height_mm[] = {0, -25, 25, -50, 50}, scale[] = {1, 1.15};
@@ -221,7 +221,7 @@ static void place_one(void *context, int item)
     const Start first = *s;
     const Vec3 centre = search->level->centre_lps;
     const Vec3 image = affine_apply(first.moving_from_fixed, centre);
-    s->cost = INFINITY;
+    s->cost = HUGE_VAL;
     for (int i = 0; i < 5; i++)
         for (int k = 0; k < (search->options.dof == 6 ? 1 : 2); k++) {
             Affine t = first.moving_from_fixed;

@@ -48,7 +48,7 @@ static void split_axis(double start, double step, int first, int n, int32_t size
         p = p < 0 ? 0 : p;
         p = p > last ? last : p;
         double near = (double)(int32_t)(p + 0.5), off = p - near;
-        p = (off < SNAP) & (off > -SNAP) ? near : p;
+        p = ((off < SNAP) & (off > -SNAP)) ? near : p;
         int32_t low = (int32_t)p;
         at[i] += low * stride;
         next[i] = low < size - 1;

@@ -56,7 +56,7 @@ sources=$(git ls-files -co --exclude-standard '*.c' '*.cc' '*.h' '*.hh')
 for file in $sources; do
     awk -v f="$file" 'length($0) > 100 { print f ":" NR ": longer than 100 columns"; bad = 1 }
                       END { exit bad }' "$file" || bad=1
-    head -c 2 "$file" | grep -q '^/\*' || breach "$file:1: no file-head comment"
+    head -c 2 "$file" | grep -qE '^(/\*|//)' || breach "$file:1: no file-head comment"
 done
 # shellcheck disable=SC2046
 grep -nE '\b(strcpy|strcat|sprintf|vsprintf|gets|atoi|atol|atof|strtok|gmtime|localtime|tmpnam|system|popen)\(' \

@@ -110,7 +110,7 @@ static void add_pixels(DataSet *ds, int rows, int columns)
 {
     Bytes pixels = {0};
     for (int i = 0; i < rows * columns; i++)
-        bytes_u16(&pixels, (unsigned)(i * 7919) & 0x0FFF);
+        bytes_u16(&pixels, (unsigned)i * 7919u & 0x0FFF);
     data_set_bytes(ds, 0x7FE00010, "OW", pixels.data, pixels.size);
     bytes_free(&pixels);
 }

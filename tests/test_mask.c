@@ -244,7 +244,7 @@ static double check_brain(const Scene *s, const char *what)
     CHECK_OK(mask_brain(&s->ct, 0, &mask, &result, &arena, &scratch, &err), &err);
     double d = dice(s, &mask, IS_BRAIN);
     double muscle_ml =
-        (double)inside(s, &mask, IS_MUSCLE) * affine_det(s->ct.grid.lps_from_vox) / 1000;
+        (double)inside(s, &mask, IS_MUSCLE) * fabs(affine_det(s->ct.grid.lps_from_vox)) / 1000;
     (void)printf("# brain, %s: Dice %.4f, %.0f ml, muscle %.1f ml, %.2f s\n", what, d,
                  result.volume_ml, muscle_ml, result.seconds);
     CHECK(d >= 0.95);

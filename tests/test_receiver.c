@@ -797,9 +797,9 @@ TEST(receiver_case_12_13_contexts,
 TEST(receiver_case_15_16_17_commands,
      "class other than the context's 0122H; bad instance UIDs 0117H or abort; leading zero passes")
 {
-    static const char *const uids[] = {"../../tmp/evil", "1.2.abc", "1..2", "",
-                                       "1.2.3456789012345678901234567890123456789012345678901234567"
-                                       "8901234567890"};
+    static const char too_long[] = "1.2.34567890123456789012345678901234567890"
+                                   "12345678901234567890123456789012345";
+    static const char *const uids[] = {"../../tmp/evil", "1.2.abc", "1..2", "", too_long};
     default_config();
     start_daemon();
     Peer peer;

@@ -1,7 +1,7 @@
 // Rate of reception: ct2mr's receiver (durable before it answers) beside DCMTK's storescp +B (not
 // durable, one process: associations queue) and the machine's own limit for making files durable.
 //
-//   build/release/tests/bench_receive build/release [repeats] [images]
+//   build/release/tests/bench_receive build/release [repeats] [images] [associations]
 //
 // One sender process, n associations in n threads, raw sockets, TCP_NODELAY, PDUs as large as the
 // receiver allows; `images` images of 512 x 512 int16 in total. The limit is write + fdatasync +
@@ -22,8 +22,10 @@
 #include <cstring>
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <netinet/in.h>
 #include <string>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -36,7 +38,6 @@ namespace
 {
 
 constexpr int SIDE_PIXELS = 512;
-constexpr int ASSOCIATIONS[] = {1, 4, 16};
 int n_images = 340;
 
 [[noreturn]] void fail(const char *what)
@@ -289,6 +290,20 @@ Result measure_storescp(const std::string &dir, int n, const Bytes &image, size_
     return {rate, cpu_ms / n_images};
 }
 
+// Asks ext4 to spread the folders below over the disk: it would otherwise go one by one through the
+// inodes that an earlier run deleted less than a minute ago, for each new file.
+void make_spread_dir(const std::string &dir)
+{
+    if (dir_make(dir.c_str(), nullptr) != ST_OK)
+        fail("no folder");
+    int fd = open(dir.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC), flags = 0;
+    if (ioctl(fd, FS_IOC_GETFLAGS, &flags) == 0) {
+        flags |= FS_TOPDIR_FL;
+        (void)ioctl(fd, FS_IOC_SETFLAGS, &flags);
+    }
+    (void)close(fd);
+}
+
 double median(std::vector<double> v)
 {
     std::sort(v.begin(), v.end());
@@ -320,10 +335,13 @@ int main(int argc, char **argv)
     if (argc > 1 && strcmp(argv[1], "--zygote") == 0)
         return receive_zygote(3);
     if (argc < 2)
-        fail("usage: bench_receive BUILD_DIR [repeats] [images]");
+        fail("usage: bench_receive BUILD_DIR [repeats] [images] [associations]");
     int repeats = argc > 2 ? atoi(argv[2]) : 3;
     if (argc > 3)
         n_images = atoi(argv[3]);
+    std::vector<int> associations = {1, 4, 16};
+    if (argc > 4)
+        associations = {atoi(argv[4])};
     char self[PATH_SIZE] = "";
     if (readlink("/proc/self/exe", self, sizeof self - 1) < 0)
         fail("no /proc");
@@ -331,6 +349,7 @@ int main(int argc, char **argv)
     (void)signal(SIGPIPE, SIG_IGN);
     std::string dir = std::string(argv[1]) + "/bench_receive." + std::to_string(getpid());
 
+    make_spread_dir(dir);
     DataSet slice;
     Bytes image = {};
     data_set_ct(&slice, SIDE_PIXELS, SIDE_PIXELS, 0);
@@ -344,15 +363,19 @@ int main(int argc, char **argv)
                  repeats);
     (void)printf("%12s %9s %12s %7s %12s %14s %14s %10s\n", "associations", "ct2mr", "storescp +B",
                  "limit", "ct2mr/limit", "ct2mr/storescp", "ct2mr cpu ms", "storescp");
-    for (int n : ASSOCIATIONS) {
+    for (int n : associations) {
         std::vector<double> limit;
         std::vector<Result> ours, theirs;
         for (int r = 0; r < repeats; r++) {
             // Nothing is removed meanwhile: ext4 skips inodes deleted less than 5 s ago one by one.
+            // What one left in the page cache is written before the next begins.
             std::string run = dir + "/" + std::to_string(n) + "." + std::to_string(r);
             limit.push_back(measure_limit(run + "l", n, image));
+            sync();
             ours.push_back(measure_ct2mr(run + "c", n, image, uid_at));
+            sync();
             theirs.push_back(measure_storescp(run + "s", n, image, uid_at));
+            sync();
         }
         print_row(n, median(ours), median(theirs), median(limit));
     }

@@ -31,7 +31,7 @@ trap cleanup EXIT
 free_port() {
     local port
     while :; do
-        port=$((20000 + RANDOM % 20000))
+        port=$((10000 + RANDOM % 20000)) # below the range of outgoing connections
         (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || break
     done
     echo "$port"
@@ -91,11 +91,16 @@ write_config() {
     export CT2MR_CONFIG=$config
 }
 
+# Up and listening; `ready` also wants a model, which some tests take away.
+listening() {
+    local reply
+    reply=$("$ct2mr" status --json) && [[ $reply == *'"pid"'* && $reply != *'not listening'* ]]
+}
 start_node() {
     "$ct2mrd" -c "$config" >>"$TEST_DIR/node.log" 2>&1 &
     node_pid=$!
     pids+=("$node_pid")
-    wait_for 10 "$ct2mr" ready >/dev/null || fail "the node does not become ready"
+    wait_for 10 listening || fail "the node does not listen"
 }
 kill_node() { # kill_node SIGNAL
     kill "-$1" "$node_pid"
@@ -119,12 +124,10 @@ send_ct() { # send_ct [FOLDER]
 }
 
 sql() { sqlite3 -readonly "$TEST_DIR/ct2mr.db" "$1"; }
-job_state() { # job_state [ID]: the state's name
-    "$ct2mr" job show "${1:-1}" --json | sed -n 's/.*"state":"\([A-Z]*\)".*/\1/p'
-}
-job_code() {
-    "$ct2mr" job show "${1:-1}" --json | sed -n 's/.*"code":"\([A-Z_]*\)".*/\1/p'
-}
+# The first of its kind in the object is the job's own; deliveries and events come after it.
+job_field() { "$ct2mr" job show "$2" --json | grep -o "\"$1\":\"[A-Z_]*\"" | head -1 | cut -d'"' -f4; }
+job_state() { job_field state "${1:-1}"; }
+job_code() { job_field code "${1:-1}"; }
 job_is() { [ "$(job_state "$1")" = "$2" ]; }
 wait_state() { # wait_state ID STATE SECONDS
     wait_for "$3" job_is "$1" "$2" || fail "job $1 is $(job_state "$1") $(job_code "$1"), not $2"

@@ -36,7 +36,7 @@ wait_for 5 grep -q 'config.reload.*CONFIG_KEY' "$TEST_DIR/node.log" || fail "bad
 kill_node TERM
 
 echo "# the TPS is down for a while"
-fresh
+fresh "send.retry_first_s: 4" "send.retry_max_s: 4"
 start_node
 send_ct || fail "storescu"
 expect 1 RETRY SEND_CONNECT 60
@@ -77,7 +77,7 @@ expect 1 WAITING SERIES_GAP 30
 expect 1 FAILED SERIES_GAP 30
 [ "$(tps_count)" = 0 ] || fail "images were sent from a series with a gap"
 send_ct "$TEST_DIR/late.dcm" || fail "storescu of the late slice"
-wait_state "$(sql 'select max(id) from jobs')" DONE 60
+wait_state "$(sql 'select max(id) from job')" DONE 60
 [ "$(tps_count)" = "$N_CT" ] || fail "TPS holds $(tps_count)"
 kill_node TERM
 
@@ -94,14 +94,14 @@ echo "# an aborted association: what was acknowledged is kept, the rest is waite
 fresh
 start_node
 (storescu -aet SCANNER -aec CT2MR +sd 127.0.0.1 "$node_port" "$CT" >/dev/null 2>&1) &
-some() { [ "$(sql 'select count(*) from instances')" -ge 20 ]; }
+some() { [ "$(sql 'select count(*) from image')" -ge 20 ]; }
 wait_for 20 some
 pkill -9 -P $! 2>/dev/null
 pkill -9 -f "storescu.*$node_port"
 wait_for 5 test "$("$ct2mr" jobs --json | grep -c RECEIVING)" = 1
 kept=$(incoming)
 [ "$kept" -ge 20 ] || fail "acknowledged images lost"
-[ "$(sql 'select suspect from jobs')" = 1 ] || wait_for 5 test "$(sql 'select suspect from jobs')" = 1 || fail "not marked suspect"
+[ "$(sql 'select suspect from job')" = 1 ] || wait_for 5 test "$(sql 'select suspect from job')" = 1 || fail "not marked suspect"
 send_ct || fail "storescu"
 wait_state 1 DONE 60
 stop_tps
@@ -131,7 +131,8 @@ kill_node TERM
 
 echo "# a full disk: images are refused, never half stored; room again, and the job goes on"
 mkdir -p "$TEST_DIR/small"
-if mount -t tmpfs -o size=16m tmpfs "$TEST_DIR/small" 2>/dev/null; then
+trap 'cleanup; umount -l "$TEST_DIR/small" 2>/dev/null' EXIT
+if mount -t tmpfs -o size=10m tmpfs "$TEST_DIR/small" 2>/dev/null; then
     fresh "spool.path: $TEST_DIR/small/spool"
     start_node
     start_tps
@@ -141,7 +142,7 @@ if mount -t tmpfs -o size=16m tmpfs "$TEST_DIR/small" 2>/dev/null; then
     grep -q 'A700' "$TEST_DIR/node.log" || fail "no A700H"
     mount -o remount,size=64m "$TEST_DIR/small"
     send_ct || fail "storescu after making room"
-    wait_state "$(sql 'select max(id) from jobs')" DONE 90
+    wait_state "$(sql 'select max(id) from job')" DONE 90
     [ "$(tps_count)" = "$N_CT" ] || fail "TPS holds $(tps_count)"
     kill_node TERM
     stop_tps

@@ -17,23 +17,23 @@ send_ct || fail "storescu"
 wait_state 1 DONE 200
 [ "$(tps_count)" = "$N_CT" ] || fail "$(tps_count) MR images for $N_CT CT images"
 
-# tag FILE TAG: the value as dcmdump prints it
-tag() { dcmdump +P "$2" "$1" 2>/dev/null | head -1 | sed -E 's/^[^[]*\[(.*)\].*/\1/'; }
-declare -A ct_by_ipp
-for image in "$CT"/*; do ct_by_ipp[$(tag "$image" 0020,0032)]=$image; done
-series=
-for mr in "$TEST_DIR"/tps/*; do
-    ct=${ct_by_ipp[$(tag "$mr" 0020,0032)]:-}
-    [ -n "$ct" ] || fail "an MR image lies where no CT image is"
-    unset "ct_by_ipp[$(tag "$mr" 0020,0032)]"
-    for t in 0010,0010 0010,0020 0020,000d 0020,0052 0020,0037 0028,0030 0018,0050 0028,0010; do
-        [ "$(tag "$mr" $t)" = "$(tag "$ct" $t)" ] || fail "attribute $t differs from the CT's"
-    done
-    [ "$(tag "$mr" 0008,0060)" = MR ] || fail "modality"
-    [ "$(tag "$mr" 0008,001c)" = YES ] || fail "not marked synthetic"
-    series=$(printf '%s\n%s' "$series" "$(tag "$mr" 0020,000e)" | sort -u | sed '/^$/d')
-done
-[ "$(wc -l <<<"$series")" = 1 ] || fail "more than one MR series"
+# table FOLDER TAG...: one sorted line per image with the values of the tags as dcmdump prints them
+table() {
+    local folder=$1 tag options=()
+    shift
+    for tag in "$@"; do options+=(+P "$tag"); done
+    find "$folder" -type f -print0 | xargs -0 dcmdump +F -q "${options[@]}" |
+        awk '/^# dcmdump/ { if (line) print line; line = "image" }
+             /^\(/ { sub(/ *#.*/, ""); line = line " " $0 } END { print line }' | LC_ALL=C sort
+}
+# patient, study, frame of reference, position, orientation, spacing, thickness, rows, columns
+same="0010,0010 0010,0020 0010,0030 0010,0040 0020,000d 0020,0052 0020,0032 0020,0037 0028,0030
+      0018,0050 0028,0010 0028,0011"
+# shellcheck disable=SC2086
+diff <(table "$CT" $same) <(table "$TEST_DIR/tps" $same) >"$TEST_DIR/diff" ||
+    fail "attributes differ from the CT's: $(head -2 "$TEST_DIR/diff")"
+[ "$(table "$TEST_DIR/tps" 0020,000e 0008,0060 0008,001c | sort -u | wc -l)" = 1 ] || fail "more than one MR series"
+table "$TEST_DIR/tps" 0008,0060 0008,001c | sort -u | grep -q 'MR.*YES' || fail "not marked as synthetic MR"
 
 if command -v dciodvfy >/dev/null; then
     for mr in "$TEST_DIR"/tps/*; do dciodvfy "$mr" 2>&1; done | grep '^Error' |
@@ -46,7 +46,7 @@ fi
 # The same series again: every image is a known one, nothing happens.
 send_ct || fail "storescu, second time"
 sleep 2
-[ "$(sql 'select count(*) from jobs')" = 1 ] || fail "a repeated series made a job"
+[ "$(sql 'select count(*) from job')" = 1 ] || fail "a repeated series made a job"
 [ "$(find "$TEST_DIR/spool/incoming" -type f | wc -l)" = "$N_CT" ] || fail "duplicates were kept"
 
 # Offline, same configuration: the same bytes.
@@ -59,7 +59,8 @@ done
 grep -q 'TRIAL' "$TEST_DIR/node.log" && fail "patient name in the log"
 find "$TEST_DIR/spool" | grep -q 'TRIAL' && fail "patient name in a path"
 "$ct2mr" job log 1 | grep -q 'TRIAL' && fail "patient name in events"
-uid=$(tag "$(find "$CT" -name '*.dcm' | head -1)" 0020,000e)
+uid=$(table "$CT" 0020,000e | sed 's/.*\[\(.*\)\].*/\1/' | head -1)
+[ -n "$uid" ] || fail "no series UID"
 grep -qF "$uid" "$TEST_DIR/node.log" && fail "raw series UID in the log"
 
 kill_node TERM

@@ -30,8 +30,8 @@ count() { curl -sf "$url/statistics" | sed -n "s/.*\"$1\" : \([0-9]*\).*/\1/p"; 
 
 # Forget that they were sent: the same objects go out again and stay the same objects.
 kill_node TERM
-sqlite3 "$TEST_DIR/ct2mr.db" "update delivery_images set state=1; update deliveries set ended=0,
-    next_try_ms=0; update jobs set state=6;"
+sqlite3 "$TEST_DIR/ct2mr.db" "update delivery_image set state=1; update delivery set ended=0,
+    next_try_ms=0; update job set state=6;"
 start_node
 wait_state 1 DONE 100
 [ "$(count CountInstances)" = "$N_CT" ] || fail "a repeated delivery made new objects"
