@@ -8,7 +8,8 @@
 
 enum { ALIGN = 64 };
 #define GIVE_BACK_BYTES                                                                            \
-    ((size_t)1 << 20) /* smaller resets keep their pages: madvise costs more                       \
+    ((size_t)1                                                                                     \
+     << 20) /* smaller resets keep their pages: madvise costs more                       \
                        */
 
 Status arena_open(size_t limit_bytes, Arena *ret, Err *err)

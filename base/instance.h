@@ -1,7 +1,7 @@
 /* One received DICOM image, as far as the node must know it before decoding anything: who it is,
 ** whose it is, where it lies in space. Filled by the structural scan of a file (dicom/prescan.h),
 ** carried from the receive child to the daemon, stored in the database, judged by the geometry
-*gate.
+** gate.
 **
 ** Every string is 0-terminated ASCII that was validated when the struct was filled. */
 #ifndef CT2MR_BASE_INSTANCE_H

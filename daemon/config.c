@@ -2,9 +2,8 @@
 **
 ** The grammar is smaller than YAML: one document, a mapping of sections to mappings of scalars or
 ** lists of scalars, and `destinations:`, a list of flat mappings. Everything else (anchors,
-*aliases,
-** tags, deeper nesting) is refused at the first event that shows it, so neither an alias bomb nor a
-** million brackets costs anything: no tree is ever built. */
+** aliases, tags, deeper nesting) is refused at the first event that shows it, so neither an alias
+** bomb nor a million brackets costs anything: no tree is ever built. */
 #include "daemon/config.h"
 
 #include "base/files.h"

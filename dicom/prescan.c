@@ -5,10 +5,9 @@
 ** frame knows the byte it must not pass: the end of its own defined length, or of its parent's.
 ** Whatever a later parser (DCMTK) would descend into must be descended into here, else the depth
 ** limit could be evaded: sequences of defined and undefined length, UN of undefined length
-*(Implicit
-** VR inside, PS3.5 section 6.2.2 note 4) and, where there are no VRs, values that begin with an
-*item
-** tag. Wanted attributes are noted on the way as pointers into the data and judged afterwards. */
+** (Implicit VR inside, PS3.5 section 6.2.2 note 4) and, where there are no VRs, values that begin
+** with an item tag. Wanted attributes are noted on the way as pointers into the data and judged
+** afterwards. */
 #include "dicom/prescan.h"
 
 #include "base/digest.h"

@@ -1,11 +1,10 @@
 /* The receiving side: a zygote that has DCMTK initialised and forks one child per association.
 **
 ** Roles: the daemon (daemon/receiver.c) owns the listening socket and starts `ct2mr --zygote` with
-*a
-** control socket (base/message.h) on descriptor 3. It sends ReceiveOptions once (and again after a
-** reload: for new children), then one ReceiveControl RECEIVE_SPAWN per accepted connection with two
-** descriptors: the TCP connection (blocking) and the child's end of a channel. The zygote forks;
-** the child speaks DICOM on the one and ReceiveReport on the other.
+** a control socket (base/message.h) on descriptor 3. It sends ReceiveOptions once (and again after
+** a reload: for new children), then one ReceiveControl RECEIVE_SPAWN per accepted connection with
+** two descriptors: the TCP connection (blocking) and the child's end of a channel. The zygote
+** forks; the child speaks DICOM on the one and ReceiveReport on the other.
 **
 ** A child never opens the database. For each image it streams the data set to spool/tmp, scans it
 ** (prescan.h), makes it durable in spool/incoming, reports REPORT_STORED and waits for the daemon's

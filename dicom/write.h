@@ -34,8 +34,7 @@ void mr_sop_uid(const MrSeries *series, const char *ct_sop_uid, char ret[UID_SIZ
 
 /* Writes one MR Image (PS3.3 A.4) for one CT slice: patient, study, frame of reference, position,
 ** orientation and pixel spacing are taken from the CT file byte for byte. Dates are the CT's, so
-*the
-** same input gives the same file. The file is fdatasync'ed; the caller syncs the folder.
+** the same input gives the same file. The file is fdatasync'ed; the caller syncs the folder.
 **   pixels   [rows][columns] stored values
 **   index    0-based position along the normal; Instance Number = index + 1
 ** Errors: DICOM_PARSE, DICOM_ATTRIBUTE (the CT file), DICOM_WRITE, DISK_FULL. */

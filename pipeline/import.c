@@ -2,16 +2,14 @@
 **
 ** Which way an InVesalius matrix lies. The program keeps no direction cosines. It reads the slices
 ** of a series sorted by position along the normal (gdcm::IPPSorter), so z runs to the head for
-*axial
-** images, and stores every slice with its rows in reverse order (its reader puts the last row
-*first,
-** the convention of VTK; dcm2memmap in invesalius/data/imagedata_utils.py), so y runs to anterior.
-** Columns stay as they are: x runs to the patient's left, as in the axial images of a patient lying
-** supine, head first. The matrix is thus a mirrored frame (left, anterior, head) and is made a true
-** one by reversing the rows once more. That the rows, and only the rows, are reversed can be seen
-*in
-** Debian's example: couch at low y, nose at high y, vertex at high z. Left and right cannot be seen
-** in a head; they rest on the source named above. */
+** axial images, and stores every slice with its rows in reverse order (its reader puts the last row
+** first, the convention of VTK; dcm2memmap in invesalius/data/imagedata_utils.py), so y runs to
+** anterior. Columns stay as they are: x runs to the patient's left, as in the axial images of a
+** patient lying supine, head first. The matrix is thus a mirrored frame (left, anterior, head) and
+** is made a true one by reversing the rows once more. That the rows, and only the rows, are
+** reversed can be seen
+** in Debian's example: couch at low y, nose at high y, vertex at high z. Left and right cannot be
+** seen in a head; they rest on the source named above. */
 #include "pipeline/import.h"
 
 #include "pipeline/nifti.h"

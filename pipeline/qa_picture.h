@@ -1,8 +1,7 @@
 /* The QA picture of a job: three orthogonal planes through the head's centre (axial, coronal,
 ** sagittal as a radiologist expects them: patient's right on the viewer's left, head up), rows: CT
 ** with the mask's contour, synthetic MR, checkerboard of both. No text of the patient. PNG
-*(libpng).
-** Thread: any. */
+** (libpng). Thread: any. */
 #ifndef CT2MR_PIPELINE_QA_PICTURE_H
 #define CT2MR_PIPELINE_QA_PICTURE_H
 

@@ -6,13 +6,15 @@
 
 #include <stdio.h>
 
-/* Limits of a plausible adult head against the reference; see DECISIONS.md "Alignment gate". */
-#define OVERLAP_MIN 0.50
-#define DETERMINANT_MIN 0.5
-#define DETERMINANT_MAX 1.7
-#define SCALE_MIN 0.70
-#define SCALE_MAX 1.40
-#define COST_MAX 0.80
+/* Limits against the default reference; measured, see DECISIONS.md "Alignment gate". */
+#define OVERLAP_MIN 0.60
+#define DETERMINANT_MIN 0.80
+#define DETERMINANT_MAX 1.75
+#define SCALE_MIN 0.80
+#define SCALE_MAX 1.30
+#define COST_MAX 0.40
+#define COST_DOUBTFUL 0.34 /* above this two starts that disagree are a refusal */
+#define RUNNER_UP_MAX_MM 10.0
 
 Status align_gate(const RegResult *r, Err *err)
 {
@@ -26,7 +28,10 @@ Status align_gate(const RegResult *r, Err *err)
         return err_set(err, ST_REG_QUALITY, "scales %.3f to %.3f, plausible %.2f to %.2f",
                        r->scale_min, r->scale_max, SCALE_MIN, SCALE_MAX);
     if (!(r->cost <= COST_MAX))
-        return err_set(err, ST_REG_QUALITY, "cost %.3f, at most %.3f accepted", r->cost, COST_MAX);
+        return err_set(err, ST_REG_QUALITY, "cost %.3f, at most %.2f accepted", r->cost, COST_MAX);
+    if (r->cost > COST_DOUBTFUL && !(r->runner_up_mm <= RUNNER_UP_MAX_MM))
+        return err_set(err, ST_REG_QUALITY, "cost %.3f and two solutions %.0f mm apart", r->cost,
+                       r->runner_up_mm);
     return ST_OK;
 }
 

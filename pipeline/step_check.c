@@ -6,7 +6,7 @@
 ** continuity  the network works slice by slice; a slice that differs from its neighbours far more
 **             than those differ among themselves is a failure. d[z] = mean |mr[z+1] - mr[z]| over
 **             voxels inside both; the excess is d[z] minus the median of d in a window of 9. Slices
-*whose
+** whose
 **             common area is under a quarter of the largest are left out: towards the vertex the
 **             scalp is cut ever more flatly and d rises by nature.
 ** Limits: DECISIONS.md "Result gate". */

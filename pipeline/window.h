@@ -1,10 +1,9 @@
 /* HU window and normalisation: HU -> [0,1] -> three channels with ImageNet mean and deviation.
 **
 ** norm = clip((hu - (level - width/2)) / width, 0, 1), DICOM's LINEAR_EXACT ramp (PS3.3
-*C.11.2.1.3.2);
-** channel c = (norm - mean[c]) / std[c]. One table over [-1024, 3071] serves all voxels. Outside
-*the
-** mask the window's floor is set before normalising. Thread: any. */
+** C.11.2.1.3.2); channel c = (norm - mean[c]) / std[c]. One table over [-1024, 3071] serves all
+** voxels. Outside
+** the mask the window's floor is set before normalising. Thread: any. */
 #ifndef CT2MR_PIPELINE_WINDOW_H
 #define CT2MR_PIPELINE_WINDOW_H
 

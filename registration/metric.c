@@ -4,9 +4,9 @@
 ** from a start and a step. Each row is clipped to the moving image, sampled into small arrays
 ** (vectorised), then summed. In the system, j and k are constant along a row and the Jacobian is
 ** (image gradient) x (i, j, k, 1); so a row needs only the 18 + 6 moments of w g g' i^p and w r g
-*i^p
-** instead of 90 sums per sample, and the change to the parameters of metric.h is made once at the
-** end. Chunks of slices are summed in order: the bits do not depend on the number of threads. */
+** i^p instead of 90 sums per sample, and the change to the parameters of metric.h is made once at
+** the end. Chunks of slices are summed in order: the bits do not depend on the
+** number of threads. */
 #include "registration/metric.h"
 
 #include "base/err.h"

@@ -3,8 +3,7 @@
 ** Each axis is smoothed by a cubic B-spline (close to a Gaussian of sigma 0.5 * sqrt(f^2 - 1)
 ** source voxels for a factor f; made of sums and products only, so the same bits everywhere) and
 ** sampled at the target spacing in one step. The int16 source goes straight to 2 mm: no copy at
-*full
-** resolution. Axes already at least that coarse are kept.
+** full resolution. Axes already at least that coarse are kept.
 ** Thread: any; parallel over slices, same bits for any number of threads. */
 #ifndef CT2MR_REGISTRATION_PYRAMID_H
 #define CT2MR_REGISTRATION_PYRAMID_H

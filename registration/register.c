@@ -1,9 +1,8 @@
 /* Multi-start affine registration. See register.h.
 **
 ** The head is found in both images. 175 rotations about the heads' centroids (15 degree steps;
-*pitch
-** to +-45, else +-30) are placed and then moved at 8 mm; the best few go on with more degrees of
-** freedom and finer images. The number of starts kept at each stage: 175 -> 40 -> 16 -> 8 -> 1.
+** pitch to +-45, else +-30) are placed and then moved at 8 mm; the best few go on with more degrees
+** of freedom and finer images. The number of starts kept at each stage: 175 -> 40 -> 16 -> 8 -> 1.
 ** Samples: the box around the fixed head; dense things outside the head (table, head rest, what is
 ** below the chin) are left out. */
 #include "registration/register.h"

@@ -2,9 +2,8 @@
 **
 ** Cost: correlation ratio of `moving` explained by the intensities of `fixed` (48 bins, conditional
 ** mean piecewise linear), weights apodised at the edge of the overlap, robust (Geman-McClure) in
-*the
-** Gauss-Newton step. Multi-start over rotations at 8 mm, refined at 4 and 2 mm. The fixed image is
-** the one that is binned: give the noisy CT as fixed and the clean reference or MR as moving.
+** the Gauss-Newton step. Multi-start over rotations at 8 mm, refined at 4 and 2 mm. The fixed image
+** is the one that is binned: give the noisy CT as fixed and the clean reference or MR as moving.
 ** Sources: Roche et al. 1998 (correlation ratio), Jenkinson & Smith 2001, Jenkinson et al. 2002
 ** (multi-start, apodisation).
 ** Thread: any; uses its own threads inside. Same bits for any number of threads. */

@@ -145,7 +145,7 @@ TEST(result_gate_finds_one_dark_slice, "a slice unlike its neighbours, named")
 
 TEST(align_gate_limits, "a plausible result passes, each implausible one is refused")
 {
-    RegResult good = {.cost = 0.4,
+    RegResult good = {.cost = 0.3,
                       .overlap_frac = 0.9,
                       .runner_up_mm = 1,
                       .determinant = 1.05,
@@ -161,6 +161,14 @@ TEST(align_gate_limits, "a plausible result passes, each implausible one is refu
     CHECK_STATUS(align_gate(&bad, &err), ST_REG_QUALITY);
     bad = good;
     bad.scale_min = 0.5;
+    CHECK_STATUS(align_gate(&bad, &err), ST_REG_QUALITY);
+    bad = good;
+    bad.cost = 0.41;
+    CHECK_STATUS(align_gate(&bad, &err), ST_REG_QUALITY);
+    bad = good;
+    bad.cost = 0.35;
+    CHECK_OK(align_gate(&bad, &err), &err);
+    bad.runner_up_mm = 20;
     CHECK_STATUS(align_gate(&bad, &err), ST_REG_QUALITY);
     bad = good;
     bad.cost = NAN;

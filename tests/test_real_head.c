@@ -2,7 +2,7 @@
 ** without the code that wrote them, and laid on the CT by Image Position.
 **   overlap      the head that an MR intensity shows against the head a CT threshold shows > 0.95
 **   anatomy      cortical bone (> 700 HU) is dark and the brain (20..45 HU deep inside) bright at
-*the
+** the
 **                very same voxels: a shift or flip of some voxels would mix them
 ** Skipped where invesalius-examples or mricron-data is not installed. */
 #include "tests/ct_file.h"
@@ -39,8 +39,7 @@ static JobOptions options_into(const char *out_dir)
 }
 
 /* The part of the CT above -300 HU that is connected to its centre in its slice row: enough to
-*leave
-** the couch out, which lies apart from the head. Rows are filled between their ends. */
+** leave the couch out, which lies apart from the head. Rows are filled between their ends. */
 static bool ct_shows_head(const VolumeI16 *ct, const VolumeU8 *mask, size_t i)
 {
     return ct->v[i] > -300 && mask->v[i] != 0;

@@ -1,7 +1,6 @@
 /* db/states: every pair of states against a list written out here by hand, once as the pure table
 ** and once as db_job_move() on a real database. The list is the specification: a change of the
-*table
-** has to be made here, too. */
+** table has to be made here, too. */
 #include "tests/db_fixture.h"
 
 /* "FROM TO TO ...": all that is allowed. */

@@ -1,6 +1,5 @@
 /* Makes the series that the benchmark runs on: the real head of a .inv3 file, resampled to 170
-*slices
-** of 512 x 512, as DICOM.   big_series CRANIUM.inv3 DIR */
+** slices of 512 x 512, as DICOM.   big_series CRANIUM.inv3 DIR */
 #include "dicom/write.h"
 #include "pipeline/import.h"
 #include "registration/resample.h"
