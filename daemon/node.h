@@ -72,6 +72,8 @@ bool node_ready(const Node *node, char ret_reason[160]);
 
 /* node_recover.c: spool and database agree again. Before the receiver starts. */
 MUST_CHECK Status node_recover(Node *node, Err *err);
+/* Enters what a child of an association that did not end in order stored but did not report. */
+void node_recover_association(Node *node, uint64_t association);
 /* Removes files of jobs past retention; at most once an hour. */
 void node_retention(Node *node, int64_t now_ms);
 

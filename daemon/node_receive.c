@@ -114,6 +114,8 @@ void node_refused(void *context, uint64_t association, Status status, uint16_t d
 void node_association_ended(void *context, uint64_t association, bool orderly)
 {
     Node *node = context;
+    if (!orderly)
+        node_recover_association(node, association);
     int32_t kept = 0;
     for (int32_t i = 0; i < node->n_touches; i++) {
         Touch *t = &node->touches[i];

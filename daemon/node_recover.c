@@ -3,7 +3,8 @@
 ** spool/incoming is the truth about received images: a file that the database does not know (the
 ** power failed before its row was on disk, or the daemon died between the two) is scanned and
 ** entered as if it had just arrived. A file that does not pass the scan was never acknowledged; it
-** is moved to spool/quarantine rather than deleted. RUNNING jobs are queued again. */
+** is moved to spool/quarantine rather than deleted. RUNNING jobs are queued again. The same is done
+** for the files of one association whose child died, which may be between naming and reporting. */
 #include "daemon/node.h"
 
 #include "base/clock.h"
@@ -19,7 +20,8 @@
 
 #define RETENTION_PERIOD_MS (3600 * 1000)
 
-static Status recover_file(Node *node, const char *name, int32_t *entered, Err *err)
+static Status recover_file(Node *node, const char *name, uint64_t association, int32_t *entered,
+                           Err *err)
 {
     bool known;
     TRY(db_has_file(node->db, name, &known, err));
@@ -37,14 +39,17 @@ static Status recover_file(Node *node, const char *name, int32_t *entered, Err *
         return rename(path, aside) == 0 ? ST_OK : err_sys(err, errno, "moving %s", path);
     }
     (void)snprintf(instance.file, sizeof instance.file, "%s", name);
-    if (node_stored(node, 0, "", &instance) == DIMSE_OUT_OF_RESOURCES)
+    if (node_stored(node, association, "", &instance) == DIMSE_OUT_OF_RESOURCES)
         return err_set(err, ST_DB, "entering a recovered image");
     ++*entered;
     return ST_OK;
 }
 
-static Status recover_incoming(Node *node, int32_t *entered, Err *err)
+/* association 0: every file; else those that this association's child named. */
+static Status recover_incoming(Node *node, uint64_t association, int32_t *entered, Err *err)
 {
+    char middle[32];
+    (void)snprintf(middle, sizeof middle, "-%llu-", (unsigned long long)association);
     char dir[PATH_SIZE];
     TRY(path_format(dir, err, "%s/incoming", node->config.spool_path));
     struct dirent **entries;
@@ -53,12 +58,25 @@ static Status recover_incoming(Node *node, int32_t *entered, Err *err)
         return err_sys(err, errno, "reading folder %s", dir);
     Status status = ST_OK;
     for (int i = 0; i < n; i++) {
-        if (status == ST_OK && entries[i]->d_name[0] != '.')
-            status = recover_file(node, entries[i]->d_name, entered, err);
+        const char *name = entries[i]->d_name;
+        bool wanted = name[0] != '.' && (association == 0 || strstr(name, middle) != NULL);
+        if (status == ST_OK && wanted)
+            status = recover_file(node, name, association, entered, err);
         free(entries[i]);
     }
     free(entries);
     return status;
+}
+
+void node_recover_association(Node *node, uint64_t association)
+{
+    int32_t entered = 0;
+    Err err = {0};
+    if (recover_incoming(node, association, &entered, &err) != ST_OK)
+        log_event(LOG_LEVEL_ERROR, "recover.association", "code=%s %s", status_name(err.status),
+                  err.msg);
+    else if (entered > 0)
+        log_event(LOG_LEVEL_NOTICE, "recover.association", "images_entered=%d", entered);
 }
 
 /* The daemon may have died in the middle of an association: what was arriving may lack images. */
@@ -84,7 +102,7 @@ Status node_recover(Node *node, Err *err)
     }
     int32_t requeued = 0, entered = 0;
     TRY(db_recover(node->db, clock_wall_ms(), &requeued, err));
-    TRY(recover_incoming(node, &entered, err));
+    TRY(recover_incoming(node, 0, &entered, err));
     TRY(suspect_receiving(node, err));
     if (requeued > 0 || entered > 0)
         log_event(LOG_LEVEL_NOTICE, "recover.done", "jobs_queued_again=%d images_entered=%d",
