@@ -438,14 +438,14 @@ OFCondition Association::receive(T_ASC_PresentationContextID id, SpoolFile *file
     return cond;
 }
 
-// The whole data set lies in file_: scans it while the disk writes, publishes it, asks the daemon.
+// The whole data set lies in buffer_: scans it, publishes it, asks the daemon.
 Verdict Association::keep(uint64_t bytes, const uint8_t digest[DIGEST_SIZE])
 {
     if (bytes == 0)
         return {DIMSE_CANNOT_UNDERSTAND, ST_DICOM_PARSE, "data set is empty"};
     ReceiveReport report = make_report(REPORT_STORED);
     Err err = {};
-    Status status = spool_file_flush(&file_, &err);
+    Status status = spool_file_check(&file_, &err);
     if (status != ST_OK)
         return {DIMSE_OUT_OF_RESOURCES, status, err.msg};
     unsigned dimse = DIMSE_SUCCESS;

@@ -1,8 +1,12 @@
-// DCMTK's TCP connection with two additions: TCP_QUICKACK, and a meter.
+// DCMTK's TCP connection with three additions: TCP_QUICKACK, reading ahead, and a meter.
 //
 // QUICKACK: a sender with Nagle's algorithm on (DCMTK's default) waits for our acknowledgement of
 // its last small segment, which Linux delays by 40 ms. The option is not sticky, so it is set again
 // after each read (329 -> 760 images/s measured for such a sender).
+//
+// Reading ahead: DCMTK polls twice and reads twice for each PDU, its header and its body. Here a
+// read takes what has come beyond the bytes asked for as well, and the polls and reads that can be
+// served from that are: one system call per PDU instead of four.
 //
 // The meter counts the bytes of data sets and reports them to the daemon, at most once a second.
 // It stands below the PDUs, so that a peer which drips bytes into one PDU is seen as slow and not
