@@ -71,6 +71,8 @@ extern "C" {
     X(SERIES_NOT_CT, 511, false, "no CT image in the series", "send the planning CT")              \
     X(SERIES_SPACING, 512, false, "slice spacing is not equal",                                    \
       "send a series with one slice spacing")                                                      \
+    X(SERIES_CUT, 513, false, "the transfer was cut or an image refused: slices may be missing",   \
+      "send the series again; or, if it is whole, `ct2mr job retry`")                              \
     X(REG_OVERLAP, 601, false, "registration: head and reference do not overlap",                  \
       "check that the series shows a whole head")                                                  \
     X(REG_QUALITY, 602, false, "registration: result is not plausible",                            \

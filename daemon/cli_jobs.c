@@ -5,8 +5,8 @@
 ** log; the UID of an MR series of our own making is shown.
 **
 ** JSON of a job (times: ISO 8601 UTC, and KEY_ms; both null when there is none):
-**   id, state, code, number, message, revision, attempt, images, series, study, suspect, created,
-**   updated, last_image, wait_until, next_try, model_digest, mr_series_uid (null until computed).
+**   id, state, code, number, message, revision, attempt, images, series, study, transfer (open|ended|cut),
+**   created, updated, last_image, wait_until, next_try, model_digest, mr_series_uid (null until computed).
 ** JSON of jobs: {"jobs": [job, ...], "more": bool}.
 ** JSON of job show: job and state_text, text, remedy, deliveries: [{destination, images, sent,
 **   refused, pending, attempt, first_try, next_try, ended, code, number, message}],
@@ -57,7 +57,7 @@ static cJSON *job_json(const JobRow *job)
     (void)cJSON_AddNumberToObject(object, "images", job->n_images);
     (void)cJSON_AddStringToObject(object, "series", log_hash(job->series_uid, hash));
     (void)cJSON_AddStringToObject(object, "study", log_hash(job->study_uid, hash));
-    (void)cJSON_AddBoolToObject(object, "suspect", job->suspect);
+    (void)cJSON_AddStringToObject(object, "transfer", transfer_name(job->transfer));
     cli_json_add_time(object, "created", job->created_ms);
     cli_json_add_time(object, "updated", job->updated_ms);
     cli_json_add_time(object, "last_image", job->last_image_ms);
@@ -206,9 +206,9 @@ static void print_job(const JobRow *job)
     }
     if (job->message[0] != '\0')
         print_line("message", job->message);
-    (void)printf("%-11s %s, study %s, %d images%s\n", "series", log_hash(job->series_uid, hash),
-                 log_hash(job->study_uid, study), job->n_images,
-                 job->suspect ? ", an association was aborted" : "");
+    (void)printf("%-11s %s, study %s, %d images, transfer %s\n", "series",
+                 log_hash(job->series_uid, hash), log_hash(job->study_uid, study), job->n_images,
+                 transfer_name(job->transfer));
     (void)printf("%-11s %d, attempt %d\n", "revision", job->revision, job->attempt);
     print_time("created", job->created_ms, now_ms);
     print_time("updated", job->updated_ms, now_ms);

@@ -26,6 +26,7 @@ enum { NODE_MAX_TOUCHES = 1024, NODE_MAX_SENDERS = 4, NODE_TICK_MS = 500 };
 typedef struct Touch { /* an open association has sent images of this series */
     uint64_t association;
     char series_uid[UID_SIZE];
+    bool was_cut; /* meanwhile another association with images of the series was */
 } Touch;
 
 typedef struct Node {

@@ -9,6 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#define REFUSED_IMAGE "" /* in place of a series: an image was refused in the association */
+
 static void touch(Node *node, uint64_t association, const char *series_uid)
 {
     for (int32_t i = 0; i < node->n_touches; i++)
@@ -16,9 +18,9 @@ static void touch(Node *node, uint64_t association, const char *series_uid)
             strcmp(node->touches[i].series_uid, series_uid) == 0)
             return;
     if (node->n_touches == NODE_MAX_TOUCHES)
-        return; /* the series then waits max_quiet_s at most: safe, only slower */
+        return; /* the transfer then stays OPEN: judged after max_quiet_s; safe, only slower */
     Touch *t = &node->touches[node->n_touches++];
-    t->association = association;
+    *t = (Touch){.association = association};
     memcpy(t->series_uid, series_uid, UID_SIZE);
 }
 
@@ -97,18 +99,68 @@ uint16_t node_stored(void *context, uint64_t association, const char *calling_ae
         put_away(node, instance->file, false); /* not acknowledged: the sender keeps it */
         return DIMSE_OUT_OF_RESOURCES;
     }
-    if (association != 0 && result.what != RECEIVED_SAME && result.what != RECEIVED_CONFLICT)
+    if (association != 0)
         touch(node, association, instance->series_uid);
     return act(node, instance, &result);
 }
 
+/* A refused image may have belonged to any series that its association brings, before or after; one
+** of another class (a dose report, a presentation state) to none. */
 void node_refused(void *context, uint64_t association, Status status, uint16_t dimse_status,
                   const char *text)
 {
     Node *node = context;
-    (void)association;
     node_event(node, 0, "receive", "", status, -1, "image refused with %04XH: %s", dimse_status,
                text);
+    if (dimse_status != DIMSE_SOP_CLASS_NOT_SUPPORTED)
+        touch(node, association, REFUSED_IMAGE);
+}
+
+/* A series whose transfer was cut had been given up; now it was sent again, in order. */
+static void revive(Node *node, int64_t job_id)
+{
+    JobRow job;
+    Err err = {0};
+    if (db_job_get(node->db, job_id, &job, &err) == ST_OK && job.state == JOB_FAILED &&
+        job.code == ST_SERIES_CUT)
+        (void)node_move(node, job_id, JOB_FAILED, JOB_QUEUED, ST_OK, NULL, 0);
+}
+
+static void note_transfer(Node *node, const char *series_uid, Transfer transfer)
+{
+    int64_t job_id = 0;
+    Err err = {0};
+    if (db_series_transfer(node->db, series_uid, transfer, &job_id, &err) != ST_OK)
+        log_event(LOG_LEVEL_ERROR, "receive.transfer", "code=%s %s", status_name(err.status),
+                  err.msg);
+    else if (transfer == TRANSFER_ENDED && job_id != 0)
+        revive(node, job_id);
+}
+
+static bool brought_refused(const Node *node, uint64_t association)
+{
+    for (int32_t i = 0; i < node->n_touches; i++)
+        if (node->touches[i].association == association &&
+            strcmp(node->touches[i].series_uid, REFUSED_IMAGE) == 0)
+            return true;
+    return false;
+}
+
+/* `ended`, no longer in the list, was an association's part in a series. */
+static void end_touch(Node *node, const Touch *ended, bool whole)
+{
+    int32_t n_others = 0;
+    for (int32_t i = 0; i < node->n_touches; i++) {
+        Touch *t = &node->touches[i];
+        if (strcmp(t->series_uid, ended->series_uid) != 0)
+            continue;
+        n_others++;
+        t->was_cut |= !whole || ended->was_cut;
+    }
+    if (!whole)
+        note_transfer(node, ended->series_uid, TRANSFER_CUT);
+    else if (n_others == 0 && !ended->was_cut)
+        note_transfer(node, ended->series_uid, TRANSFER_ENDED);
 }
 
 void node_association_ended(void *context, uint64_t association, bool orderly)
@@ -116,17 +168,13 @@ void node_association_ended(void *context, uint64_t association, bool orderly)
     Node *node = context;
     if (!orderly)
         node_recover_association(node, association);
-    int32_t kept = 0;
-    for (int32_t i = 0; i < node->n_touches; i++) {
-        Touch *t = &node->touches[i];
-        if (t->association != association) {
-            node->touches[kept++] = *t;
+    bool whole = orderly && !brought_refused(node, association);
+    for (int32_t i = node->n_touches - 1; i >= 0; i--) {
+        Touch t = node->touches[i];
+        if (t.association != association)
             continue;
-        }
-        Err err = {0};
-        if (!orderly && db_series_suspect(node->db, t->series_uid, &err) != ST_OK)
-            log_event(LOG_LEVEL_ERROR, "receive.suspect", "code=%s %s", status_name(err.status),
-                      err.msg);
+        node->touches[i] = node->touches[--node->n_touches];
+        if (strcmp(t.series_uid, REFUSED_IMAGE) != 0)
+            end_touch(node, &t, whole);
     }
-    node->n_touches = kept;
 }

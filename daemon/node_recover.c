@@ -79,15 +79,18 @@ void node_recover_association(Node *node, uint64_t association)
         log_event(LOG_LEVEL_NOTICE, "recover.association", "images_entered=%d", entered);
 }
 
-/* The daemon may have died in the middle of an association: what was arriving may lack images. */
-static Status suspect_receiving(Node *node, Err *err)
+/* An association that was open when the daemon died has not ended in order. */
+static Status cut_open_transfers(Node *node, JobState state, Err *err)
 {
     JobRow *jobs;
     int32_t n;
-    TRY(db_jobs_list(node->db, JOB_RECEIVING, 0, &jobs, &n, err));
+    TRY(db_jobs_list(node->db, state, 0, &jobs, &n, err));
     Status status = ST_OK;
-    for (int32_t i = 0; i < n && status == ST_OK; i++)
-        status = db_series_suspect(node->db, jobs[i].series_uid, err);
+    for (int32_t i = 0; i < n && status == ST_OK; i++) {
+        int64_t job_id;
+        if (jobs[i].transfer == TRANSFER_OPEN)
+            status = db_series_transfer(node->db, jobs[i].series_uid, TRANSFER_CUT, &job_id, err);
+    }
     free(jobs);
     return status;
 }
@@ -103,7 +106,8 @@ Status node_recover(Node *node, Err *err)
     int32_t requeued = 0, entered = 0;
     TRY(db_recover(node->db, clock_wall_ms(), &requeued, err));
     TRY(recover_incoming(node, 0, &entered, err));
-    TRY(suspect_receiving(node, err));
+    TRY(cut_open_transfers(node, JOB_RECEIVING, err));
+    TRY(cut_open_transfers(node, JOB_WAITING, err));
     if (requeued > 0 || entered > 0)
         log_event(LOG_LEVEL_NOTICE, "recover.done", "jobs_queued_again=%d images_entered=%d",
                   requeued, entered);

@@ -71,9 +71,10 @@ static void judge(Node *node, const JobRow *job, int64_t now_ms)
     SeriesFacts facts = {.now_ms = now_ms,
                          .last_image_ms = job->last_image_ms,
                          .n_open = node_open_associations(node, job->series_uid),
-                         .suspect = job->suspect,
+                         .transfer = job->transfer,
                          .n_got = job->n_images,
                          .state = job->state,
+                         .code = job->code,
                          .wait_until_ms = job->wait_until_ms};
     SeriesDecision d = series_decide(&policy, &facts);
     if (d.action == SERIES_CHECK) { /* only now look at every image */

@@ -10,7 +10,7 @@
 #define JOB_SELECT                                                                                 \
     "SELECT j.id, j.series_id, j.revision, j.state, j.code, j.message, j.attempt, j.created_ms,"   \
     " j.updated_ms, s.last_image_ms, j.wait_until_ms, j.next_try_ms, s.n_images, s.series_uid,"    \
-    " s.study_uid, j.model_digest, j.mr_series_uid, j.suspect"                                     \
+    " s.study_uid, j.model_digest, j.mr_series_uid, j.transfer"                                    \
     " FROM job j JOIN series s ON s.id = j.series_id "
 
 static const char sql_get[] = JOB_SELECT "WHERE j.id = ?1";
@@ -85,7 +85,7 @@ static void read_job(sqlite3_stmt *query, JobRow *ret)
     column_text(query, 14, ret->study_uid, sizeof ret->study_uid);
     column_text(query, 15, ret->model_digest, sizeof ret->model_digest);
     column_text(query, 16, ret->mr_series_uid, sizeof ret->mr_series_uid);
-    ret->suspect = sqlite3_column_int(query, 17) != 0;
+    ret->transfer = (Transfer)sqlite3_column_int(query, 17);
 }
 
 /* Reads the query to its end, which closes it. */

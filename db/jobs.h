@@ -25,7 +25,7 @@ typedef struct JobRow {
     int32_t n_images;      /* instances of the series now */
     char series_uid[UID_SIZE], study_uid[UID_SIZE];
     char model_digest[HEX_SIZE], mr_series_uid[UID_SIZE]; /* "" until computed */
-    bool suspect; /* an association that touched it was aborted */
+    Transfer transfer;
 } JobRow;
 
 /* What db_receive() did with an image, and what the daemon must do about it. "The job" is the
@@ -63,8 +63,11 @@ MUST_CHECK Status db_receive(Db *db, const Instance *instance, const char *calli
                              int64_t now_ms, ReceivedResult *ret, Err *err);
 /* True in *ret if an image with this file name is stored (recovery). */
 MUST_CHECK Status db_has_file(Db *db, const char *file, bool *ret, Err *err);
-/* Marks the series' present job suspect (aborted association). */
-MUST_CHECK Status db_series_suspect(Db *db, const char *series_uid, Err *err);
+/* An association that brought images of the series has ENDED or was CUT: noted in the series' present
+** job if that can still matter (RECEIVING, WAITING; FAILED for ENDED). The job's id in *ret_job_id,
+** 0 where nothing was noted. (OPEN is noted by db_receive(), with the image.) */
+MUST_CHECK Status db_series_transfer(Db *db, const char *series_uid, Transfer transfer,
+                                     int64_t *ret_job_id, Err *err);
 /* All images of a series in order of arrival; *ret is malloc'ed (the caller frees). */
 MUST_CHECK Status db_series_images(Db *db, int64_t series_id, Instance **ret, int32_t *ret_n,
                                    Err *err);

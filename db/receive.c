@@ -31,9 +31,13 @@ static const char sql_add_image[] =
 static const char sql_count_image[] =
     "UPDATE series SET n_images = n_images + 1, last_image_ms = ?2 WHERE id = ?1";
 static const char sql_has_file[] = "SELECT 1 FROM image WHERE file = ?1";
-static const char sql_suspect[] =
-    "UPDATE job SET suspect = 1 WHERE id = (SELECT j.id FROM job j JOIN series s"
-    " ON s.id = j.series_id WHERE s.series_uid = ?1 ORDER BY j.revision DESC LIMIT 1)";
+/* 1, 2 RECEIVING, WAITING; 9 FAILED; transfer 1 OPEN, 2 ENDED. */
+static const char sql_open[] =
+    "UPDATE job SET transfer = 1 WHERE id = ?1 AND transfer = 2 AND state IN (1, 2)";
+static const char sql_transfer[] =
+    "UPDATE job SET transfer = ?2 WHERE id = (SELECT j.id FROM job j JOIN series s"
+    " ON s.id = j.series_id WHERE s.series_uid = ?1 ORDER BY j.revision DESC LIMIT 1)"
+    " AND (state IN (1, 2) OR (state = 9 AND ?2 = 2)) RETURNING id";
 static const char sql_touch[] = "UPDATE job SET updated_ms = updated_ms WHERE id = ?1";
 static const char sql_images[] =
     "SELECT i.file, i.sop_class_uid, i.sop_uid, s.series_uid, i.study_uid, i.transfer_syntax_uid,"
@@ -43,7 +47,9 @@ static const char sql_images[] =
     " i.has_position, i.is_localizer"
     " FROM image i JOIN series s ON s.id = i.series_id WHERE s.id = ?1 ORDER BY i.id";
 
-_Static_assert(JOB_RECEIVING == 1, "the state that sql_add_job writes");
+_Static_assert(JOB_RECEIVING == 1 && JOB_WAITING == 2 && JOB_FAILED == 9 && TRANSFER_OPEN == 1 &&
+                   TRANSFER_ENDED == 2,
+               "the numbers in the statements above");
 
 /* The series and its newest job. */
 typedef struct Present {
@@ -194,8 +200,8 @@ static Status receive_further(Db *db, const Present *present, int64_t now_ms, Re
                           "an image arrived", 0, now_ms, err);
 }
 
-static Status receive_in_tx(Db *db, const Instance *instance, const char *calling_ae,
-                            int64_t now_ms, ReceivedResult *ret, Err *err)
+static Status enter_in_tx(Db *db, const Instance *instance, const char *calling_ae, int64_t now_ms,
+                          ReceivedResult *ret, Err *err)
 {
     sqlite3_stmt *query;
     bool found;
@@ -218,6 +224,13 @@ static Status receive_in_tx(Db *db, const Instance *instance, const char *callin
         return receive_first(db, instance, calling_ae, now_ms, ret, err);
     TRY(add_image(db, present.series_id, instance, calling_ae, now_ms, err));
     return receive_further(db, &present, now_ms, ret, err);
+}
+
+static Status receive_in_tx(Db *db, const Instance *instance, const char *calling_ae,
+                            int64_t now_ms, ReceivedResult *ret, Err *err)
+{
+    TRY(enter_in_tx(db, instance, calling_ae, now_ms, ret, err));
+    return query_run(db, NULL, err, sql_open, "i", ret->job_id);
 }
 
 /* A second, synced commit carries the first to the disk (the log is synced as a whole). If it fails
@@ -259,17 +272,24 @@ Status db_has_file(Db *db, const char *file, bool *ret, Err *err)
     return ST_OK;
 }
 
-static Status suspect_in_tx(Db *db, const char *series_uid, Err *err)
+static Status transfer_in_tx(Db *db, const char *series_uid, Transfer transfer, int64_t *ret_job_id,
+                             Err *err)
 {
-    int n;
-    TRY(query_run(db, &n, err, sql_suspect, "s", series_uid));
-    return n > 0 ? ST_OK : err_set(err, ST_NOT_FOUND, "no such series");
+    sqlite3_stmt *query;
+    bool row;
+    TRY(query_open(db, &query, err, sql_transfer, "si", series_uid, (int64_t)transfer));
+    TRY(query_step(db, query, &row, err));
+    *ret_job_id = row ? sqlite3_column_int64(query, 0) : 0;
+    while (row)
+        TRY(query_step(db, query, &row, err));
+    return ST_OK;
 }
 
-Status db_series_suspect(Db *db, const char *series_uid, Err *err)
+Status db_series_transfer(Db *db, const char *series_uid, Transfer transfer, int64_t *ret_job_id,
+                          Err *err)
 {
-    TRY(tx_begin(db, TX_NORMAL, err));
-    return tx_end(db, suspect_in_tx(db, series_uid, err), err);
+    TRY(tx_begin(db, TX_FULL, err));
+    return tx_end(db, transfer_in_tx(db, series_uid, transfer, ret_job_id, err), err);
 }
 
 /* What was not finite is stored as NULL and comes back as NaN. */

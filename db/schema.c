@@ -47,8 +47,8 @@ static const char schema_sql[] =
     " attempt INTEGER NOT NULL DEFAULT 0 CHECK(attempt >= 0),"
     " created_ms INTEGER NOT NULL, updated_ms INTEGER NOT NULL,"
     " wait_until_ms INTEGER NOT NULL DEFAULT 0, next_try_ms INTEGER NOT NULL DEFAULT 0,"
-    " suspect INTEGER NOT NULL DEFAULT 0 CHECK(suspect IN (0,1)),"
-    " any_sent INTEGER NOT NULL DEFAULT 0 CHECK(any_sent IN (0,1))," /* never reset */
+    " transfer INTEGER NOT NULL DEFAULT 1 CHECK(transfer BETWEEN 1 AND 3)," /* enum Transfer */
+    " any_sent INTEGER NOT NULL DEFAULT 0 CHECK(any_sent IN (0,1)),"        /* never reset */
     " forgotten INTEGER NOT NULL DEFAULT 0 CHECK(forgotten IN (0,1)),"
     " model_digest TEXT NOT NULL DEFAULT '', mr_series_uid TEXT NOT NULL DEFAULT '',"
     " UNIQUE(series_id, revision),"

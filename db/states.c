@@ -19,7 +19,7 @@ enum { N = JOB_STATE_LAST + 1 };
 static const char *const why[N][N] = {
     [JOB_RECEIVING] =
         {
-            [JOB_WAITING] = "quiet, but a slice is missing: give it time to come",
+            [JOB_WAITING] = "quiet, but slices are or may be missing: give them time to come",
             [JOB_QUEUED] = "quiet and one regular volume",
             [JOB_FAILED] = "quiet and not one regular volume",
             [JOB_QUARANTINED] = SAFETY,
@@ -28,8 +28,8 @@ static const char *const why[N][N] = {
     [JOB_WAITING] =
         {
             [JOB_RECEIVING] = "an image arrived: judge again when quiet",
-            [JOB_QUEUED] = "judged again after a restart or changed limits: it is whole",
-            [JOB_FAILED] = "the missing slice did not come in time",
+            [JOB_QUEUED] = "judged again: it is whole (sent again in order, changed limits)",
+            [JOB_FAILED] = "what was missing did not come in time",
             [JOB_QUARANTINED] = SAFETY,
             [JOB_CANCELLED] = BY_PERSON,
         },
@@ -80,7 +80,7 @@ static const char *const why[N][N] = {
         },
     [JOB_FAILED] =
         {
-            [JOB_QUEUED] = "a person wants it computed again",
+            [JOB_QUEUED] = "a person wants it computed again, or its cut transfer was repeated",
             [JOB_SENDING] = "a person wants the finished result sent again",
             [JOB_CANCELLED] = "a person took note of it",
         },
@@ -108,6 +108,19 @@ const char *job_state_name(JobState state)
         return #name;
         JOB_STATE_MAP(JOB_STATE_NAME)
 #undef JOB_STATE_NAME
+    }
+    return "?";
+}
+
+const char *transfer_name(Transfer transfer)
+{
+    switch (transfer) {
+    case TRANSFER_OPEN:
+        return "open";
+    case TRANSFER_ENDED:
+        return "ended";
+    case TRANSFER_CUT:
+        return "cut";
     }
     return "?";
 }

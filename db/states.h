@@ -1,4 +1,4 @@
-/* Job states and the transitions between them: the one table. Everything that changes a job goes
+/* Job states and the transitions between them: the one table; and how a transfer stands. Everything that changes a job goes
 ** through db_job_move() or a function of jobs.h that names its transition, and both ask here.
 ** Thread: pure functions. */
 #ifndef CT2MR_DB_STATES_H
@@ -9,7 +9,7 @@
 /* X(name, number, terminal, text). Numbers are stored: append, never renumber. */
 #define JOB_STATE_MAP(X)                                                                           \
     X(RECEIVING, 1, false, "images are arriving")                                                  \
-    X(WAITING, 2, false, "a slice is missing; waiting for it")                                     \
+    X(WAITING, 2, false, "slices are or may be missing; waiting for them")                         \
     X(QUEUED, 3, false, "complete; waiting for a worker")                                          \
     X(RUNNING, 4, false, "being computed")                                                         \
     X(HELD, 5, false, "computed; waiting for release by a person")                                 \
@@ -26,6 +26,17 @@ typedef enum JobState {
 #undef JOB_STATE_ENUM
 } JobState;
 enum { JOB_STATE_FIRST = 1, JOB_STATE_LAST = 11 };
+
+/* How the images came. Numbers are stored. */
+typedef enum Transfer {
+    TRANSFER_OPEN = 1, /* an association that brought images of the series has not ended */
+    TRANSFER_ENDED,    /* all have, in order, and no image was refused in them */
+    TRANSFER_CUT       /* one was aborted or died, or an image was refused in it, and no later one
+                          has ended in order: slices may be missing at either end of the volume,
+                          which no geometry gate can see */
+} Transfer;
+/* "open", "ended", "cut". */
+const char *transfer_name(Transfer transfer);
 
 const char *job_state_name(JobState state);
 const char *job_state_text(JobState state);

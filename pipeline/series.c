@@ -10,7 +10,8 @@ static SeriesDecision decision(SeriesAction action, int64_t at_ms, Status code)
 static int64_t quiet_needed(const SeriesPolicy *policy, const SeriesFacts *facts)
 {
     bool fewer_than_announced = facts->n_expected > facts->n_got;
-    bool patient = facts->n_open > 0 || facts->suspect || fewer_than_announced;
+    bool is_open = facts->n_open > 0 || facts->transfer == TRANSFER_OPEN;
+    bool patient = is_open || facts->transfer == TRANSFER_CUT || fewer_than_announced;
     if (patient || policy->quiet_ms > policy->max_quiet_ms)
         return policy->max_quiet_ms;
     return policy->quiet_ms;
@@ -28,8 +29,15 @@ static SeriesDecision while_receiving(const SeriesPolicy *policy, const SeriesFa
     return decision(SERIES_CHECK, 0, ST_OK);
 }
 
+static bool is_gap(Status verdict)
+{
+    return verdict == ST_SERIES_GAP || verdict == ST_SERIES_FEW;
+}
+
 static SeriesDecision while_waiting(const SeriesPolicy *policy, const SeriesFacts *facts)
 {
+    if (facts->transfer == TRANSFER_ENDED && !is_gap(facts->code))
+        return decision(SERIES_CHECK, 0, ST_OK);                /* what was cut was sent again */
     if (facts->wait_until_ms > facts->now_ms + policy->wait_ms) /* clock set back, or new policy */
         return decision(SERIES_WAIT, facts->now_ms + policy->wait_ms, ST_OK);
     if (facts->wait_until_ms > facts->now_ms)
@@ -39,24 +47,21 @@ static SeriesDecision while_waiting(const SeriesPolicy *policy, const SeriesFact
 
 static SeriesDecision after_check(const SeriesPolicy *policy, const SeriesFacts *facts)
 {
-    switch (facts->verdict) {
-    case ST_OK:
-        return decision(SERIES_COMPLETE, 0, ST_OK);
-    case ST_SERIES_PATIENT:
+    bool was_cut = facts->transfer == TRANSFER_CUT;
+    if (facts->verdict == ST_SERIES_PATIENT)
         return decision(SERIES_QUARANTINE, 0, facts->verdict);
-    case ST_SERIES_GAP:
-    case ST_SERIES_FEW:
-        break;
-    default:
+    if (facts->verdict == ST_OK && !was_cut)
+        return decision(SERIES_COMPLETE, 0, ST_OK);
+    if (!was_cut && !is_gap(facts->verdict))
         return decision(SERIES_FAIL, 0, facts->verdict); /* another image cannot mend it */
-    }
+    Status code = facts->verdict == ST_OK ? ST_SERIES_CUT : facts->verdict;
     bool has_waited = facts->state == JOB_WAITING && facts->wait_until_ms > 0;
     int64_t until_ms = has_waited ? facts->wait_until_ms : facts->now_ms + policy->wait_ms;
     if (until_ms > facts->now_ms + policy->wait_ms)
         until_ms = facts->now_ms + policy->wait_ms;
     if (until_ms <= facts->now_ms)
-        return decision(SERIES_FAIL, 0, facts->verdict);
-    return decision(SERIES_WAIT, until_ms, facts->verdict);
+        return decision(SERIES_FAIL, 0, code);
+    return decision(SERIES_WAIT, until_ms, code);
 }
 
 SeriesDecision series_decide(const SeriesPolicy *policy, const SeriesFacts *facts)

@@ -7,8 +7,12 @@
 **   quiet long enough -> SERIES_CHECK -> gate -> complete | wait for the missing slice | refused
 **
 ** Quiet: no open association touches it and nothing came for quiet_ms; or nothing came for
-** max_quiet_ms. A series whose association was aborted, or that announced more images than it has,
-** is given max_quiet_ms in any case.
+** max_quiet_ms. A series whose transfer was cut, or that announced more images than it has, is given
+** max_quiet_ms in any case.
+**
+** A transfer that was cut may lack slices at an end of the volume, which the gate cannot see. Such a
+** series waits like one with a gap until an association brings images of it again and ends in order;
+** if none does it fails, and a person decides.
 **
 ** series_decide() is a pure function of persisted wall-clock facts, so a restart goes on where the
 ** daemon was. A clock that was set back makes no wait longer than max_quiet_ms or wait_ms counted
@@ -32,12 +36,13 @@ typedef struct SeriesPolicy {
 typedef struct SeriesFacts {
     int64_t now_ms, last_image_ms; /* wall clock */
     int32_t n_open;                /* open associations that brought an image of it */
-    bool suspect;                  /* an association that touched it was aborted */
-    int32_t n_got, n_expected;     /* images; n_expected 0: not announced */
-    JobState state;                /* JOB_RECEIVING or JOB_WAITING */
-    int64_t wait_until_ms;         /* WAITING: as stored; 0 none */
-    bool is_checked;               /* the gate was run on the images as they are now */
-    Status verdict;                /* its answer, when is_checked */
+    Transfer transfer;
+    int32_t n_got, n_expected; /* images; n_expected 0: not announced */
+    JobState state;            /* JOB_RECEIVING or JOB_WAITING */
+    Status code;               /* WAITING: what for */
+    int64_t wait_until_ms;     /* WAITING: as stored; 0 none */
+    bool is_checked;           /* the gate was run on the images as they are now */
+    Status verdict;            /* its answer, when is_checked */
 } SeriesFacts;
 
 typedef enum SeriesAction {

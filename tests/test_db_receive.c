@@ -312,19 +312,45 @@ TEST(receive_refuses_nameless, "no file name or no UID is USAGE and leaves no ro
     db_close(db);
 }
 
-TEST(series_suspect_marks_the_present_job, "the newest job only; NOT_FOUND for an unknown series")
+/* How the present job's transfer stands after an association did what `transfer` says. */
+static Transfer transfer_after(Db *db, const Instance *in, int64_t job_id, Transfer transfer)
+{
+    int64_t noted;
+    Err err = {0};
+    CHECK_OK(db_series_transfer(db, in->series_uid, transfer, &noted, &err), &err);
+    CHECK(noted == 0 || noted == job_id);
+    return fixture_job(db, job_id).transfer;
+}
+
+TEST(series_transfer,
+     "an image opens it, an orderly end ends it; cut stays cut through further images "
+     "until an orderly end; of the newest job only; only where it can still matter")
 {
     Db *db = fixture_open();
+    int64_t noted = 77;
     Err err = {0};
-    Instance in = fixture_image(1, 1);
+    Instance in = fixture_image(1, 1), further = fixture_image(1, 3);
     int64_t id = fixture_receive(db, &in, 1000).job_id;
-    CHECK(!fixture_job(db, id).suspect);
+    CHECK_INT(fixture_job(db, id).transfer, TRANSFER_OPEN);
+    CHECK_INT(transfer_after(db, &in, id, TRANSFER_ENDED), TRANSFER_ENDED);
+    (void)fixture_receive(db, &in, 1001); /* the same again */
+    CHECK_INT(fixture_job(db, id).transfer, TRANSFER_OPEN);
+    CHECK_INT(transfer_after(db, &in, id, TRANSFER_CUT), TRANSFER_CUT);
+    (void)fixture_receive(db, &further, 1002);
+    CHECK_INT(fixture_job(db, id).transfer, TRANSFER_CUT);
+    CHECK_INT(transfer_after(db, &in, id, TRANSFER_ENDED), TRANSFER_ENDED);
+    CHECK_INT(transfer_after(db, &in, id, TRANSFER_CUT), TRANSFER_CUT);
     fixture_move(db, id, JOB_RECEIVING, JOB_FAILED);
+    CHECK_INT(transfer_after(db, &in, id, TRANSFER_ENDED), TRANSFER_ENDED);
+    CHECK_INT(transfer_after(db, &in, id, TRANSFER_CUT), TRANSFER_ENDED);
     in = fixture_image(1, 2);
     int64_t newer = fixture_receive(db, &in, 1000).job_id;
-    CHECK_OK(db_series_suspect(db, in.series_uid, &err), &err);
-    CHECK(!fixture_job(db, id).suspect && fixture_job(db, newer).suspect);
-    CHECK_STATUS(db_series_suspect(db, "1.2.3", &err), ST_NOT_FOUND);
+    CHECK_INT(transfer_after(db, &in, newer, TRANSFER_CUT), TRANSFER_CUT);
+    CHECK_INT(fixture_job(db, id).transfer, TRANSFER_ENDED);
+    fixture_move(db, newer, JOB_RECEIVING, JOB_QUEUED);
+    CHECK_INT(transfer_after(db, &in, newer, TRANSFER_ENDED), TRANSFER_CUT);
+    CHECK_OK(db_series_transfer(db, "1.2.3", TRANSFER_CUT, &noted, &err), &err);
+    CHECK_INT(noted, 0);
     db_close(db);
 }
 

@@ -9,8 +9,11 @@ static const SeriesPolicy policy = {.quiet_ms = 5000, .max_quiet_ms = 60000, .wa
 
 static SeriesFacts receiving(int64_t now_ms)
 {
-    return (SeriesFacts){
-        .now_ms = now_ms, .last_image_ms = T0, .n_got = 40, .state = JOB_RECEIVING};
+    return (SeriesFacts){.now_ms = now_ms,
+                         .last_image_ms = T0,
+                         .n_got = 40,
+                         .state = JOB_RECEIVING,
+                         .transfer = TRANSFER_ENDED};
 }
 
 static void check_decision(SeriesDecision got, SeriesAction action, int64_t at_ms, Status code,
@@ -38,10 +41,10 @@ TEST(series_waits_longer_when_in_doubt,
      "an open association, an abort or fewer images than announced: "
      "60 s; as many or more than announced: 5 s")
 {
-    for (int doubt = 0; doubt < 4; doubt++) {
+    for (int doubt = 0; doubt < 5; doubt++) {
         SeriesFacts facts = receiving(T0 + 30000);
         facts.n_open = doubt == 0 ? 1 : 0;
-        facts.suspect = doubt == 1;
+        facts.transfer = doubt == 1 ? TRANSFER_CUT : doubt == 4 ? TRANSFER_OPEN : TRANSFER_ENDED;
         facts.n_expected = doubt == 2 ? 41 : doubt == 3 ? 40 : 0;
         if (doubt == 3) {
             CHECK_DECISION(facts, SERIES_CHECK, 0, ST_OK);
@@ -79,12 +82,50 @@ TEST(series_verdicts,
     }
 }
 
+TEST(series_cut,
+     "a cut transfer is never taken for complete: it waits, whatever the gate says, but for "
+     "another patient; then it fails; sent again in order it is judged at once")
+{
+    SeriesFacts facts = receiving(T0 + 60000);
+    facts.is_checked = true;
+    facts.transfer = TRANSFER_CUT;
+    CHECK_DECISION(facts, SERIES_WAIT, T0 + 660000, ST_SERIES_CUT);
+    facts.verdict = ST_SERIES_SPACING;
+    CHECK_DECISION(facts, SERIES_WAIT, T0 + 660000, ST_SERIES_SPACING);
+    facts.verdict = ST_SERIES_PATIENT;
+    CHECK_DECISION(facts, SERIES_QUARANTINE, 0, ST_SERIES_PATIENT);
+
+    facts.state = JOB_WAITING;
+    facts.code = ST_SERIES_CUT;
+    facts.wait_until_ms = T0 + 660000;
+    facts.is_checked = false;
+    facts.verdict = ST_OK;
+    CHECK_DECISION(facts, SERIES_NOT_YET, T0 + 660000, ST_OK);
+    facts.transfer = TRANSFER_OPEN; /* cannot be: cut stays cut until it ended; harmless */
+    CHECK_DECISION(facts, SERIES_NOT_YET, T0 + 660000, ST_OK);
+    SeriesFacts again = facts;
+    again.transfer = TRANSFER_ENDED;
+    CHECK_DECISION(again, SERIES_CHECK, 0, ST_OK);
+    again.is_checked = true;
+    CHECK_DECISION(again, SERIES_COMPLETE, 0, ST_OK);
+    again.is_checked = false;
+    again.code = ST_SERIES_GAP; /* that slice is still missing */
+    CHECK_DECISION(again, SERIES_NOT_YET, T0 + 660000, ST_OK);
+
+    facts.transfer = TRANSFER_CUT;
+    facts.now_ms = T0 + 660000;
+    CHECK_DECISION(facts, SERIES_CHECK, 0, ST_OK);
+    facts.is_checked = true;
+    CHECK_DECISION(facts, SERIES_FAIL, 0, ST_SERIES_CUT);
+}
+
 TEST(series_waiting_ends,
      "WAITING: nothing until the stored deadline, then a check; then complete or "
      "failed with the gap's code; the deadline is not extended by asking")
 {
     SeriesFacts facts = receiving(T0 + 70000);
     facts.state = JOB_WAITING;
+    facts.code = ST_SERIES_GAP;
     facts.wait_until_ms = T0 + 660000;
     CHECK_DECISION(facts, SERIES_NOT_YET, T0 + 660000, ST_OK);
     facts.now_ms = T0 + 300000;
@@ -152,6 +193,7 @@ static int64_t play(SeriesFacts facts, int64_t jump_ms, SeriesAction last)
         facts.verdict = ST_SERIES_GAP;
         if (d.action == SERIES_WAIT) {
             facts.state = JOB_WAITING;
+            facts.code = ST_SERIES_GAP;
             facts.wait_until_ms = d.at_ms;
         }
         if (d.action == SERIES_WAIT || d.action == SERIES_NOT_YET) {
@@ -170,9 +212,10 @@ TEST(series_clock_set_back,
     for (size_t i = 0; i < sizeof jumps_ms / sizeof jumps_ms[0]; i++) {
         SeriesFacts facts = receiving(T0);
         CHECK(play(facts, jumps_ms[i], SERIES_CHECK) <= 2 * policy.max_quiet_ms);
-        facts.suspect = true;
+        facts.transfer = TRANSFER_CUT;
         CHECK(play(facts, jumps_ms[i], SERIES_CHECK) <= 2 * policy.max_quiet_ms);
         facts.state = JOB_WAITING;
+        facts.code = ST_SERIES_GAP;
         facts.wait_until_ms = T0 + policy.wait_ms;
         CHECK(play(facts, jumps_ms[i], SERIES_FAIL) <= policy.wait_ms);
     }

@@ -90,21 +90,47 @@ send_ct "$TEST_DIR/late.dcm" || fail "storescu of the late slice"
 wait_state 1 DONE 60
 kill_node TERM
 
-echo "# an aborted association: what was acknowledged is kept, the rest is waited for"
+echo "# an association cut in the middle: what was acknowledged is kept, the rest is waited for"
 fresh
 start_node
-# each image 20 times, so that the association is still open when it is cut
-(storescu -aet SCANNER -aec CT2MR --repeat 20 +sd 127.0.0.1 "$node_port" "$CT" >/dev/null 2>&1) &
+# In order, as scanners send: the first half is one regular volume. Each image 20 times, so that the
+# association is still open when it is cut.
+mapfile -t in_order < <(find "$CT" -name '*.dcm' | sort)
+(exec storescu -aet SCANNER -aec CT2MR --repeat 20 127.0.0.1 "$node_port" "${in_order[@]}" >/dev/null 2>&1) &
+sender=$!
 some() { [ "$(sql 'select count(*) from image')" -ge 20 ]; }
 wait_for 20 some || fail "nothing arrives"
-pkill -9 -f "storescu.*$node_port" || fail "the sender was done before it could be cut"
-suspect() { [ "$(sql 'select state, suspect from job')" = "1|1" ]; }
-wait_for 5 suspect || fail "not marked suspect"
+kill -9 "$sender" || fail "the sender was done before it could be cut"
+expect 1 WAITING SERIES_CUT 10
 kept=$(incoming)
 [ "$kept" -ge 20 ] || fail "acknowledged images lost"
 [ "$kept" -lt "$N_CT" ] || fail "the whole series came before it was cut"
 send_ct || fail "storescu"
 wait_state 1 DONE 60
+[ "$(tps_count)" = "$N_CT" ] || fail "TPS holds $(tps_count)"
+kill_node TERM
+
+echo "# all images, then an abort instead of a release: given up, and taken up when it is sent again"
+fresh "series.wait_s: 3"
+start_node
+storescu -aet SCANNER -aec CT2MR --abort +sd 127.0.0.1 "$node_port" "$CT" >/dev/null 2>&1
+expect 1 WAITING SERIES_CUT 10
+expect 1 FAILED SERIES_CUT 10
+send_ct || fail "storescu"
+wait_state 1 DONE 60
+[ "$(tps_count)" = "$N_CT" ] || fail "TPS holds $(tps_count)"
+kill_node TERM
+
+echo "# an image refused within the association: it may be one that is missed; a person decides"
+fresh "series.wait_s: 3"
+start_node
+cp "${in_order[9]}" "$TEST_DIR/bad.dcm"
+dcmodify -nb -gin -ea '(0028,0010)' "$TEST_DIR/bad.dcm" || fail "dcmodify"
+storescu -aet SCANNER -aec CT2MR -nh 127.0.0.1 "$node_port" "$TEST_DIR/bad.dcm" "${in_order[@]}" >/dev/null 2>&1
+expect 1 FAILED SERIES_CUT 20
+"$ct2mr" job retry 1 >/dev/null || fail "retry"
+wait_state 1 DONE 60
+[ "$(tps_count)" = "$N_CT" ] || fail "TPS holds $(tps_count)"
 stop_tps
 kill_node TERM
 
