@@ -115,7 +115,7 @@ check: deps-check
 check-run:
 	clang-format --dry-run -Werror $$(git ls-files -co --exclude-standard '*.c' '*.cc' '*.h' '*.hh')
 	bash tests/check_layout.sh
-	shellcheck -S warning -x .ci/deps .ci/run tests/*.sh tests/e2e/*.sh
+	shellcheck -S warning -x .ci/deps .ci/run tests/*.sh tests/e2e/*.sh tests/bench/*.sh
 	cppcheck --quiet --error-exitcode=1 --std=c11 --enable=warning,performance,portability \
 	    --inline-suppr --suppressions-list=tests/cppcheck.txt -I. -DCT2MR_VERSION='""' \
 	    $(filter %.c,$(LIB_SRC)) $(MAINS)

@@ -140,6 +140,7 @@ Status file_read(const char *path, size_t max_bytes, char **ret_data, size_t *re
         free(data);
         return status;
     }
+    /* cppcheck-suppress nullPointerRedundantCheck ; NULL only with a status */
     data[st.st_size] = '\0';
     *ret_data = data;
     *ret_size_bytes = (size_t)st.st_size;

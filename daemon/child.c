@@ -100,7 +100,7 @@ static void on_channel(uv_poll_t *poll, int status, int events)
     (void)status, (void)events;
     Child *child = child_of(poll->data);
     for (;;) {
-        RoleReport report;
+        RoleReport report = {0};
         long n = message_receive(child->channel_fd, &report, sizeof report, NULL, NULL);
         if (n < 0)
             return;

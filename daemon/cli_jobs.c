@@ -5,8 +5,9 @@
 ** log; the UID of an MR series of our own making is shown.
 **
 ** JSON of a job (times: ISO 8601 UTC, and KEY_ms; both null when there is none):
-**   id, state, code, number, message, revision, attempt, images, series, study, transfer (open|ended|cut),
-**   created, updated, last_image, wait_until, next_try, model_digest, mr_series_uid (null until computed).
+**   id, state, code, number, message, revision, attempt, images, series, study, transfer
+**   (open|ended|cut), created, updated, last_image, wait_until, next_try, model_digest,
+**   mr_series_uid (null until computed).
 ** JSON of jobs: {"jobs": [job, ...], "more": bool}.
 ** JSON of job show: job and state_text, text, remedy, deliveries: [{destination, images, sent,
 **   refused, pending, attempt, first_try, next_try, ended, code, number, message}],

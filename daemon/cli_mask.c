@@ -26,8 +26,8 @@ static Status make_mask(const MaskArguments *a, Arena *arena, Arena *scratch, Vo
     TRY(volume_read(a->ct, arena, &ct, &is_ct, err));
     if (!is_ct)
         return err_set(err, ST_MASK, "%s does not hold HU: nothing is as low as air", a->ct);
-    VolumeU8 mask;
-    MaskResult result;
+    VolumeU8 mask = {0};
+    MaskResult result = {0};
     TRY((a->brain ? mask_brain : mask_head)(&ct, 0, &mask, &result, arena, scratch, err));
     TRY(nifti_write_u8(a->out, &mask, err));
     if (a->png != NULL)

@@ -21,7 +21,7 @@ static void touch(Node *node, uint64_t association, const char *series_uid)
         return; /* the transfer then stays OPEN: judged after max_quiet_s; safe, only slower */
     Touch *t = &node->touches[node->n_touches++];
     *t = (Touch){.association = association};
-    memcpy(t->series_uid, series_uid, UID_SIZE);
+    (void)snprintf(t->series_uid, sizeof t->series_uid, "%s", series_uid);
 }
 
 int32_t node_open_associations(const Node *node, const char *series_uid)

@@ -297,7 +297,7 @@ static void channel_readable(uv_poll_t *handle, int uv_status, int events)
     (void)uv_status, (void)events;
     Connection *c = handle->data;
     for (int i = 0; i < 16 && c->channel_open; i++) {
-        ReceiveReport report;
+        ReceiveReport report = {0};
         long n = message_receive(c->channel_fd, &report, sizeof report, NULL, NULL);
         if (n < 0)
             return;

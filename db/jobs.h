@@ -63,9 +63,9 @@ MUST_CHECK Status db_receive(Db *db, const Instance *instance, const char *calli
                              int64_t now_ms, ReceivedResult *ret, Err *err);
 /* True in *ret if an image with this file name is stored (recovery). */
 MUST_CHECK Status db_has_file(Db *db, const char *file, bool *ret, Err *err);
-/* An association that brought images of the series has ENDED or was CUT: noted in the series' present
-** job if that can still matter (RECEIVING, WAITING; FAILED for ENDED). The job's id in *ret_job_id,
-** 0 where nothing was noted. (OPEN is noted by db_receive(), with the image.) */
+/* An association that brought images of the series has ENDED or was CUT: noted in the series'
+** present job if that can still matter (RECEIVING, WAITING; FAILED for ENDED). The job's id in
+** *ret_job_id, 0 where nothing was noted. (OPEN is noted by db_receive(), with the image.) */
 MUST_CHECK Status db_series_transfer(Db *db, const char *series_uid, Transfer transfer,
                                      int64_t *ret_job_id, Err *err);
 /* All images of a series in order of arrival; *ret is malloc'ed (the caller frees). */

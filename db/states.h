@@ -1,6 +1,6 @@
-/* Job states and the transitions between them: the one table; and how a transfer stands. Everything that changes a job goes
-** through db_job_move() or a function of jobs.h that names its transition, and both ask here.
-** Thread: pure functions. */
+/* Job states and the transitions between them: the one table; and how a transfer stands. Everything
+** that changes a job goes through db_job_move() or a function of jobs.h that names its transition,
+** and both ask here. Thread: pure functions. */
 #ifndef CT2MR_DB_STATES_H
 #define CT2MR_DB_STATES_H
 

@@ -253,7 +253,7 @@ static bool parse_decimals(const Value *value, int n, double *ret)
     static locale_t c_locale;
     if (c_locale == (locale_t)0)
         c_locale = newlocale(LC_ALL_MASK, "C", (locale_t)0);
-    double numbers[6];
+    double numbers[6] = {0};
     uint32_t at = 0;
     for (int i = 0; i < n; i++) {
         char text[NUMBER_SIZE];

@@ -42,8 +42,8 @@ class QuickAckConnection : public DcmTCPConnection
     }
     ssize_t write(void *buffer, size_t size) override
     {
-        // The 12 bytes in front of a PDV, which DCMTK writes singly, wait for what follows them: one
-        // segment and one wake-up of the peer instead of two.
+        // The 12 bytes in front of a PDV, which DCMTK writes singly, wait for what follows them:
+        // one segment and one wake-up of the peer instead of two.
         bool is_head = size == PDV_HEAD_BYTES && *static_cast<unsigned char *>(buffer) == PDU_DATA;
         return send(getSocket(), buffer, size, MSG_NOSIGNAL | (is_head ? MSG_MORE : 0));
     }

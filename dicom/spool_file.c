@@ -13,8 +13,8 @@
 #include <unistd.h>
 
 enum {
-    /* O_DIRECT wants file offset, size and memory aligned to the device's blocks: 4096 is a multiple
-    ** of all that are met. */
+    /* O_DIRECT wants file offset, size and memory aligned to the device's blocks: 4096 is a
+    ** multiple of all that are met. */
     BLOCK_BYTES = 4096,
     /* A large image is written in pieces of this size as it arrives; others in one go. */
     WRITE_BYTES = 1 << 21,

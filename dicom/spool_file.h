@@ -58,7 +58,7 @@ void spool_file_write(SpoolFile *file, const void *data, size_t size_bytes);
 ** writes so far (DISK_FULL, IO), LIMIT (too large). */
 MUST_CHECK Status spool_file_check(const SpoolFile *file, Err *err);
 /* Writes the rest and makes the file durable as incoming/name. Errors: DISK_FULL, IO; nothing is
-** left in incoming then: after a failed fsync that followed the rename the name is removed again. */
+** left in incoming then (after a failed fsync of the name it is removed again). */
 MUST_CHECK Status spool_file_publish(SpoolFile *file, const char *name, Err *err);
 /* Closes, and removes the part file if it was not published. Any number of times. */
 void spool_file_end(SpoolFile *file);

@@ -163,6 +163,7 @@ static void gauss_row(const Gauss *g, const float *in, float *out)
     memset(out, 0, sizeof *out * (size_t)g->nx);
     for (int32_t k = 0; k <= 2 * g->radius; k++)
         for (int32_t x = 0; x < g->nx; x++)
+            /* cppcheck-suppress uninitvar ; all that is read was set above */
             out[x] += g->kernel[k] * padded[x + k];
 }
 
@@ -196,7 +197,7 @@ static bool gauss_kernel(double sigma_vox, Gauss *g)
     g->radius = (int32_t)ceil(2.5 * sigma_vox);
     if (g->radius > RADIUS_MAX)
         g->radius = RADIUS_MAX;
-    double sum = 0, w[2 * RADIUS_MAX + 1];
+    double sum = 0, w[2 * RADIUS_MAX + 1] = {0};
     for (int32_t k = -g->radius; k <= g->radius; k++)
         sum += w[k + g->radius] = exp(-0.5 * k * k / (sigma_vox * sigma_vox));
     for (int32_t k = 0; k <= 2 * g->radius; k++)

@@ -7,12 +7,12 @@
 **   quiet long enough -> SERIES_CHECK -> gate -> complete | wait for the missing slice | refused
 **
 ** Quiet: no open association touches it and nothing came for quiet_ms; or nothing came for
-** max_quiet_ms. A series whose transfer was cut, or that announced more images than it has, is given
-** max_quiet_ms in any case.
+** max_quiet_ms. A series whose transfer was cut, or that announced more images than it has, is
+** given max_quiet_ms in any case.
 **
-** A transfer that was cut may lack slices at an end of the volume, which the gate cannot see. Such a
-** series waits like one with a gap until an association brings images of it again and ends in order;
-** if none does it fails, and a person decides.
+** A transfer that was cut may lack slices at an end of the volume, which the gate cannot see. Such
+** a series waits like one with a gap until an association brings images of it again and ends in
+** order; if none does it fails, and a person decides.
 **
 ** series_decide() is a pure function of persisted wall-clock facts, so a restart goes on where the
 ** daemon was. A clock that was set back makes no wait longer than max_quiet_ms or wait_ms counted

@@ -72,7 +72,7 @@ static int compare_double(const void *a, const void *b)
 
 static double median_around(const double *d, int32_t n, int32_t at)
 {
-    double window[2 * MEDIAN_HALF + 1];
+    double window[2 * MEDIAN_HALF + 1] = {0};
     int m = 0;
     for (int32_t i = at - MEDIAN_HALF; i <= at + MEDIAN_HALF; i++)
         if (i >= 0 && i < n)

@@ -30,7 +30,7 @@ typedef struct Extent {
 static Extent mask_extent(const VolumeU8 *mask, Affine to_from_lps)
 {
     Affine to_from_vox = affine_mul(to_from_lps, mask->grid.lps_from_vox);
-    Extent e = {.low = INFINITY, .high = -INFINITY};
+    Extent e = {.low = (double)INFINITY, .high = -(double)INFINITY};
     for (int32_t z = 0; z < mask->grid.nz; z++) {
         for (int32_t y = 0; y < mask->grid.ny; y++) {
             const uint8_t *row =

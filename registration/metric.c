@@ -234,7 +234,7 @@ static void cost_chunk(void *context, int chunk)
 static void solve_knots(const CostChunk *sum, double total_weight, double diagonal[METRIC_BINS],
                         double off[METRIC_BINS], double right[METRIC_BINS], double ret[METRIC_BINS])
 {
-    double pull = 1e-6 * total_weight, d[METRIC_BINS], u[METRIC_BINS];
+    double pull = 1e-6 * total_weight, d[METRIC_BINS] = {0}, u[METRIC_BINS] = {0};
     memset(diagonal, 0, METRIC_BINS * sizeof *diagonal);
     memset(right, 0, METRIC_BINS * sizeof *right);
     for (int b = 0; b < METRIC_BINS - 1; b++) {

@@ -171,6 +171,6 @@ TEST(align_gate_limits, "a plausible result passes, each implausible one is refu
     bad.runner_up_mm = 20;
     CHECK_STATUS(align_gate(&bad, &err), ST_REG_QUALITY);
     bad = good;
-    bad.cost = NAN;
+    bad.cost = (double)NAN;
     CHECK_STATUS(align_gate(&bad, &err), ST_REG_QUALITY);
 }

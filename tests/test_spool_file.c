@@ -1,4 +1,5 @@
-/* An image's way to the spool: every size comes out whole, on a disk and where O_DIRECT is refused. */
+/* An image's way to the spool: every size comes out whole, on a disk and where O_DIRECT is
+** refused. */
 #include "tests/test.h"
 
 #include "base/files.h"

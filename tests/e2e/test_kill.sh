@@ -70,7 +70,7 @@ daemon_computing() { # after step $1
     restart
 }
 sender() { # after $1 images are on the TPS; a delivery takes a fifth of a second, so no sleeping
-    local pid= files
+    local pid="" files
     send_until_accepted
     wait_for 60 step_done write || fail "nothing computed"
     until [ -n "$pid" ]; do pid=$(pgrep -P "$node_pid" -f -- --sender); done

@@ -19,10 +19,10 @@ wait_state 1 DONE 200
 
 # table FOLDER TAG...: one sorted line per image with the values of the tags as dcmdump prints them
 table() {
-    local folder=$1 tag options=()
+    local folder=$1 tag prints=()
     shift
-    for tag in "$@"; do options+=(+P "$tag"); done
-    find "$folder" -type f -print0 | xargs -0 dcmdump +F -q "${options[@]}" |
+    for tag in "$@"; do prints+=(+P "$tag"); done
+    find "$folder" -type f -print0 | xargs -0 dcmdump +F -q "${prints[@]}" |
         awk '/^# dcmdump/ { if (line) print line; line = "image" }
              /^\(/ { sub(/ *#.*/, ""); line = line " " $0 } END { print line }' | LC_ALL=C sort
 }
