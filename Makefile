@@ -147,6 +147,7 @@ $(B)/tests/bench_receive: $(B)/tests/bench/bench_receive.o $(B)/tests/dicom_peer
 $(B)/tests/big_series: $(B)/tests/bench/big_series.o $(LIB)
 	@echo "  LD  $@"; $(CXX) $(LDFLAGS) -Wl,--as-needed -o $@ $^ $(LIBS_ct2mr)
 bench: deps
+	@sh .ci/deps time
 	@$(MAKE) --no-print-directory $(PROGRAMS) $(BENCH)
 	@bash tests/bench/bench.sh $(B)
 

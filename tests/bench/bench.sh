@@ -8,7 +8,7 @@ TEST_DIR=$(mktemp -d "$B/bench-XXXXXX")
 need storescu storescp
 
 echo "== receive, every instance durable, against storescp +B (not durable) and the disk's limit"
-"$B/tests/bench_receive" "$B"
+"$B/tests/bench_receive" "$B" 9
 
 echo
 echo "== whole pipeline, 170 slices of 512 x 512, $(nproc) processors"
