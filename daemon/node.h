@@ -21,12 +21,17 @@
 
 #include <uv.h>
 
-enum { NODE_MAX_TOUCHES = 1024, NODE_MAX_SENDERS = 4, NODE_TICK_MS = 500 };
+enum {
+    NODE_MAX_TOUCHES = 4096,
+    NODE_MAX_TOUCHES_EACH = 64, /* of one association */
+    NODE_MAX_SENDERS = 4,
+    NODE_TICK_MS = 500
+};
 
 typedef struct Touch { /* an open association has sent images of this series */
     uint64_t association;
     char series_uid[UID_SIZE];
-    bool was_cut; /* meanwhile another association with images of the series was */
+    int64_t last_ms; /* its last image; monotonic */
 } Touch;
 
 typedef struct Node {
@@ -51,8 +56,15 @@ uint16_t node_stored(void *context, uint64_t association, const char *calling_ae
                      const Instance *instance);
 void node_refused(void *context, uint64_t association, Status status, uint16_t dimse_status,
                   const char *text);
-void node_association_ended(void *context, uint64_t association, bool orderly);
-int32_t node_open_associations(const Node *node, const char *series_uid);
+void node_turned_away(void *context, const char *calling_ae);
+void node_association_ended(void *context, uint64_t association, const char *calling_ae,
+                            bool orderly);
+/* Enters an image; unlike node_stored() it never removes the file of one that could not be entered.
+** association 0: none is open. */
+MUST_CHECK Status node_enter(Node *node, uint64_t association, const char *calling_ae,
+                             const Instance *instance, uint16_t *ret_dimse, Err *err);
+/* How many open associations have brought images of the series; *ret_last_ms (monotonic) the last. */
+int32_t node_open_associations(const Node *node, const char *series_uid, int64_t *ret_last_ms);
 
 /* node_series.c: judges series that may be complete. */
 void node_judge_series(Node *node, int64_t now_ms);

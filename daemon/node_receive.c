@@ -13,22 +13,37 @@
 
 static void touch(Node *node, uint64_t association, const char *series_uid)
 {
-    for (int32_t i = 0; i < node->n_touches; i++)
-        if (node->touches[i].association == association &&
-            strcmp(node->touches[i].series_uid, series_uid) == 0)
+    int32_t n_own = 0;
+    for (int32_t i = 0; i < node->n_touches; i++) {
+        Touch *t = &node->touches[i];
+        if (t->association != association)
+            continue;
+        n_own++;
+        if (strcmp(t->series_uid, series_uid) == 0) {
+            t->last_ms = clock_monotonic_ms();
             return;
-    if (node->n_touches == NODE_MAX_TOUCHES)
-        return; /* the transfer then stays OPEN: judged after max_quiet_s; safe, only slower */
+        }
+    }
+    /* What does not fit stays OPEN without an association, which counts as cut. */
+    if (node->n_touches == NODE_MAX_TOUCHES || n_own == NODE_MAX_TOUCHES_EACH)
+        return;
     Touch *t = &node->touches[node->n_touches++];
-    *t = (Touch){.association = association};
+    *t = (Touch){.association = association, .last_ms = clock_monotonic_ms()};
     (void)snprintf(t->series_uid, sizeof t->series_uid, "%s", series_uid);
 }
 
-int32_t node_open_associations(const Node *node, const char *series_uid)
+int32_t node_open_associations(const Node *node, const char *series_uid, int64_t *ret_last_ms)
 {
     int32_t n = 0;
-    for (int32_t i = 0; i < node->n_touches; i++)
-        n += strcmp(node->touches[i].series_uid, series_uid) == 0;
+    *ret_last_ms = 0;
+    for (int32_t i = 0; i < node->n_touches; i++) {
+        const Touch *t = &node->touches[i];
+        if (strcmp(t->series_uid, series_uid) != 0)
+            continue;
+        n++;
+        if (t->last_ms > *ret_last_ms)
+            *ret_last_ms = t->last_ms;
+    }
     return n;
 }
 
@@ -41,6 +56,20 @@ static void put_away(const Node *node, const char *file, bool keep)
         return;
     if (keep ? rename(from, to) != 0 : unlink(from) != 0)
         log_event(LOG_LEVEL_WARNING, "spool.file", "what=%s failed", keep ? "move" : "remove");
+}
+
+/* An image that is here already came again: one of the two files is enough, if the first is there. */
+static void keep_one(Node *node, const Instance *instance, const char *stored_file)
+{
+    char path[PATH_SIZE];
+    Err err = {0};
+    if (path_format(path, &err, "%s/incoming/%s", node->config.spool_path, stored_file) == ST_OK &&
+        access(path, F_OK) == 0)
+        put_away(node, instance->file, false);
+    else if (db_image_file(node->db, instance->sop_uid, instance->file, &err) == ST_OK)
+        log_event(LOG_LEVEL_WARNING, "spool.file", "what=replaced one that was missing");
+    else
+        log_event(LOG_LEVEL_ERROR, "spool.file", "code=%s %s", status_name(err.status), err.msg);
 }
 
 /* db_receive() stored the event in its own transaction; this is the line for the log. */
@@ -72,7 +101,7 @@ static uint16_t act(Node *node, const Instance *instance, const ReceivedResult *
         return DIMSE_SUCCESS;
     case RECEIVED_SAME:
         if (!r->is_stored_file)
-            put_away(node, instance->file, false);
+            keep_one(node, instance, r->stored_file);
         return DIMSE_SUCCESS;
     case RECEIVED_CONFLICT:
         if (!r->is_stored_file)
@@ -88,24 +117,33 @@ static uint16_t act(Node *node, const Instance *instance, const ReceivedResult *
     return DIMSE_OUT_OF_RESOURCES;
 }
 
+Status node_enter(Node *node, uint64_t association, const char *calling_ae,
+                  const Instance *instance, uint16_t *ret_dimse, Err *err)
+{
+    ReceivedResult result;
+    TRY(db_receive(node->db, instance, calling_ae, clock_wall_ms(), &result, err));
+    if (association != 0)
+        touch(node, association, instance->series_uid);
+    *ret_dimse = act(node, instance, &result);
+    return ST_OK;
+}
+
 uint16_t node_stored(void *context, uint64_t association, const char *calling_ae,
                      const Instance *instance)
 {
     Node *node = context;
-    ReceivedResult result;
+    uint16_t dimse = DIMSE_OUT_OF_RESOURCES;
     Err err = {0};
-    if (db_receive(node->db, instance, calling_ae, clock_wall_ms(), &result, &err) != ST_OK) {
+    if (node_enter(node, association, calling_ae, instance, &dimse, &err) != ST_OK) {
         log_event(LOG_LEVEL_ERROR, "receive.store", "code=%s %s", status_name(err.status), err.msg);
         put_away(node, instance->file, false); /* not acknowledged: the sender keeps it */
-        return DIMSE_OUT_OF_RESOURCES;
+        touch(node, association, REFUSED_IMAGE);
     }
-    if (association != 0)
-        touch(node, association, instance->series_uid);
-    return act(node, instance, &result);
+    return dimse;
 }
 
-/* A refused image may have belonged to any series that its association brings, before or after; one
-** of another class (a dose report, a presentation state) to none. */
+/* Noted until the association ends. An image of another class (a dose report, a presentation state)
+** is no slice of any CT. */
 void node_refused(void *context, uint64_t association, Status status, uint16_t dimse_status,
                   const char *text)
 {
@@ -126,55 +164,67 @@ static void revive(Node *node, int64_t job_id)
         (void)node_move(node, job_id, JOB_FAILED, JOB_QUEUED, ST_OK, NULL, 0);
 }
 
-static void note_transfer(Node *node, const char *series_uid, Transfer transfer)
+/* What could not be noted stays OPEN without an association, which counts as cut. */
+static void log_failure(Status status, const Err *err)
+{
+    if (status != ST_OK)
+        log_event(LOG_LEVEL_ERROR, "receive.transfer", "code=%s %s", status_name(status), err->msg);
+}
+
+static void note_ended(Node *node, const char *series_uid)
 {
     int64_t job_id = 0;
     Err err = {0};
-    if (db_series_transfer(node->db, series_uid, transfer, &job_id, &err) != ST_OK)
-        log_event(LOG_LEVEL_ERROR, "receive.transfer", "code=%s %s", status_name(err.status),
-                  err.msg);
-    else if (transfer == TRANSFER_ENDED && job_id != 0)
+    log_failure(db_transfer_ended(node->db, series_uid, &job_id, &err), &err);
+    if (job_id != 0)
         revive(node, job_id);
 }
 
-static bool brought_refused(const Node *node, uint64_t association)
-{
-    for (int32_t i = 0; i < node->n_touches; i++)
-        if (node->touches[i].association == association &&
-            strcmp(node->touches[i].series_uid, REFUSED_IMAGE) == 0)
-            return true;
-    return false;
-}
-
-/* `ended`, no longer in the list, was an association's part in a series. */
-static void end_touch(Node *node, const Touch *ended, bool whole)
-{
-    int32_t n_others = 0;
-    for (int32_t i = 0; i < node->n_touches; i++) {
-        Touch *t = &node->touches[i];
-        if (strcmp(t->series_uid, ended->series_uid) != 0)
-            continue;
-        n_others++;
-        t->was_cut |= !whole || ended->was_cut;
-    }
-    if (!whole)
-        note_transfer(node, ended->series_uid, TRANSFER_CUT);
-    else if (n_others == 0 && !ended->was_cut)
-        note_transfer(node, ended->series_uid, TRANSFER_ENDED);
-}
-
-void node_association_ended(void *context, uint64_t association, bool orderly)
+void node_turned_away(void *context, const char *calling_ae)
 {
     Node *node = context;
-    if (!orderly)
-        node_recover_association(node, association);
-    bool whole = orderly && !brought_refused(node, association);
+    Err err = {0};
+    log_failure(db_transfers_cut_of_peer(node->db, calling_ae, &err), &err);
+}
+
+/* Takes the association's touches out of the list; the series' UIDs into ret. True if no image was
+** refused in it. */
+static bool take_touches(Node *node, uint64_t association, char ret[][UID_SIZE], int32_t *ret_n)
+{
+    bool none_refused = true;
+    *ret_n = 0;
     for (int32_t i = node->n_touches - 1; i >= 0; i--) {
         Touch t = node->touches[i];
         if (t.association != association)
             continue;
         node->touches[i] = node->touches[--node->n_touches];
-        if (strcmp(t.series_uid, REFUSED_IMAGE) != 0)
-            end_touch(node, &t, whole);
+        if (strcmp(t.series_uid, REFUSED_IMAGE) == 0)
+            none_refused = false;
+        else
+            memcpy(ret[(*ret_n)++], t.series_uid, UID_SIZE);
+    }
+    return none_refused;
+}
+
+/* An association that was cut within its first image, or had it refused, names no series. Senders
+** that use one association per image do that: so a cut concerns all that its peer is sending. */
+void node_association_ended(void *context, uint64_t association, const char *calling_ae,
+                            bool orderly)
+{
+    Node *node = context;
+    static char series[NODE_MAX_TOUCHES_EACH][UID_SIZE];
+    int32_t n;
+    int64_t last_ms;
+    if (!orderly)
+        node_recover_association(node, association);
+    bool whole = take_touches(node, association, series, &n) && orderly;
+    if (!whole)
+        node_turned_away(node, calling_ae);
+    for (int32_t i = 0; i < n; i++) {
+        Err err = {0};
+        if (!whole) /* by name as well: images that recovery entered have no calling AE title */
+            log_failure(db_transfer_cut(node->db, series[i], &err), &err);
+        else if (node_open_associations(node, series[i], &last_ms) == 0)
+            note_ended(node, series[i]);
     }
 }

@@ -39,8 +39,8 @@ static Status recover_file(Node *node, const char *name, uint64_t association, i
         return rename(path, aside) == 0 ? ST_OK : err_sys(err, errno, "moving %s", path);
     }
     (void)snprintf(instance.file, sizeof instance.file, "%s", name);
-    if (node_stored(node, association, "", &instance) == DIMSE_OUT_OF_RESOURCES)
-        return err_set(err, ST_DB, "entering a recovered image");
+    uint16_t answer;
+    TRY(node_enter(node, association, "", &instance, &answer, err));
     ++*entered;
     return ST_OK;
 }
@@ -87,9 +87,8 @@ static Status cut_open_transfers(Node *node, JobState state, Err *err)
     TRY(db_jobs_list(node->db, state, 0, &jobs, &n, err));
     Status status = ST_OK;
     for (int32_t i = 0; i < n && status == ST_OK; i++) {
-        int64_t job_id;
         if (jobs[i].transfer == TRANSFER_OPEN)
-            status = db_series_transfer(node->db, jobs[i].series_uid, TRANSFER_CUT, &job_id, err);
+            status = db_transfer_cut(node->db, jobs[i].series_uid, err);
     }
     free(jobs);
     return status;

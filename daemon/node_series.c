@@ -2,6 +2,7 @@
 ** pipeline/geometry.h for the gate; here they meet the database. */
 #include "daemon/node.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "pipeline/geometry.h"
 #include "pipeline/series.h"
@@ -68,9 +69,14 @@ static void judge(Node *node, const JobRow *job, int64_t now_ms)
     const Config *c = &node->config;
     SeriesPolicy policy = {(int64_t)c->quiet_s * 1000, (int64_t)c->max_quiet_s * 1000,
                            (int64_t)c->wait_s * 1000};
+    /* While an association is open the quiet time is that of a clock which nobody sets. */
+    int64_t touched_ms = 0, last_image_ms = job->last_image_ms;
+    int32_t n_open = node_open_associations(node, job->series_uid, &touched_ms);
+    if (n_open > 0)
+        last_image_ms = now_ms - (clock_monotonic_ms() - touched_ms);
     SeriesFacts facts = {.now_ms = now_ms,
-                         .last_image_ms = job->last_image_ms,
-                         .n_open = node_open_associations(node, job->series_uid),
+                         .last_image_ms = last_image_ms,
+                         .n_open = n_open,
                          .transfer = job->transfer,
                          .n_got = job->n_images,
                          .state = job->state,

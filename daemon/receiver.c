@@ -67,6 +67,7 @@ typedef struct Connection {
     bool receiving; /* within a slow data set: the rate is watched */
     int64_t accepted_ms, activity_ms, ended_ms, window_ms;
     uint64_t bytes, window_bytes;
+    char calling_ae[AE_SIZE]; /* from CONNECTION_OPEN on */
 } Connection;
 
 typedef struct Zygote {
@@ -165,7 +166,7 @@ static void end_association(Connection *c, bool orderly)
         receiver->stats.open--;
         log_event(LOG_LEVEL_INFO, "receiver.ended", "association=%" PRIu64 " orderly=%d", c->id,
                   orderly);
-        receiver->callbacks.ended(receiver->callbacks.context, c->id, orderly);
+        receiver->callbacks.ended(receiver->callbacks.context, c->id, c->calling_ae, orderly);
     }
     if (c->state != CONNECTION_ENDED)
         c->ended_ms = clock_monotonic_ms();
@@ -237,6 +238,7 @@ static void admit(Connection *c, const ReceiveReport *report)
         reason = REJECT_LIMIT;
     if (reason == 0) {
         c->state = CONNECTION_OPEN;
+        memcpy(c->calling_ae, report->calling_ae, sizeof c->calling_ae);
         receiver->n_opening--;
         receiver->stats.open++;
         log_event(LOG_LEVEL_INFO, "receiver.associated", "association=%" PRIu64 " calling=\"%s\"",
@@ -244,6 +246,8 @@ static void admit(Connection *c, const ReceiveReport *report)
     } else {
         receiver->stats.rejected++;
         end_association(c, false);
+        if (reason == REJECT_CONGESTION)
+            receiver->callbacks.turned_away(receiver->callbacks.context, report->calling_ae);
         log_event(LOG_LEVEL_WARNING, "receiver.rejected", "association=%" PRIu64 " reason=%s",
                   c->id, reason == REJECT_LIMIT ? "limit" : "congestion");
     }
@@ -287,6 +291,8 @@ static void handle_report(Connection *c, const ReceiveReport *report)
             cb->refused(cb->context, c->id, status, report->dimse_status, report->text);
     } else if (report->type == REPORT_END) {
         end_association(c, report->orderly);
+        if (report->orderly)
+            answer_child(c, 0);
     } else {
         kill_child(c, "report out of turn");
     }

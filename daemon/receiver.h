@@ -28,8 +28,10 @@ typedef struct ReceiverCallbacks {
     /* An image that was refused with dimse_status; nothing was kept. */
     void (*refused)(void *context, uint64_t association, Status status, uint16_t dimse_status,
                     const char *text);
-    /* The association is over; orderly = released by the peer (an abort makes a series suspect). */
-    void (*ended)(void *context, uint64_t association, bool orderly);
+    /* An association was turned away because the spool is full. */
+    void (*turned_away)(void *context, const char *calling_ae);
+    /* The association is over; orderly = released by the peer, who waits until this returns. */
+    void (*ended)(void *context, uint64_t association, const char *calling_ae, bool orderly);
 } ReceiverCallbacks;
 
 typedef struct ReceiverStats {

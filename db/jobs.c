@@ -10,7 +10,7 @@
 #define JOB_SELECT                                                                                 \
     "SELECT j.id, j.series_id, j.revision, j.state, j.code, j.message, j.attempt, j.created_ms,"   \
     " j.updated_ms, s.last_image_ms, j.wait_until_ms, j.next_try_ms, s.n_images, s.series_uid,"    \
-    " s.study_uid, j.model_digest, j.mr_series_uid, j.transfer"                                    \
+    " s.study_uid, j.model_digest, j.mr_series_uid, s.transfer"                                    \
     " FROM job j JOIN series s ON s.id = j.series_id "
 
 static const char sql_get[] = JOB_SELECT "WHERE j.id = ?1";

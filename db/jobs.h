@@ -49,10 +49,11 @@ typedef enum Received {
 
 typedef struct ReceivedResult {
     Received what;
-    int64_t job_id;          /* the job that holds the series now */
-    int64_t previous_job_id; /* a new job was made in place of this one; else 0 */
-    JobState previous_state; /* of the job before this image; 0 if it was new */
-    bool is_stored_file;     /* SAME, CONFLICT: the row names this very file: keep it */
+    int64_t job_id;                   /* the job that holds the series now */
+    int64_t previous_job_id;          /* a new job was made in place of this one; else 0 */
+    JobState previous_state;          /* of the job before this image; 0 if it was new */
+    bool is_stored_file;              /* SAME, CONFLICT: the row names this very file: keep it */
+    char stored_file[FILE_NAME_SIZE]; /* SAME, CONFLICT: the file that the row names */
 } ReceivedResult;
 
 /* Stores a received image and moves its series' job, as the table above. Not fsync'ed (see db.h)
@@ -63,11 +64,16 @@ MUST_CHECK Status db_receive(Db *db, const Instance *instance, const char *calli
                              int64_t now_ms, ReceivedResult *ret, Err *err);
 /* True in *ret if an image with this file name is stored (recovery). */
 MUST_CHECK Status db_has_file(Db *db, const char *file, bool *ret, Err *err);
-/* An association that brought images of the series has ENDED or was CUT: noted in the series'
-** present job if that can still matter (RECEIVING, WAITING; FAILED for ENDED). The job's id in
-** *ret_job_id, 0 where nothing was noted. (OPEN is noted by db_receive(), with the image.) */
-MUST_CHECK Status db_series_transfer(Db *db, const char *series_uid, Transfer transfer,
-                                     int64_t *ret_job_id, Err *err);
+/* The last open association with images of the series has ended in order. A cut transfer is ENDED by
+** that only if every image of the series came (again) after the cut. The id of the series' present
+** job in *ret_job_id, 0 if it is still cut. (OPEN is noted by db_receive(), with the image.) */
+MUST_CHECK Status db_transfer_ended(Db *db, const char *series_uid, int64_t *ret_job_id, Err *err);
+/* Slices of the series may be missing: noted if it is RECEIVING or WAITING. */
+MUST_CHECK Status db_transfer_cut(Db *db, const char *series_uid, Err *err);
+/* The same for every such series of which images came from this calling AE title. */
+MUST_CHECK Status db_transfers_cut_of_peer(Db *db, const char *calling_ae, Err *err);
+/* The image lies in this file from now on. */
+MUST_CHECK Status db_image_file(Db *db, const char *sop_uid, const char *file, Err *err);
 /* All images of a series in order of arrival; *ret is malloc'ed (the caller frees). */
 MUST_CHECK Status db_series_images(Db *db, int64_t series_id, Instance **ret, int32_t *ret_n,
                                    Err *err);

@@ -25,19 +25,34 @@ static const char sql_add_image[] =
     "INSERT INTO image(series_id, sop_uid, file, sop_class_uid, study_uid, transfer_syntax_uid,"
     " patient_key, digest, size_bytes, frame_uid, rows, columns, ipp_x, ipp_y, ipp_z, iop_0, iop_1,"
     " iop_2, iop_3, iop_4, iop_5, spacing_row_mm, spacing_column_mm, thickness_mm, instance_number,"
-    " images_in_acquisition, has_position, is_localizer, calling_ae, received_ms)"
+    " images_in_acquisition, has_position, is_localizer, calling_ae, received_ms, seen_cuts)"
     " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19,"
-    " ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30)";
+    " ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30,"
+    " (SELECT cuts FROM series WHERE id = ?1))";
 static const char sql_count_image[] =
     "UPDATE series SET n_images = n_images + 1, last_image_ms = ?2 WHERE id = ?1";
 static const char sql_has_file[] = "SELECT 1 FROM image WHERE file = ?1";
-/* 1, 2 RECEIVING, WAITING; 9 FAILED; transfer 1 OPEN, 2 ENDED. */
+/* 1, 2 RECEIVING, WAITING; transfer 1 OPEN, 2 ENDED, 3 CUT. */
+#define IS_ARRIVING                                                                                \
+    "EXISTS(SELECT 1 FROM job j WHERE j.series_id = series.id AND j.state IN (1, 2))"
 static const char sql_open[] =
-    "UPDATE job SET transfer = 1 WHERE id = ?1 AND transfer = 2 AND state IN (1, 2)";
-static const char sql_transfer[] =
-    "UPDATE job SET transfer = ?2 WHERE id = (SELECT j.id FROM job j JOIN series s"
-    " ON s.id = j.series_id WHERE s.series_uid = ?1 ORDER BY j.revision DESC LIMIT 1)"
-    " AND (state IN (1, 2) OR (state = 9 AND ?2 = 2)) RETURNING id";
+    "UPDATE series SET transfer = 1 WHERE id = (SELECT series_id FROM job WHERE id = ?1)"
+    " AND transfer = 2 AND " IS_ARRIVING;
+static const char sql_seen[] =
+    "UPDATE image SET seen_cuts = (SELECT cuts FROM series WHERE series.id = series_id)"
+    " WHERE sop_uid = ?1";
+static const char sql_cut[] =
+    "UPDATE series SET transfer = 3, cuts = cuts + 1 WHERE series_uid = ?1 AND " IS_ARRIVING;
+static const char sql_cut_peer[] =
+    "UPDATE series SET transfer = 3, cuts = cuts + 1 WHERE id IN"
+    " (SELECT series_id FROM job WHERE state IN (1, 2)) AND EXISTS"
+    " (SELECT 1 FROM image i WHERE i.series_id = series.id AND i.calling_ae = ?1)";
+static const char sql_ended[] =
+    "UPDATE series SET transfer = 2 WHERE series_uid = ?1 AND (transfer = 1 OR NOT EXISTS"
+    " (SELECT 1 FROM image i WHERE i.series_id = series.id AND i.seen_cuts < series.cuts))"
+    " RETURNING (SELECT j.id FROM job j WHERE j.series_id = series.id"
+    " ORDER BY j.revision DESC LIMIT 1)";
+static const char sql_move_file[] = "UPDATE image SET file = ?2 WHERE sop_uid = ?1";
 static const char sql_touch[] = "UPDATE job SET updated_ms = updated_ms WHERE id = ?1";
 static const char sql_images[] =
     "SELECT i.file, i.sop_class_uid, i.sop_uid, s.series_uid, i.study_uid, i.transfer_syntax_uid,"
@@ -47,8 +62,8 @@ static const char sql_images[] =
     " i.has_position, i.is_localizer"
     " FROM image i JOIN series s ON s.id = i.series_id WHERE s.id = ?1 ORDER BY i.id";
 
-_Static_assert(JOB_RECEIVING == 1 && JOB_WAITING == 2 && JOB_FAILED == 9 && TRANSFER_OPEN == 1 &&
-                   TRANSFER_ENDED == 2,
+_Static_assert(JOB_RECEIVING == 1 && JOB_WAITING == 2 && TRANSFER_OPEN == 1 &&
+                   TRANSFER_ENDED == 2 && TRANSFER_CUT == 3,
                "the numbers in the statements above");
 
 /* The series and its newest job. */
@@ -142,7 +157,7 @@ static Status receive_again(Db *db, int64_t series_id, bool same_content, bool s
     ret->previous_state = present.state;
     ret->is_stored_file = same_file;
     if (same_content)
-        return ST_OK;
+        return query_run(db, NULL, err, sql_seen, "s", instance->sop_uid);
     return quarantine(db, &present, ST_SERIES_CONFLICT,
                       "an image came a second time with other content; the first is kept", now_ms,
                       err);
@@ -215,6 +230,7 @@ static Status enter_in_tx(Db *db, const Instance *instance, const char *calling_
         query_close(query);
         bool same = strcmp(digest, instance->digest) == 0;
         bool same_file = strcmp(file, instance->file) == 0;
+        memcpy(ret->stored_file, file, sizeof ret->stored_file);
         return receive_again(db, series_id, same, same_file, instance, now_ms, ret, err);
     }
     Present present;
@@ -272,12 +288,11 @@ Status db_has_file(Db *db, const char *file, bool *ret, Err *err)
     return ST_OK;
 }
 
-static Status transfer_in_tx(Db *db, const char *series_uid, Transfer transfer, int64_t *ret_job_id,
-                             Err *err)
+static Status ended_in_tx(Db *db, const char *series_uid, int64_t *ret_job_id, Err *err)
 {
     sqlite3_stmt *query;
     bool row;
-    TRY(query_open(db, &query, err, sql_transfer, "si", series_uid, (int64_t)transfer));
+    TRY(query_open(db, &query, err, sql_ended, "s", series_uid));
     TRY(query_step(db, query, &row, err));
     *ret_job_id = row ? sqlite3_column_int64(query, 0) : 0;
     while (row)
@@ -285,11 +300,28 @@ static Status transfer_in_tx(Db *db, const char *series_uid, Transfer transfer, 
     return ST_OK;
 }
 
-Status db_series_transfer(Db *db, const char *series_uid, Transfer transfer, int64_t *ret_job_id,
-                          Err *err)
+Status db_transfer_ended(Db *db, const char *series_uid, int64_t *ret_job_id, Err *err)
 {
     TRY(tx_begin(db, TX_FULL, err));
-    return tx_end(db, transfer_in_tx(db, series_uid, transfer, ret_job_id, err), err);
+    return tx_end(db, ended_in_tx(db, series_uid, ret_job_id, err), err);
+}
+
+Status db_transfer_cut(Db *db, const char *series_uid, Err *err)
+{
+    TRY(tx_begin(db, TX_FULL, err));
+    return tx_end(db, query_run(db, NULL, err, sql_cut, "s", series_uid), err);
+}
+
+Status db_transfers_cut_of_peer(Db *db, const char *calling_ae, Err *err)
+{
+    TRY(tx_begin(db, TX_FULL, err));
+    return tx_end(db, query_run(db, NULL, err, sql_cut_peer, "s", calling_ae), err);
+}
+
+Status db_image_file(Db *db, const char *sop_uid, const char *file, Err *err)
+{
+    TRY(tx_begin(db, TX_FULL, err));
+    return tx_end(db, query_run(db, NULL, err, sql_move_file, "ss", sop_uid, file), err);
 }
 
 /* What was not finite is stored as NULL and comes back as NaN. */

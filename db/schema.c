@@ -19,7 +19,9 @@ static const char schema_sql[] =
     " study_uid TEXT NOT NULL," /* of the first image: with patient_key the series' identity */
     " patient_key TEXT NOT NULL,"
     " n_images INTEGER NOT NULL DEFAULT 0 CHECK(n_images >= 0),"
-    " last_image_ms INTEGER NOT NULL) STRICT;"
+    " last_image_ms INTEGER NOT NULL,"
+    " transfer INTEGER NOT NULL DEFAULT 1 CHECK(transfer BETWEEN 1 AND 3)," /* enum Transfer */
+    " cuts INTEGER NOT NULL DEFAULT 0) STRICT;" /* how often the transfer was cut */
 
     "CREATE TABLE image("
     " id INTEGER PRIMARY KEY," /* order of arrival */
@@ -35,7 +37,8 @@ static const char schema_sql[] =
     " instance_number INTEGER NOT NULL, images_in_acquisition INTEGER NOT NULL,"
     " has_position INTEGER NOT NULL CHECK(has_position IN (0,1)),"
     " is_localizer INTEGER NOT NULL CHECK(is_localizer IN (0,1)),"
-    " calling_ae TEXT NOT NULL, received_ms INTEGER NOT NULL) STRICT;"
+    " calling_ae TEXT NOT NULL, received_ms INTEGER NOT NULL,"
+    " seen_cuts INTEGER NOT NULL) STRICT;" /* series.cuts when it last came */
     "CREATE INDEX image_series ON image(series_id);"
 
     "CREATE TABLE job("
@@ -47,8 +50,7 @@ static const char schema_sql[] =
     " attempt INTEGER NOT NULL DEFAULT 0 CHECK(attempt >= 0),"
     " created_ms INTEGER NOT NULL, updated_ms INTEGER NOT NULL,"
     " wait_until_ms INTEGER NOT NULL DEFAULT 0, next_try_ms INTEGER NOT NULL DEFAULT 0,"
-    " transfer INTEGER NOT NULL DEFAULT 1 CHECK(transfer BETWEEN 1 AND 3)," /* enum Transfer */
-    " any_sent INTEGER NOT NULL DEFAULT 0 CHECK(any_sent IN (0,1)),"        /* never reset */
+    " any_sent INTEGER NOT NULL DEFAULT 0 CHECK(any_sent IN (0,1))," /* never reset */
     " forgotten INTEGER NOT NULL DEFAULT 0 CHECK(forgotten IN (0,1)),"
     " model_digest TEXT NOT NULL DEFAULT '', mr_series_uid TEXT NOT NULL DEFAULT '',"
     " UNIQUE(series_id, revision),"

@@ -31,9 +31,9 @@ enum { JOB_STATE_FIRST = 1, JOB_STATE_LAST = 11 };
 typedef enum Transfer {
     TRANSFER_OPEN = 1, /* an association that brought images of the series has not ended */
     TRANSFER_ENDED,    /* all have, in order, and no image was refused in them */
-    TRANSFER_CUT       /* one was aborted or died, or an image was refused in it, and no later one
-                          has ended in order: slices may be missing at either end of the volume,
-                          which no geometry gate can see */
+    TRANSFER_CUT       /* one of the peer's was aborted, died, was turned away for want of space, or
+                          had an image refused, and not every image has come again since: slices may
+                          be missing at either end of the volume, which no geometry gate can see */
 } Transfer;
 /* "open", "ended", "cut". */
 const char *transfer_name(Transfer transfer);

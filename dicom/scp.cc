@@ -172,7 +172,7 @@ class Association
     static void report_progress(void *self, uint64_t bytes);
     bool send(ReceiveReport &report);
     bool ask(ReceiveReport &report, uint16_t *ret_answer);
-    void report_end(bool orderly);
+    bool report_end(bool orderly);
     bool request_looks_right();
     void abort();
     bool contexts_are_well_formed();
@@ -229,11 +229,13 @@ void Association::report_progress(void *self, uint64_t bytes)
     (void)static_cast<Association *>(self)->send(report);
 }
 
-void Association::report_end(bool orderly)
+// False if the daemon has not heard of an orderly end.
+bool Association::report_end(bool orderly)
 {
     ReceiveReport report = make_report(REPORT_END);
+    uint16_t answer = 0;
     report.orderly = orderly;
-    (void)send(report);
+    return orderly ? ask(report, &answer) : send(report);
 }
 
 // DCMTK reads the body of whatever length is announced, blocking. So the first six bytes are looked
@@ -433,8 +435,8 @@ OFCondition Association::receive(T_ASC_PresentationContextID id, SpoolFile *file
                                    &data_id, &stream, nullptr, nullptr);
     meter_.end_data_set();
     *ret_bytes = consumer.received();
-    if (cond.good() && data_id != id)
-        cond = DIMSE_BADDATA;
+    if (cond == DUL_PEERREQUESTEDRELEASE || (cond.good() && data_id != id))
+        cond = DIMSE_BADDATA; // a release within a data set is no orderly end
     return cond;
 }
 
@@ -536,7 +538,7 @@ int Association::run()
         confine_process(object_bytes + META_MAX_BYTES, SPARE_MEMORY_BYTES, nullptr) != ST_OK)
         return 3;
     if (!request_looks_right()) {
-        report_end(false);
+        (void)report_end(false);
         return 2;
     }
     scp_set_meter(&meter_);
@@ -544,7 +546,7 @@ int Association::run()
     OFCondition cond = ASC_receiveAssociation(network_, &association_, MAX_PDU_BYTES, nullptr,
                                               nullptr, OFFalse, DUL_BLOCK, 0);
     if (cond.bad() || !contexts_are_well_formed()) {
-        report_end(false);
+        (void)report_end(false);
         abort();
         return 2;
     }
@@ -554,10 +556,12 @@ int Association::run()
         if (cond.good())
             cond = serve();
         orderly = cond == DUL_PEERREQUESTEDRELEASE;
-        if (orderly)
-            (void)ASC_acknowledgeRelease(association_);
     }
-    report_end(orderly);
+    // First the daemon, then the peer: what the peer takes for a good end has been noted as one.
+    if (!report_end(orderly))
+        orderly = false;
+    if (orderly)
+        (void)ASC_acknowledgeRelease(association_);
     if (cond.bad() && !orderly) {
         abort();
         return 1;

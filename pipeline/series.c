@@ -47,7 +47,9 @@ static SeriesDecision while_waiting(const SeriesPolicy *policy, const SeriesFact
 
 static SeriesDecision after_check(const SeriesPolicy *policy, const SeriesFacts *facts)
 {
-    bool was_cut = facts->transfer == TRANSFER_CUT;
+    /* Open without an association: its end could not be noted. */
+    bool was_cut =
+        facts->transfer == TRANSFER_CUT || (facts->transfer == TRANSFER_OPEN && facts->n_open == 0);
     if (facts->verdict == ST_SERIES_PATIENT)
         return decision(SERIES_QUARANTINE, 0, facts->verdict);
     if (facts->verdict == ST_OK && !was_cut)

@@ -312,45 +312,66 @@ TEST(receive_refuses_nameless, "no file name or no UID is USAGE and leaves no ro
     db_close(db);
 }
 
-/* How the present job's transfer stands after an association did what `transfer` says. */
-static Transfer transfer_after(Db *db, const Instance *in, int64_t job_id, Transfer transfer)
+static Transfer transfer_of(Db *db, int64_t job_id)
 {
-    int64_t noted;
-    Err err = {0};
-    CHECK_OK(db_series_transfer(db, in->series_uid, transfer, &noted, &err), &err);
-    CHECK(noted == 0 || noted == job_id);
     return fixture_job(db, job_id).transfer;
 }
 
-TEST(series_transfer,
-     "an image opens it, an orderly end ends it; cut stays cut through further images "
-     "until an orderly end; of the newest job only; only where it can still matter")
+/* The id of the job in a series whose last association has ended in order; 0: still cut. */
+static int64_t end_transfer(Db *db, const Instance *in)
+{
+    int64_t job_id = 77;
+    Err err = {0};
+    CHECK_OK(db_transfer_ended(db, in->series_uid, &job_id, &err), &err);
+    return job_id;
+}
+
+TEST(series_transfer, "an image opens it, an orderly end ends it; a cut is mended only when every "
+                      "image has come again; noted only while images are arriving")
 {
     Db *db = fixture_open();
-    int64_t noted = 77;
     Err err = {0};
-    Instance in = fixture_image(1, 1), further = fixture_image(1, 3);
-    int64_t id = fixture_receive(db, &in, 1000).job_id;
-    CHECK_INT(fixture_job(db, id).transfer, TRANSFER_OPEN);
-    CHECK_INT(transfer_after(db, &in, id, TRANSFER_ENDED), TRANSFER_ENDED);
-    (void)fixture_receive(db, &in, 1001); /* the same again */
-    CHECK_INT(fixture_job(db, id).transfer, TRANSFER_OPEN);
-    CHECK_INT(transfer_after(db, &in, id, TRANSFER_CUT), TRANSFER_CUT);
-    (void)fixture_receive(db, &further, 1002);
-    CHECK_INT(fixture_job(db, id).transfer, TRANSFER_CUT);
-    CHECK_INT(transfer_after(db, &in, id, TRANSFER_ENDED), TRANSFER_ENDED);
-    CHECK_INT(transfer_after(db, &in, id, TRANSFER_CUT), TRANSFER_CUT);
-    fixture_move(db, id, JOB_RECEIVING, JOB_FAILED);
-    CHECK_INT(transfer_after(db, &in, id, TRANSFER_ENDED), TRANSFER_ENDED);
-    CHECK_INT(transfer_after(db, &in, id, TRANSFER_CUT), TRANSFER_ENDED);
-    in = fixture_image(1, 2);
-    int64_t newer = fixture_receive(db, &in, 1000).job_id;
-    CHECK_INT(transfer_after(db, &in, newer, TRANSFER_CUT), TRANSFER_CUT);
-    CHECK_INT(fixture_job(db, id).transfer, TRANSFER_ENDED);
-    fixture_move(db, newer, JOB_RECEIVING, JOB_QUEUED);
-    CHECK_INT(transfer_after(db, &in, newer, TRANSFER_ENDED), TRANSFER_CUT);
-    CHECK_OK(db_series_transfer(db, "1.2.3", TRANSFER_CUT, &noted, &err), &err);
-    CHECK_INT(noted, 0);
+    Instance a = fixture_image(1, 1), b = fixture_image(1, 2), c = fixture_image(1, 3);
+    int64_t id = fixture_receive(db, &a, 1000).job_id;
+    CHECK_INT(transfer_of(db, id), TRANSFER_OPEN);
+    CHECK_INT(end_transfer(db, &a), id);
+    CHECK_INT(transfer_of(db, id), TRANSFER_ENDED);
+    (void)fixture_receive(db, &b, 1001);
+    CHECK_INT(transfer_of(db, id), TRANSFER_OPEN);
+    CHECK_OK(db_transfer_cut(db, a.series_uid, &err), &err);
+    CHECK_INT(transfer_of(db, id), TRANSFER_CUT);
+    (void)fixture_receive(db, &c, 1002); /* the rest, and one again: not enough */
+    (void)fixture_receive(db, &a, 1003);
+    CHECK_INT(end_transfer(db, &a), 0);
+    CHECK_INT(transfer_of(db, id), TRANSFER_CUT);
+    (void)fixture_receive(db, &b, 1004);
+    CHECK_INT(end_transfer(db, &a), id);
+    CHECK_INT(transfer_of(db, id), TRANSFER_ENDED);
+    fixture_move(db, id, JOB_RECEIVING, JOB_QUEUED);
+    CHECK_OK(db_transfer_cut(db, a.series_uid, &err), &err);
+    (void)fixture_receive(db, &a, 1005);
+    CHECK_INT(transfer_of(db, id), TRANSFER_ENDED);
+    CHECK_INT(end_transfer(db, &(Instance){.series_uid = "1.2.3"}), 0);
+    db_close(db);
+}
+
+TEST(series_transfers_of_a_peer, "cut: what arrives from that calling AE title, nothing else")
+{
+    Db *db = fixture_open();
+    Err err = {0};
+    Instance images[3];
+    int64_t ids[3];
+    for (int i = 0; i < 3; i++) {
+        ReceivedResult result;
+        images[i] = fixture_image(i + 1, 1);
+        CHECK_OK(db_receive(db, &images[i], i < 2 ? "CT_A" : "CT_B", 1, &result, &err), &err);
+        ids[i] = result.job_id;
+    }
+    fixture_move(db, ids[1], JOB_RECEIVING, JOB_QUEUED);
+    CHECK_OK(db_transfers_cut_of_peer(db, "CT_A", &err), &err);
+    CHECK_INT(transfer_of(db, ids[0]), TRANSFER_CUT);
+    CHECK_INT(transfer_of(db, ids[1]), TRANSFER_OPEN);
+    CHECK_INT(transfer_of(db, ids[2]), TRANSFER_OPEN);
     db_close(db);
 }
 

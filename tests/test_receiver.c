@@ -85,9 +85,14 @@ static void on_refused(void *context, uint64_t association, Status status, uint1
     (void)snprintf(shared->refused_text, sizeof shared->refused_text, "%s", text);
 }
 
-static void on_ended(void *context, uint64_t association, bool orderly)
+static void on_turned_away(void *context, const char *calling_ae)
 {
-    (void)association;
+    (void)context, (void)calling_ae;
+}
+
+static void on_ended(void *context, uint64_t association, const char *calling_ae, bool orderly)
+{
+    (void)association, (void)calling_ae;
     Shared *shared = context;
     shared->n_ended++;
     shared->n_orderly += orderly;
@@ -139,7 +144,7 @@ __attribute__((noreturn)) static void run_daemon(Shared *shared)
     static LoopState state;
     Err err = {0};
     uv_loop_t *loop = uv_default_loop();
-    ReceiverCallbacks callbacks = {shared, on_stored, on_refused, on_ended};
+    ReceiverCallbacks callbacks = {shared, on_stored, on_refused, on_turned_away, on_ended};
     log_set_level(LOG_LEVEL_ALERT);
     if (receiver_start(loop, &daemon_.config, &callbacks, &state.receiver, &err) != ST_OK)
         test_fail(__FILE__, __LINE__, "receiver_start: %s", err.msg);
@@ -627,13 +632,14 @@ TEST_TIMEOUT(receiver_cases_4_to_7_broken_pdus,
 }
 
 TEST(receiver_case_7_abort_in_the_middle,
-     "A-ABORT or a closed socket within a data set: dropped, not orderly, no part file")
+     "A-ABORT, A-RELEASE-RQ or a closed socket within a data set: dropped, not orderly, no part "
+     "file")
 {
-    static const unsigned char abort_pdu[] = {7, 0, 0, 0, 0, 4, 0, 0, 0, 0};
+    static const unsigned char end_pdus[2][10] = {{7, 0, 0, 0, 0, 4}, {5, 0, 0, 0, 0, 4}};
     default_config();
     start_daemon();
     pid_t zygote = only_child(daemon_.pid);
-    for (int how = 0; how < 2; how++) {
+    for (int how = 0; how < 3; how++) {
         int ended = daemon_.shared->n_ended, orderly = daemon_.shared->n_orderly;
         Peer peer;
         open_usual(&peer);
@@ -648,8 +654,8 @@ TEST(receiver_case_7_abort_in_the_middle,
         pdus.data[command_size + 11] = 0; /* data, not the last fragment */
         CHECK(peer_send(peer.fd, pdus.data, pdus.size));
         CHECK_WITHIN(5, count_files("tmp") == 1);
-        if (how == 0)
-            CHECK(peer_send(peer.fd, abort_pdu, sizeof abort_pdu));
+        if (how < 2)
+            CHECK(peer_send(peer.fd, end_pdus[how], sizeof end_pdus[how]));
         else
             peer_close(&peer);
         CHECK_WITHIN(5, count_files("tmp") == 0);

@@ -90,6 +90,12 @@ TEST(series_cut,
     facts.is_checked = true;
     facts.transfer = TRANSFER_CUT;
     CHECK_DECISION(facts, SERIES_WAIT, T0 + 660000, ST_SERIES_CUT);
+    facts.transfer = TRANSFER_OPEN; /* without an association: its end could not be noted */
+    CHECK_DECISION(facts, SERIES_WAIT, T0 + 660000, ST_SERIES_CUT);
+    facts.n_open = 1;
+    CHECK_DECISION(facts, SERIES_COMPLETE, 0, ST_OK);
+    facts.n_open = 0;
+    facts.transfer = TRANSFER_CUT;
     facts.verdict = ST_SERIES_SPACING;
     CHECK_DECISION(facts, SERIES_WAIT, T0 + 660000, ST_SERIES_SPACING);
     facts.verdict = ST_SERIES_PATIENT;
@@ -100,8 +106,6 @@ TEST(series_cut,
     facts.wait_until_ms = T0 + 660000;
     facts.is_checked = false;
     facts.verdict = ST_OK;
-    CHECK_DECISION(facts, SERIES_NOT_YET, T0 + 660000, ST_OK);
-    facts.transfer = TRANSFER_OPEN; /* cannot be: cut stays cut until it ended; harmless */
     CHECK_DECISION(facts, SERIES_NOT_YET, T0 + 660000, ST_OK);
     SeriesFacts again = facts;
     again.transfer = TRANSFER_ENDED;

@@ -222,7 +222,8 @@ uint16_t stored(void *, uint64_t, const char *, const Instance *)
     return 0;
 }
 void refused(void *, uint64_t, Status, uint16_t, const char *) {}
-void ended(void *, uint64_t, bool) {}
+void turned_away(void *, const char *) {}
+void ended(void *, uint64_t, const char *, bool) {}
 
 [[noreturn]] void run_receiver(const std::string &spool, int port)
 {
@@ -236,7 +237,7 @@ void ended(void *, uint64_t, bool) {}
     config.association_timeout_s = 5;
     config.idle_timeout_s = 30;
     config.max_object_mib = 64;
-    ReceiverCallbacks callbacks = {nullptr, stored, refused, ended};
+    ReceiverCallbacks callbacks = {nullptr, stored, refused, turned_away, ended};
     Receiver *receiver;
     Err err = {};
     uv_loop_t *loop = uv_default_loop();
