@@ -118,7 +118,7 @@ static Status read_fd(int fd, size_t size_bytes, const char *path, char *data, E
 Status file_read(const char *path, size_t max_bytes, char **ret_data, size_t *ret_size_bytes,
                  Err *err)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO would wait for its writer */
     if (fd < 0)
         return err_sys(err, errno, "opening %s", path);
     struct stat st;

@@ -19,12 +19,12 @@ extern "C" {
 #define STATUS_MAP(X)                                                                              \
     X(OK, 0, false, "success", "nothing to do")                                                    \
     X(INTERNAL, 101, false, "internal error", "report it with the job's log")                      \
-    X(NO_MEMORY, 102, true, "out of memory", "free memory or lower limits.series_max_mib")         \
+    X(NO_MEMORY, 102, true, "out of memory", "free memory or lower job.memory_mib")                \
     X(LIMIT, 103, false, "a configured limit was exceeded",                                        \
       "check the input; raise the limit named in the message if the input is right")               \
     X(IO, 104, true, "file or device error", "check the disk and the permissions of the path")     \
     X(DISK_FULL, 105, true, "no space left on the spool",                                          \
-      "free space; retained files are in spool/incoming and spool/jobs")                           \
+      "free space on it; nothing in the spool may be removed by hand")                             \
     X(NOT_FOUND, 106, false, "not found", "check the name, number or path")                        \
     X(USAGE, 107, false, "wrong arguments", "see `ct2mr help`")                                    \
     X(CANCELLED, 108, false, "cancelled by an operator", "`ct2mr job retry ID` starts it again")   \
@@ -83,7 +83,7 @@ extern "C" {
     X(MODEL_FORMAT, 702, false, "model file is damaged or not a model file",                       \
       "copy it again; `ct2mr model verify FILE` checks it")                                        \
     X(MODEL_ENVELOPE, 703, false, "input is outside what the model was trained on",                \
-      "use another model, or widen model.envelope if you have validated it")                       \
+      "use another model, or set model.envelope: warn if you have validated it")                   \
     X(BACKEND, 704, true, "inference backend failed", "see the message; try backend ref")          \
     X(CHECK_FINITE, 801, false, "result holds values that are not numbers", "report it")           \
     X(CHECK_RANGE, 802, false, "result's range is not plausible", "look at the QA picture")        \

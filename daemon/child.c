@@ -191,6 +191,11 @@ void child_kill(Child *child, Status why)
         (void)uv_process_kill(&child->process, SIGKILL);
 }
 
+bool child_stopped(const Child *child)
+{
+    return child->killed_as != ST_OK && child->killed_as != ST_TIMEOUT;
+}
+
 const ChildJob *child_job(const Child *child)
 {
     return &child->job;

@@ -30,6 +30,8 @@ MUST_CHECK Status child_start(uv_loop_t *loop, const char *flag, const char *fil
                               Err *err);
 /* SIGKILL; `ended` then gets `why`. */
 void child_kill(Child *child, Status why);
+/* True if child_kill() ended it, for another reason than its deadline. */
+bool child_stopped(const Child *child);
 const ChildJob *child_job(const Child *child);
 int64_t child_started_ms(const Child *child); /* wall clock */
 /* The `ct2mr` program: $CT2MR_PROGRAM, else beside this program. */

@@ -10,7 +10,8 @@
 **   mr_series_uid (null until computed).
 ** JSON of jobs: {"jobs": [job, ...], "more": bool}.
 ** JSON of job show: job and state_text, text, remedy, deliveries: [{destination, images, sent,
-**   refused, pending, attempt, first_try, next_try, ended, code, number, message}],
+**   warned (of those sent), refused, pending, attempt, first_try, next_try, ended, code, number,
+**   message}],
 **   steps: [{step, at, duration_ms, code, number, text}].
 ** JSON of job log: an array of {id, at, kind, step, code, number, duration_ms, text}.
 ** JSON of the verbs: the daemon's reply ({"ok": true, ...}), or cli_fail()'s object. */
@@ -228,13 +229,14 @@ static void print_deliveries(const Details *details)
 {
     if (details->n_deliveries == 0)
         return;
-    (void)printf("\n%-16s %6s %6s %7s %7s %3s %-24s  %s\n", "DESTINATION", "IMAGES", "SENT",
-                 "REFUSED", "PENDING", "TRY", "NEXT TRY", "CODE, MESSAGE");
+    (void)printf("\n%-16s %6s %6s %6s %7s %7s %3s %-24s  %s\n", "DESTINATION", "IMAGES", "SENT",
+                 "WARNED", "REFUSED", "PENDING", "TRY", "NEXT TRY", "CODE, MESSAGE");
     for (int32_t i = 0; i < details->n_deliveries; i++) {
         const DeliveryRow *d = &details->deliveries[i];
         char text[CLOCK_TEXT_SIZE];
-        (void)printf("%-16s %6d %6d %7d %7d %3d %-24s  %s", d->destination, d->n_images, d->n_sent,
-                     d->n_refused, d->n_images - d->n_sent - d->n_refused, d->attempt,
+        (void)printf("%-16s %6d %6d %6d %7d %7d %3d %-24s  %s", d->destination, d->n_images,
+                     d->n_sent, d->n_warned, d->n_refused, d->n_images - d->n_sent - d->n_refused,
+                     d->attempt,
                      d->ended             ? "ended"
                      : d->next_try_ms > 0 ? clock_text(d->next_try_ms, text)
                                           : "now",
@@ -283,6 +285,7 @@ static cJSON *delivery_json(const DeliveryRow *d)
     (void)cJSON_AddStringToObject(row, "destination", d->destination);
     (void)cJSON_AddNumberToObject(row, "images", d->n_images);
     (void)cJSON_AddNumberToObject(row, "sent", d->n_sent);
+    (void)cJSON_AddNumberToObject(row, "warned", d->n_warned);
     (void)cJSON_AddNumberToObject(row, "refused", d->n_refused);
     (void)cJSON_AddNumberToObject(row, "pending", d->n_images - d->n_sent - d->n_refused);
     (void)cJSON_AddNumberToObject(row, "attempt", d->attempt);

@@ -42,8 +42,9 @@ int main(int argc, char **argv)
                   (int)err.status, err.msg);
         (void)fprintf(stderr, "ct2mrd: %s: %s\n  what to do: %s\n", status_name(err.status),
                       err.msg, status_remedy(err.status));
-        bool is_config = err.status >= ST_CONFIG_SYNTAX && err.status <= ST_CONFIG_RANGE;
-        return is_config ? EX_CONFIG : 1; /* systemd does not restart after EX_CONFIG */
+        bool for_a_person = (err.status >= ST_CONFIG_SYNTAX && err.status <= ST_CONFIG_RANGE) ||
+                            err.status == ST_DB_SCHEMA;
+        return for_a_person ? EX_CONFIG : 1; /* systemd does not restart after EX_CONFIG */
     }
     return 0;
 }

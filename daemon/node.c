@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "daemon/notify.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
@@ -16,6 +17,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#define SPOOL_LOCK "ct2mr.lock" /* also says that the folder is a spool */
 enum { STOP_GRACE_MS = 5000 };
 
 void node_event(Node *node, int64_t job_id, const char *kind, const char *step, Status status,
@@ -158,20 +160,44 @@ static void start_timers(Node *node)
     start_signal(node, &node->on_hup, SIGHUP);
 }
 
-/* One daemon per spool: the lock goes with the process, however it ends. */
-static Status lock_spool(const Node *node, Err *err)
+/* A folder that holds other things is no spool: what lies in a spool is moved and removed. */
+static Status claim_spool(const char *path, Err *err)
 {
-    char path[PATH_SIZE];
-    TRY(path_format(path, err, "%s/lock", node->config.spool_path));
+    char lock[PATH_SIZE];
+    TRY(dir_make(path, err));
+    TRY(path_format(lock, err, "%s/" SPOOL_LOCK, path));
+    if (access(lock, F_OK) == 0)
+        return ST_OK;
+    struct dirent **entries;
+    int n = scandir(path, &entries, NULL, NULL), n_others = 0;
+    if (n < 0)
+        return err_sys(err, errno, "reading folder %s", path);
+    for (int i = 0; i < n; i++) {
+        const char *name = entries[i]->d_name;
+        n_others +=
+            strcmp(name, ".") != 0 && strcmp(name, "..") != 0 && strcmp(name, "lost+found") != 0;
+        free(entries[i]);
+    }
+    free(entries);
+    return n_others == 0
+               ? ST_OK
+               : err_set(err, ST_CONFIG_RANGE,
+                         "spool.path: %s holds %d other things and has never been a spool; "
+                         "it must be empty at first",
+                         path, n_others);
+}
+
+/* One daemon per spool and per database: a lock goes with the process, however it ends. */
+static Status lock_file(const char *path, Err *err)
+{
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0640);
     if (fd < 0)
         return err_sys(err, errno, "opening %s", path);
     if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
         int saved = errno;
         (void)close(fd);
-        return saved == EWOULDBLOCK
-                   ? err_set(err, ST_STATE, "another daemon uses spool %s", node->config.spool_path)
-                   : err_sys(err, saved, "locking %s", path);
+        return saved == EWOULDBLOCK ? err_set(err, ST_STATE, "another daemon holds %s", path)
+                                    : err_sys(err, saved, "locking %s", path);
     }
     return ST_OK; /* the descriptor stays open until the process ends */
 }
@@ -180,11 +206,14 @@ static Status lock_spool(const Node *node, Err *err)
 ** place and a second daemon on the same socket is refused before it touches the spool. */
 static Status open_parts(Node *node, Err *err)
 {
-    TRY(dir_make(node->config.spool_path, err));
-    TRY(lock_spool(node, err));
-    char db_dir[PATH_SIZE];
-    TRY(path_format(db_dir, err, "%s", node->config.db_path));
-    TRY(dir_make(dirname(db_dir), err));
+    char path[PATH_SIZE];
+    TRY(claim_spool(node->config.spool_path, err));
+    TRY(path_format(path, err, "%s/" SPOOL_LOCK, node->config.spool_path));
+    TRY(lock_file(path, err));
+    TRY(path_format(path, err, "%s", node->config.db_path));
+    TRY(dir_make(dirname(path), err));
+    TRY(path_format(path, err, "%s.lock", node->config.db_path));
+    TRY(lock_file(path, err));
     TRY(control_start(node->loop, node->config.control_socket, node_control, node, &node->control,
                       err));
     TRY(db_open(node->config.db_path, DB_OWNER, &node->db, err));

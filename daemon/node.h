@@ -63,7 +63,8 @@ void node_association_ended(void *context, uint64_t association, const char *cal
 ** association 0: none is open. */
 MUST_CHECK Status node_enter(Node *node, uint64_t association, const char *calling_ae,
                              const Instance *instance, uint16_t *ret_dimse, Err *err);
-/* How many open associations have brought images of the series; *ret_last_ms (monotonic) the last. */
+/* How many open associations have brought images of the series; *ret_last_ms (monotonic) the last.
+** */
 int32_t node_open_associations(const Node *node, const char *series_uid, int64_t *ret_last_ms);
 
 /* node_series.c: judges series that may be complete. */

@@ -114,7 +114,7 @@ static void on_ended(void *context, Child *child, Status status, const char *tex
     Err err = {0};
     if (db_job_get(node->db, child_job(child)->job_id, &job, &err) != ST_OK) {
         log_event(LOG_LEVEL_ERROR, "job.get", "code=%s %s", status_name(err.status), err.msg);
-        return;
+        return; /* requeue_lost() finds it */
     }
     int64_t duration_ms = clock_wall_ms() - child_started_ms(child);
     node_event(node, job.id, "worker", "", status, duration_ms, "%s", text);
@@ -131,6 +131,11 @@ static void on_ended(void *context, Child *child, Status status, const char *tex
 
 static void start(Node *node, const JobRow *job)
 {
+    if (job->attempt >= node->config.job_attempts) { /* each ended the worker or the daemon */
+        (void)node_move(node, job->id, JOB_QUEUED, JOB_FAILED,
+                        job->code != ST_OK ? job->code : ST_CRASHED, job->message, 0);
+        return;
+    }
     if (!node_move(node, job->id, JOB_QUEUED, JOB_RUNNING, ST_OK, NULL, 0))
         return;
     JobRow running = *job;
@@ -147,10 +152,23 @@ static void start(Node *node, const JobRow *job)
         attempt_failed(node, &running, status, err.msg);
 }
 
+/* RUNNING without a worker: its end could not be stored when it came. */
+static void requeue_lost(Node *node)
+{
+    JobRow *jobs;
+    int32_t n;
+    if (db_jobs_list(node->db, JOB_RUNNING, 0, &jobs, &n, NULL) != ST_OK)
+        return;
+    for (int32_t i = 0; i < n; i++)
+        attempt_failed(node, &jobs[i], ST_CRASHED, "the end of the attempt could not be stored");
+    free(jobs);
+}
+
 void node_start_worker(Node *node, int64_t now_ms)
 {
     if (node->worker != NULL || node->stopping)
         return;
+    requeue_lost(node);
     JobRow *jobs;
     int32_t n;
     Err err = {0};

@@ -5,6 +5,7 @@
 #include "base/log.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -73,14 +74,39 @@ static Status operator_move(Node *node, const JobRow *job, JobState to, Err *err
     return ST_OK;
 }
 
-/* A job whose images were computed is sent again; one that failed before is computed again. */
+/* True if every image that is still to be sent lies in the job's folder. */
+static bool output_is_there(Node *node, const JobRow *job)
+{
+    DeliveryRow *rows;
+    int32_t n;
+    char dir[PATH_SIZE], path[PATH_SIZE];
+    if (node_job_dir(node, job, dir, NULL) != ST_OK || access(dir, R_OK) != 0 ||
+        db_deliveries(node->db, job->id, &rows, &n, NULL) != ST_OK)
+        return false;
+    bool all = true;
+    for (int32_t i = 0; i < n && all; i++) {
+        OutputImage *images = NULL;
+        int32_t n_images = 0;
+        all = db_delivery_pending(node->db, job->id, rows[i].destination, &images, &n_images,
+                                  NULL) == ST_OK;
+        for (int32_t k = 0; k < n_images && all; k++)
+            all = path_format(path, NULL, "%s/%s", dir, images[k].file) == ST_OK &&
+                  access(path, R_OK) == 0;
+        free(images);
+    }
+    free(rows);
+    return all;
+}
+
+/* A job whose images were computed is sent again; one that failed before, or whose images are no
+** longer there, is computed again. */
 static Status retry(Node *node, const JobRow *job, Err *err)
 {
     if (job->state != JOB_FAILED && job->state != JOB_CANCELLED)
         return err_set(err, ST_STATE, "job %lld is %s; retry needs FAILED or CANCELLED",
                        (long long)job->id, job_state_name(job->state));
     Err resend = {0};
-    if (job->mr_series_uid[0] != '\0' &&
+    if (job->mr_series_uid[0] != '\0' && output_is_there(node, job) &&
         db_job_resend(node->db, job->id, clock_wall_ms(), &resend) == ST_OK) {
         node_event(node, job->id, "operator", "", ST_OK, -1, "%s -> SENDING",
                    job_state_name(job->state));
@@ -105,6 +131,9 @@ static Status job_verb(Node *node, const char *verb, int64_t job_id, Err *err)
         node_stop_children(node, job_id, ST_CANCELLED);
         return ST_OK;
     }
+    if (strcmp(verb, "release") == 0 && job.state != JOB_HELD)
+        return err_set(err, ST_STATE, "job %lld is %s; release needs HELD", (long long)job_id,
+                       job_state_name(job.state));
     if (strcmp(verb, "release") == 0)
         return operator_move(node, &job, JOB_SENDING, err);
     return err_set(err, ST_USAGE, "unknown verb");

@@ -58,7 +58,8 @@ static void put_away(const Node *node, const char *file, bool keep)
         log_event(LOG_LEVEL_WARNING, "spool.file", "what=%s failed", keep ? "move" : "remove");
 }
 
-/* An image that is here already came again: one of the two files is enough, if the first is there. */
+/* An image that is here already came again: one of the two files is enough, if the first is there.
+** */
 static void keep_one(Node *node, const Instance *instance, const char *stored_file)
 {
     char path[PATH_SIZE];

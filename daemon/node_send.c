@@ -28,6 +28,12 @@ static int64_t next_try_ms(const Config *config, int32_t attempt, int64_t now_ms
     return now_ms + pause_s * 1000;
 }
 
+/* A time that is further away than any pause was set by a clock that has been set back since. */
+static bool is_due(const Node *node, int64_t next_ms, int64_t now_ms)
+{
+    return next_ms <= now_ms || next_ms > now_ms + (int64_t)node->config.retry_max_s * 1000;
+}
+
 static int32_t active_senders(const Node *node, int64_t job_id)
 {
     int32_t n = 0;
@@ -60,6 +66,7 @@ static void delivery_ended(Node *node, int64_t job_id, const char *destination, 
     int64_t now_ms = clock_wall_ms(), next_ms = 0;
     DeliveryRow row = {0};
     (void)find_delivery(node, job_id, destination, &row);
+    status = delivery_outcome(status, &row);
     char message[ERR_MSG_SIZE] = "";
     if (status != ST_OK)
         (void)snprintf(message, sizeof message, "%s: %.300s", destination, text);
@@ -85,12 +92,18 @@ static void on_report(void *context, Child *child, const RoleReport *r)
     Sending *sending = context;
     Node *node = sending->node;
     const ChildJob *who = child_job(child);
-    if (r->type != ROLE_IMAGE || r->index < 0 || r->index >= sending->n)
+    Err err = {0};
+    if (r->type != ROLE_IMAGE || r->index < -1 || r->index >= sending->n)
         return;
+    if (r->index < 0) {
+        if (db_delivery_connected(node->db, who->job_id, &err) != ST_OK)
+            log_event(LOG_LEVEL_ERROR, "send.connected", "job=%lld code=%s %s",
+                      (long long)who->job_id, status_name(err.status), err.msg);
+        return;
+    }
     Status status = (Status)r->status;
     if (status_retryable(status))
         return; /* not an answer about the image: stays pending */
-    Err err = {0};
     if (db_delivery_image(node->db, who->job_id, who->destination,
                           sending->images[r->index].sop_uid,
                           status == ST_OK ? DELIVERY_SENT : DELIVERY_REFUSED,
@@ -104,6 +117,7 @@ static void on_ended(void *context, Child *child, Status status, const char *tex
     Sending *sending = context;
     Node *node = sending->node;
     ChildJob who = *child_job(child);
+    bool was_stopped = child_stopped(child); /* what stopped it has given the job its state */
     for (int i = 0; i < NODE_MAX_SENDERS; i++)
         if (node->senders[i] == child)
             node->senders[i] = NULL;
@@ -114,7 +128,8 @@ static void on_ended(void *context, Child *child, Status status, const char *tex
     node_event(node, who.job_id, "send", who.destination, status,
                clock_wall_ms() - child_started_ms(child), "%s", text);
     JobRow job;
-    if (db_job_get(node->db, who.job_id, &job, NULL) == ST_OK && job.state == JOB_SENDING)
+    if (!was_stopped && db_job_get(node->db, who.job_id, &job, NULL) == ST_OK &&
+        job.state == JOB_SENDING)
         delivery_ended(node, who.job_id, who.destination, status, text);
     node_schedule(node);
 }
@@ -217,7 +232,7 @@ static void start_job(Node *node, const JobRow *job, int64_t now_ms)
     JobRow now = *job;
     for (int32_t i = 0; i < n; i++) {
         int slot = free_slot(node);
-        if (slot < 0 || rows[i].ended || rows[i].next_try_ms > now_ms ||
+        if (slot < 0 || rows[i].ended || !is_due(node, rows[i].next_try_ms, now_ms) ||
             is_active(node, job->id, rows[i].destination))
             continue;
         start(node, &now, rows[i].destination, slot, now_ms);

@@ -17,6 +17,7 @@
 #include "dicom/prescan.h"
 #include "dicom/receive.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -134,12 +135,27 @@ static void remove_part(const Receiver *receiver, const Connection *c)
         (void)unlink(path);
 }
 
+/* Parts of images that were arriving when the last daemon ended. */
+static Status remove_parts(const char *tmp, Err *err)
+{
+    DIR *dir = opendir(tmp);
+    if (dir == NULL)
+        return err_sys(err, errno, "reading folder %s", tmp);
+    for (const struct dirent *entry; (entry = readdir(dir)) != NULL;) {
+        size_t n = strlen(entry->d_name);
+        if (n > 5 && strcmp(entry->d_name + n - 5, ".part") == 0)
+            (void)unlinkat(dirfd(dir), entry->d_name, 0);
+    }
+    (void)closedir(dir);
+    return ST_OK;
+}
+
 static Status prepare_spool(const Config *config, Err *err)
 {
     char path[PATH_SIZE];
     TRY(path_format(path, err, "%s/tmp", config->spool_path));
-    TRY(dir_remove(path, err));
     TRY(dir_make(path, err));
+    TRY(remove_parts(path, err));
     TRY(path_format(path, err, "%s/incoming", config->spool_path));
     TRY(dir_make(path, err));
     return dir_sync(config->spool_path, err);

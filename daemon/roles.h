@@ -13,7 +13,7 @@
 
 typedef enum RoleReportType {
     ROLE_STEP = 1, /* worker: a step ended: step, status, duration_ms, text */
-    ROLE_IMAGE,    /* sender: image `index` was answered: dimse_status, status */
+    ROLE_IMAGE,    /* sender: image `index` was answered: dimse_status, status; -1: it begins */
     ROLE_END       /* the job or delivery ended: status, text */
 } RoleReportType;
 

@@ -18,12 +18,13 @@ static const char sql_add_image[] =
 static const char sql_list[] =
     "SELECT d.destination, count(i.sop_uid), ifnull(sum(i.state = 2),0), ifnull(sum(i.state = "
     "3),0),"
-    " d.attempt, d.first_try_ms, d.next_try_ms, d.code, d.message, d.ended"
+    " d.attempt, d.first_try_ms, d.next_try_ms, d.code, d.message, d.ended,"
+    " ifnull(sum(i.state = 2 AND i.dimse_status <> 0),0)"
     " FROM delivery d LEFT JOIN delivery_image i ON i.delivery_id = d.id"
     " WHERE d.job_id = ?1 GROUP BY d.id ORDER BY d.id";
 static const char sql_find[] = "SELECT id FROM delivery WHERE job_id = ?1 AND destination = ?2";
 static const char sql_pending[] =
-    "SELECT file, sop_uid FROM delivery_image WHERE delivery_id = ?1 AND state <> 2"
+    "SELECT file, sop_uid FROM delivery_image WHERE delivery_id = ?1 AND state = 1"
     " ORDER BY position";
 static const char sql_find_image[] =
     "SELECT state FROM delivery_image WHERE delivery_id = ?1 AND sop_uid = ?2";
@@ -39,7 +40,8 @@ static const char sql_unsent[] =
 static const char sql_end[] =
     "UPDATE delivery SET code = ?2, message = ?3, next_try_ms = ?4, ended = ?5 WHERE id = ?1";
 
-_Static_assert(DELIVERY_SENT == 2 && DELIVERY_REFUSED == 3, "the numbers in the statements above");
+_Static_assert(DELIVERY_PENDING == 1 && DELIVERY_SENT == 2 && DELIVERY_REFUSED == 3,
+               "the numbers in the statements above");
 
 static Status add_delivery(Db *db, int64_t job_id, const char *destination,
                            const OutputImage *images, int32_t n, int64_t now_ms, Err *err)
@@ -88,6 +90,7 @@ static void read_delivery(sqlite3_stmt *query, DeliveryRow *ret)
         ret->code = ST_INTERNAL;
     column_text(query, 8, ret->message, sizeof ret->message);
     ret->ended = sqlite3_column_int(query, 9) != 0;
+    ret->n_warned = sqlite3_column_int(query, 10);
 }
 
 Status db_deliveries(Db *db, int64_t job_id, DeliveryRow **ret, int32_t *ret_n, Err *err)
@@ -199,6 +202,22 @@ Status db_delivery_begin(Db *db, int64_t job_id, const char *destination, int64_
 {
     TRY(tx_begin(db, TX_FULL, err));
     return tx_end(db, begin_in_tx(db, job_id, destination, now_ms, err), err);
+}
+
+Status db_delivery_connected(Db *db, int64_t job_id, Err *err)
+{
+    TRY(tx_begin(db, TX_FULL, err));
+    return tx_end(db, query_run(db, NULL, err, sql_any_sent, "i", job_id), err);
+}
+
+Status delivery_outcome(Status attempt, const DeliveryRow *row)
+{
+    bool is_pending = row->n_sent + row->n_refused < row->n_images;
+    if (attempt == ST_SEND_REFUSED && is_pending)
+        return ST_SEND_RESOURCES;
+    if (attempt == ST_OK && !is_pending && row->n_refused > 0)
+        return ST_SEND_REFUSED;
+    return attempt;
 }
 
 /* Where a SENDING job belongs, from its deliveries. */

@@ -33,17 +33,17 @@ typedef struct JobRow {
 ** with success. Alerts are stored as events by db_receive() itself. */
 typedef enum Received {
     RECEIVED_NEW,       /* first image of a series: a new job, RECEIVING */
-    RECEIVED_ADDED,     /* job is (again) RECEIVING */
+    RECEIVED_ADDED,     /* job is (again) RECEIVING, or stays QUARANTINED or CANCELLED */
     RECEIVED_RESTARTED, /* nothing sent yet. A job past RECEIVING that had not ended: the same job,
                            revision + 1, RECEIVING (previous_job_id 0); stop its worker or sender,
-                           discard its output. A job that was FAILED or CANCELLED: a new job
+                           discard its output. A job that was FAILED: a new job
                            (previous_job_id says which one it replaces) */
-    RECEIVED_LATE, /* something was sent, or the job was DONE: a new job for the series; alert. The
+    RECEIVED_LATE,      /* something was or may have been sent: a new job for the series; alert. The
                       older job goes on if it had not ended: a half series helps nobody */
-    RECEIVED_SAME, /* same UID, same content: no-op; delete the new file */
-    RECEIVED_CONFLICT, /* same UID, other content: keep the first, quarantine the new file; the job
+    RECEIVED_SAME,      /* same UID, same content: no-op; delete the new file */
+    RECEIVED_CONFLICT,  /* same UID, other content: keep the first, quarantine the new file; the job
                           is QUARANTINED(SERIES_CONFLICT) unless it had ended; alert */
-    RECEIVED_PATIENT   /* patient or study differs from the series' first image: kept as evidence,
+    RECEIVED_PATIENT    /* patient or study differs from the series' first image: kept as evidence,
                           job QUARANTINED(SERIES_PATIENT) unless it had ended; alert */
 } Received;
 
@@ -64,9 +64,10 @@ MUST_CHECK Status db_receive(Db *db, const Instance *instance, const char *calli
                              int64_t now_ms, ReceivedResult *ret, Err *err);
 /* True in *ret if an image with this file name is stored (recovery). */
 MUST_CHECK Status db_has_file(Db *db, const char *file, bool *ret, Err *err);
-/* The last open association with images of the series has ended in order. A cut transfer is ENDED by
-** that only if every image of the series came (again) after the cut. The id of the series' present
-** job in *ret_job_id, 0 if it is still cut. (OPEN is noted by db_receive(), with the image.) */
+/* The last open association with images of the series has ended in order. A cut transfer is ENDED
+** by that only if every image of the series came (again) after the cut. The id of the series'
+** present job in *ret_job_id, 0 if it is still cut. (OPEN is noted by db_receive(), with the
+** image.) */
 MUST_CHECK Status db_transfer_ended(Db *db, const char *series_uid, int64_t *ret_job_id, Err *err);
 /* Slices of the series may be missing: noted if it is RECEIVING or WAITING. */
 MUST_CHECK Status db_transfer_cut(Db *db, const char *series_uid, Err *err);
@@ -120,6 +121,7 @@ MUST_CHECK Status db_job_computed(Db *db, int64_t job_id, const char *model_dige
 typedef struct DeliveryRow { /* one destination of one job */
     char destination[64];
     int32_t n_images, n_sent, n_refused;
+    int32_t n_warned; /* of those sent: answered with a warning */
     int32_t attempt;
     int64_t first_try_ms, next_try_ms;
     Status code;
@@ -129,7 +131,7 @@ typedef struct DeliveryRow { /* one destination of one job */
 
 MUST_CHECK Status db_deliveries(Db *db, int64_t job_id, DeliveryRow **ret, int32_t *ret_n,
                                 Err *err);
-/* The images of one destination that are not sent yet (pending or refused), in order. NOT_FOUND. */
+/* The images of one destination that have no final answer yet, in order. NOT_FOUND. */
 MUST_CHECK Status db_delivery_pending(Db *db, int64_t job_id, const char *destination,
                                       OutputImage **ret, int32_t *ret_n, Err *err);
 /* A result per image: sent (with the DIMSE status) or refused; sent stays sent. Not fsync'ed: a
@@ -146,6 +148,11 @@ MUST_CHECK Status db_delivery_image(Db *db, int64_t job_id, const char *destinat
 MUST_CHECK Status db_delivery_end(Db *db, int64_t job_id, const char *destination, Status code,
                                   const char *message, int64_t next_try_ms, int32_t n_active,
                                   int64_t now_ms, JobState *ret_state, Err *err);
+/* The association with the destination stands: from now on an image may be there. */
+MUST_CHECK Status db_delivery_connected(Db *db, int64_t job_id, Err *err);
+/* What an attempt's status means for the delivery: while images have no final answer, one that was
+** refused for good does not end it; when all have, a good attempt does not hide the refused. */
+Status delivery_outcome(Status attempt, const DeliveryRow *row);
 /* Counts an attempt and sets first_try_ms when unset. */
 MUST_CHECK Status db_delivery_begin(Db *db, int64_t job_id, const char *destination, int64_t now_ms,
                                     Err *err);

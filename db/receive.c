@@ -194,15 +194,18 @@ static Status receive_further(Db *db, const Present *present, int64_t now_ms, Re
     case JOB_QUARANTINED:
         return ST_OK;
     case JOB_DONE:
+    case JOB_SENDING: /* an image may be there whose answer is still to come */
+        return make_new_job(db, present, RECEIVED_LATE, now_ms, ret, err);
+    case JOB_CANCELLED:
+        if (!present->any_sent)
+            return ST_OK; /* a person decided; the rest of the transfer does not undo that */
         return make_new_job(db, present, RECEIVED_LATE, now_ms, ret, err);
     case JOB_FAILED:
-    case JOB_CANCELLED:
         return make_new_job(db, present, present->any_sent ? RECEIVED_LATE : RECEIVED_RESTARTED,
                             now_ms, ret, err);
     case JOB_QUEUED:
     case JOB_RUNNING:
     case JOB_HELD:
-    case JOB_SENDING:
     case JOB_RETRY:
         if (present->any_sent)
             return make_new_job(db, present, RECEIVED_LATE, now_ms, ret, err);

@@ -61,7 +61,6 @@ static const char *const why[N][N] = {
         },
     [JOB_SENDING] =
         {
-            [JOB_RECEIVING] = NEW_IMAGE,
             [JOB_HELD] = "a person stopped the sending for now",
             [JOB_RETRY] = "a destination is not reachable now and no other is being tried",
             [JOB_DONE] = "every destination answered every image with success",

@@ -679,7 +679,7 @@ Status prescan_hashed(const unsigned char *data, size_t size_bytes,
 Status prescan_file(const char *path, Instance *ret, unsigned *ret_dimse, Err *err)
 {
     *ret_dimse = DIMSE_OUT_OF_RESOURCES;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO would wait */
     if (fd < 0)
         return err_sys(err, errno, "opening %s", path);
     struct stat st;

@@ -69,7 +69,7 @@ typedef struct ReceiveReport {
     bool orderly;
     int32_t status; /* a Status */
     uint64_t bytes;
-    char calling_ae[AE_SIZE]; /* printable ASCII, others replaced by '?' */
+    char calling_ae[AE_SIZE]; /* printable ASCII; others and '"' replaced by '?' */
     char text[200];           /* ASCII of our making */
     Instance instance;
 } ReceiveReport;

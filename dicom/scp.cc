@@ -327,7 +327,8 @@ bool Association::admit()
     std::string calling = trimmed(p.callingAPTitle, sizeof p.callingAPTitle);
     std::string called = trimmed(p.calledAPTitle, sizeof p.calledAPTitle);
     for (size_t i = 0; i < calling.size() && i + 1 < sizeof calling_ae_; i++)
-        calling_ae_[i] = calling[i] >= 0x20 && calling[i] <= 0x7E ? calling[i] : '?';
+        calling_ae_[i] =
+            calling[i] >= 0x20 && calling[i] <= 0x7E && calling[i] != '"' ? calling[i] : '?';
 
     char context[DICOM_UI_LENGTH + 1] = "";
     (void)ASC_getApplicationContextName(association_->params, context, sizeof context);

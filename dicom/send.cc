@@ -196,6 +196,8 @@ Status send_all(Link *link, T_ASC_PresentationContextID context, int32_t timeout
                 const char *const *paths, int32_t n, SendCallback callback, void *ctx, Err *err)
 {
     Status first = ST_OK;
+    if (callback != nullptr && !callback(ctx, -1, 0, ST_OK))
+        return err_set(err, ST_CANCELLED, "stopped before the first of %d images", n);
     for (int32_t i = 0; i < n; i++) {
         uint16_t dimse = 0;
         Status status = store_image(link, context, paths[i], timeout_s, &dimse, err);

@@ -17,7 +17,8 @@ typedef struct Destination {
     int32_t port, timeout_s;
 } Destination;
 
-/* Called after each image: index into paths, the DIMSE status the destination answered, and what
+/* Called once with index -1 when the association stands, before anything is sent. Then after each
+** image: index into paths, the DIMSE status the destination answered, and what
 ** that means: ST_OK (0000H and warnings B0xxH), SEND_RESOURCES (A7xxH), SEND_REFUSED (others).
 ** Return false to stop. */
 typedef bool (*SendCallback)(void *context, int32_t index, uint16_t dimse_status, Status status);

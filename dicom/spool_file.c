@@ -40,7 +40,6 @@ Status spool_buffer_open(size_t max_bytes, SpoolBuffer *ret, Err *err)
     size_t skip = round_up((uintptr_t)map, HUGE_PAGE_BYTES) - (uintptr_t)map;
     /* Best effort: a kernel without huge pages takes small ones. */
     (void)madvise(map + skip, round_up(max_bytes, HUGE_PAGE_BYTES), MADV_HUGEPAGE);
-    map[skip] = 0; /* the page fault now, before a peer waits for it */
     *ret = (SpoolBuffer){
         .data = map + skip, .max_bytes = max_bytes, .map = map, .map_bytes = map_bytes};
     return ST_OK;

@@ -199,14 +199,13 @@ TEST(receive_waiting_goes_on,
     db_close(db);
 }
 
-TEST(receive_restarts_what_was_not_sent, "QUEUED, RUNNING, HELD, SENDING, RETRY with nothing sent: "
-                                         "same job, revision + 1, attempt 0, no result; FAILED and "
-                                         "CANCELLED: a new job")
+TEST(receive_restarts_what_was_not_sent, "QUEUED, RUNNING, HELD, RETRY with nothing sent: same "
+                                         "job, revision + 1, attempt 0, no result; FAILED: a new "
+                                         "job")
 {
     Db *db = fixture_open();
-    static const JobState states[] = {JOB_QUEUED, JOB_RUNNING, JOB_HELD,     JOB_SENDING,
-                                      JOB_RETRY,  JOB_FAILED,  JOB_CANCELLED};
-    for (int i = 0; i < 7; i++) {
+    static const JobState states[] = {JOB_QUEUED, JOB_RUNNING, JOB_HELD, JOB_RETRY, JOB_FAILED};
+    for (int i = 0; i < 5; i++) {
         int64_t id = fixture_computed(db, 100 + i, 2, false);
         set_state(db, id, states[i], false);
         Instance in = fixture_image(100 + i, 2);
@@ -231,6 +230,41 @@ TEST(receive_restarts_what_was_not_sent, "QUEUED, RUNNING, HELD, SENDING, RETRY 
         CHECK_INT(fixture_job(db, id).state, ended ? states[i] : JOB_RECEIVING);
         in = fixture_image(100 + i, 3);
         CHECK_INT(fixture_receive(db, &in, 8001).what, RECEIVED_ADDED);
+    }
+    db_close(db);
+}
+
+TEST(receive_after_cancel, "nothing sent: the image is kept, the job stays CANCELLED")
+{
+    Db *db = fixture_open();
+    int64_t id = fixture_computed(db, 1, 2, false);
+    set_state(db, id, JOB_CANCELLED, false);
+    Instance in = fixture_image(1, 2);
+    ReceivedResult result = fixture_receive(db, &in, 8000);
+    CHECK_INT(result.what, RECEIVED_ADDED);
+    CHECK_INT(result.job_id, id);
+    CHECK_INT(fixture_job(db, id).state, JOB_CANCELLED);
+    CHECK_INT(fixture_job(db, id).n_images, 2);
+    db_close(db);
+}
+
+TEST(receive_while_sending,
+     "no answer yet, but an image may be there: late, as after one was sent; "
+     "so is RETRY once the association stood")
+{
+    Db *db = fixture_open();
+    Err err = {0};
+    for (int retry = 0; retry < 2; retry++) {
+        int64_t id = fixture_computed(db, 1 + retry, 2, false);
+        if (retry) {
+            CHECK_OK(db_delivery_connected(db, id, &err), &err);
+            fixture_move(db, id, JOB_SENDING, JOB_RETRY);
+        }
+        Instance in = fixture_image(1 + retry, 2);
+        ReceivedResult result = fixture_receive(db, &in, 8000);
+        CHECK_INT(result.what, RECEIVED_LATE);
+        CHECK_INT(result.previous_job_id, id);
+        CHECK_INT(fixture_job(db, id).state, retry ? JOB_RETRY : JOB_SENDING);
     }
     db_close(db);
 }

@@ -289,3 +289,42 @@ TEST(deliveries_are_replaced_by_a_new_run, "a second computation drops the first
     CHECK_INT(fixture_number(db, "SELECT count(*) FROM delivery_image"), 1);
     db_close(db);
 }
+
+TEST(delivery_outcomes, "mixed answers: tried again while any image is pending, then refused")
+{
+    DeliveryRow row = {.n_images = 5, .n_sent = 3, .n_refused = 1};
+    CHECK_INT(delivery_outcome(ST_SEND_REFUSED, &row), ST_SEND_RESOURCES);
+    CHECK_INT(delivery_outcome(ST_SEND_RESOURCES, &row), ST_SEND_RESOURCES);
+    CHECK_INT(delivery_outcome(ST_SEND_ABORTED, &row), ST_SEND_ABORTED);
+    row.n_sent = 4;
+    CHECK_INT(delivery_outcome(ST_OK, &row), ST_SEND_REFUSED);
+    CHECK_INT(delivery_outcome(ST_SEND_REFUSED, &row), ST_SEND_REFUSED);
+    row.n_sent = 5;
+    row.n_refused = 0;
+    CHECK_INT(delivery_outcome(ST_OK, &row), ST_OK);
+}
+
+TEST(delivery_pending_and_warned, "a refused image is not pending; a warning counts as sent and is "
+                                  "counted")
+{
+    Db *db = fixture_open();
+    Err err = {0};
+    int64_t id = fixture_computed(db, 1, 1, false);
+    static const DeliveryState states[] = {DELIVERY_SENT, DELIVERY_REFUSED, DELIVERY_SENT};
+    static const uint16_t dimse[] = {0xB000, 0xA900, 0};
+    for (int k = 0; k < 3; k++)
+        CHECK_OK(db_delivery_image(db, id, "TPS_A", fixture_output(k).sop_uid, states[k], dimse[k],
+                                   7000, &err),
+                 &err);
+    OutputImage *pending;
+    DeliveryRow *rows;
+    int32_t n;
+    CHECK_OK(db_delivery_pending(db, id, "TPS_A", &pending, &n, &err), &err);
+    CHECK_INT(n, 2);
+    CHECK_STR(pending[0].sop_uid, fixture_output(3).sop_uid);
+    free(pending);
+    CHECK_OK(db_deliveries(db, id, &rows, &n, &err), &err);
+    CHECK(rows[0].n_sent == 2 && rows[0].n_refused == 1 && rows[0].n_warned == 1);
+    free(rows);
+    db_close(db);
+}

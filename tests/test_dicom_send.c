@@ -38,6 +38,10 @@ typedef struct Answers {
 static bool on_answer(void *context, int32_t index, uint16_t dimse, Status status)
 {
     Answers *a = context;
+    if (index < 0) { /* the association stands */
+        CHECK_INT(a->n, 0);
+        return true;
+    }
     CHECK(index == a->n);
     a->dimse[a->n] = dimse;
     a->status[a->n] = status;
