@@ -69,7 +69,8 @@ static void delivery_ended(Node *node, int64_t job_id, const char *destination, 
     status = delivery_outcome(status, &row);
     char message[ERR_MSG_SIZE] = "";
     if (status != ST_OK)
-        (void)snprintf(message, sizeof message, "%s: %.300s", destination, text);
+        (void)snprintf(message, sizeof message, "%s: %.300s", destination,
+                       text[0] != '\0' ? text : status_text(status));
     if (status_retryable(status)) {
         if (now_ms - row.first_try_ms < (int64_t)node->config.horizon_h * 3600 * 1000)
             next_ms = next_try_ms(&node->config, row.attempt, now_ms);
