@@ -2,6 +2,7 @@
 #include "daemon/cli.h"
 
 #include "base/clock.h"
+#include "gpu/graph_passes.h"
 #include "gpu/net.h"
 #include "gpu/npy.h"
 
@@ -11,10 +12,11 @@
 #include <string.h>
 
 typedef struct Infer {
-    const char *model, *in, *out, *backend;
+    const char *model, *in, *out, *backend, *precision;
+    unsigned without;
     int64_t batch, threads;
     bool json;
-    char used[16]; /* results */
+    char used[16], used_precision[8]; /* results */
     int64_t n_slices;
     double open_s, run_s;
 } Infer;
@@ -29,12 +31,19 @@ static Status check_input(const Npy *x, Err *err)
 
 static Status run_net(Infer *infer, const Model *model, const Npy *x, Npy *y, Err *err)
 {
-    const NetOptions options = {infer->backend, (int32_t)infer->batch, (int32_t)x->dims[2],
-                                (int32_t)x->dims[3], (int32_t)infer->threads};
+    const NetOptions options = {.backend = infer->backend,
+                                .batch = (int32_t)infer->batch,
+                                .height = (int32_t)x->dims[2],
+                                .width = (int32_t)x->dims[3],
+                                .threads = (int32_t)infer->threads,
+                                .precision = infer->precision,
+                                .without = infer->without};
     Net *net;
     double start = clock_monotonic_s();
     TRY(net_open(model, &options, &net, err));
     (void)snprintf(infer->used, sizeof infer->used, "%s", net_backend(net));
+    (void)snprintf(infer->used_precision, sizeof infer->used_precision, "%s",
+                   precision_name(net_precision(net)));
     double opened = clock_monotonic_s();
     Status status = net_run(net, x->data, (int32_t)x->dims[0], y->data, err);
     infer->open_s = opened - start;
@@ -69,28 +78,44 @@ static void report(const Infer *infer, const ModelInfo *info)
 {
     double per_slice_ms = infer->n_slices > 0 ? infer->run_s * 1e3 / (double)infer->n_slices : 0;
     if (!infer->json) {
-        (void)printf("%s: %lld slices on backend %s, %.1f ms per slice (start %.0f ms)\n",
-                     info->name, (long long)infer->n_slices, infer->used, per_slice_ms,
-                     infer->open_s * 1e3);
+        (void)printf("%s: %lld slices on backend %s in %s, %.1f ms per slice (start %.0f ms)\n",
+                     info->name, (long long)infer->n_slices, infer->used, infer->used_precision,
+                     per_slice_ms, infer->open_s * 1e3);
         return;
     }
     cJSON *json = cJSON_CreateObject();
     (void)cJSON_AddStringToObject(json, "model", info->name);
     (void)cJSON_AddStringToObject(json, "digest", info->digest);
     (void)cJSON_AddStringToObject(json, "backend", infer->used);
+    (void)cJSON_AddStringToObject(json, "precision", infer->used_precision);
     (void)cJSON_AddNumberToObject(json, "n_slices", (double)infer->n_slices);
     (void)cJSON_AddNumberToObject(json, "open_ms", infer->open_s * 1e3);
     (void)cJSON_AddNumberToObject(json, "per_slice_ms", per_slice_ms);
     cli_print_json(json);
 }
 
+static bool parse_pass(const char *name, unsigned *passes)
+{
+    for (int p = 0; p < GRAPH_PASS_COUNT; p++)
+        if (strcmp(name, graph_pass_name((GraphPass)p)) == 0) {
+            *passes |= 1u << p;
+            return true;
+        }
+    return false;
+}
+
 static int parse_arguments(int argc, char **argv, Infer *infer)
 {
-    static const struct option options[] = {
-        {"model", required_argument, NULL, 'm'}, {"in", required_argument, NULL, 'i'},
-        {"out", required_argument, NULL, 'o'},   {"backend", required_argument, NULL, 'b'},
-        {"batch", required_argument, NULL, 'n'}, {"threads", required_argument, NULL, 't'},
-        {"json", no_argument, NULL, 'j'},        {NULL, 0, NULL, 0}};
+    static const struct option options[] = {{"model", required_argument, NULL, 'm'},
+                                            {"in", required_argument, NULL, 'i'},
+                                            {"out", required_argument, NULL, 'o'},
+                                            {"backend", required_argument, NULL, 'b'},
+                                            {"batch", required_argument, NULL, 'n'},
+                                            {"threads", required_argument, NULL, 't'},
+                                            {"precision", required_argument, NULL, 'p'},
+                                            {"without", required_argument, NULL, 'w'},
+                                            {"json", no_argument, NULL, 'j'},
+                                            {NULL, 0, NULL, 0}};
     optind = 0;
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         if (c == 'm')
@@ -103,6 +128,10 @@ static int parse_arguments(int argc, char **argv, Infer *infer)
             infer->backend = optarg;
         else if (c == 'n' && !cli_parse_int(optarg, 1, 1024, &infer->batch))
             return cli_usage("infer", "--batch wants a number in 1..1024");
+        else if (c == 'p')
+            infer->precision = optarg;
+        else if (c == 'w' && !parse_pass(optarg, &infer->without))
+            return cli_usage("infer", "--without wants a pass: `ct2mr model show` lists them");
         else if (c == 't' && !cli_parse_int(optarg, 0, 64, &infer->threads))
             return cli_usage("infer", "--threads wants a number in 0..64");
         else if (c == 'j')
@@ -117,12 +146,15 @@ static int parse_arguments(int argc, char **argv, Infer *infer)
     bool known = strcmp(infer->backend, "auto") == 0;
     for (int i = 0; net_backend_name(i) != NULL; i++)
         known = known || strcmp(infer->backend, net_backend_name(i)) == 0;
+    Precision precision;
+    if (strcmp(infer->precision, "auto") != 0 && !precision_from_name(infer->precision, &precision))
+        return cli_usage("infer", "--precision is none of auto, f32, bf16, int8");
     return known ? CLI_OK : cli_usage("infer", "--backend is none of auto, cpu, ref");
 }
 
 int cli_infer(int argc, char **argv)
 {
-    Infer infer = {.backend = "auto", .batch = 4};
+    Infer infer = {.backend = "auto", .batch = 4, .precision = "auto"};
     Err err = {0};
     Model *model;
     int code = parse_arguments(argc, argv, &infer);

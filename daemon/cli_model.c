@@ -1,8 +1,9 @@
 /* ct2mr model: what a model file says of itself, and whether it can be used here. */
 #include "daemon/cli.h"
 
-#include "gpu/drunet.h"
+#include "gpu/graph_passes.h"
 #include "gpu/net.h"
+#include "gpu/network.h"
 #include "gpu/verify.h"
 
 #include <getopt.h>
@@ -51,13 +52,25 @@ static double layer_gmac(const Graph *graph, const Stage *stage)
 
 /* ---- show ---------------------------------------------------------------------------------- */
 
-static void print_show(const ModelInfo *info, const Graph *graph)
+/* What the passes leave of the network. */
+static void print_rewritten(const Graph *literal, const Graph *fast)
+{
+    (void)printf("\nliteral   %4d operations, %7.3f GMAC, %6.1f MB of values per slice\n",
+                 literal->n_ops, (double)graph_macs(literal) * 1e-9,
+                 (double)literal->arena_bytes * 1e-6);
+    (void)printf("rewritten %4d operations, %7.3f GMAC, %6.1f MB\n", fast->n_ops,
+                 (double)graph_macs(fast) * 1e-9, (double)fast->arena_bytes * 1e-6);
+    for (int p = 0; p < GRAPH_PASS_COUNT; p++)
+        (void)printf("  %-13s %s\n", graph_pass_name((GraphPass)p), graph_pass_text((GraphPass)p));
+}
+
+static void print_show(const ModelInfo *info, const Graph *graph, const Graph *fast)
 {
     (void)printf("name         %s\ndigest       %s\n", info->name, info->digest);
     if (info->label[0] != '\0')
         (void)printf("label        %s\n", info->label);
-    (void)printf("network      drunet-%d, width %d, %s, %lld parameters, %.2f GMAC per slice\n",
-                 (int)info->arch, info->width, activation_name(info->activation),
+    (void)printf("network      %s, width %d, %s, %lld parameters, %.2f GMAC per slice\n",
+                 network_name(info->arch), info->width, activation_name(info->activation),
                  (long long)info->n_parameters, (double)graph_macs(graph) * 1e-9);
     (void)printf("target       %s\ninput        %d x %d at %g mm, %s pose, %s mask\n", info->target,
                  info->grid_pixels, info->grid_pixels, info->grid_spacing_mm, pose_name(info->pose),
@@ -67,6 +80,11 @@ static void print_show(const ModelInfo *info, const Graph *graph)
     (void)printf("normalised   mean %g %g %g, standard deviation %g %g %g\n", (double)info->mean[0],
                  (double)info->mean[1], (double)info->mean[2], (double)info->std[0],
                  (double)info->std[1], (double)info->std[2]);
+    (void)printf("precisions  ");
+    for (int p = PRECISION_F32; p <= PRECISION_INT8; p++)
+        if ((info->precisions & 1u << p) != 0)
+            (void)printf(" %s", precision_name((Precision)p));
+    (void)printf("\n");
     if (info->body_part[0] != '\0')
         (void)printf("envelope     body_part %s\n", info->body_part);
     for (int i = 0; i < N_RANGES; i++) {
@@ -85,6 +103,7 @@ static void print_show(const ModelInfo *info, const Graph *graph)
         (void)printf("%-9s %5d x %4d x %4d %5d x %4d x %4d %7.3f\n", stage->name, in->c, in->h,
                      in->w, out->c, out->h, out->w, layer_gmac(graph, stage));
     }
+    print_rewritten(graph, fast);
 }
 
 static void add_three(cJSON *json, const char *key, const float three[3])
@@ -103,12 +122,10 @@ static void add_pair(cJSON *json, const char *key, double a, double b)
 
 static void add_metadata(cJSON *json, const ModelInfo *info)
 {
-    char arch[24];
-    (void)snprintf(arch, sizeof arch, "drunet-%d", (int)info->arch);
     (void)cJSON_AddStringToObject(json, "name", info->name);
     (void)cJSON_AddStringToObject(json, "digest", info->digest);
     (void)cJSON_AddStringToObject(json, "label", info->label);
-    (void)cJSON_AddStringToObject(json, "arch", arch);
+    (void)cJSON_AddStringToObject(json, "arch", network_name(info->arch));
     (void)cJSON_AddNumberToObject(json, "width", info->width);
     (void)cJSON_AddNumberToObject(json, "n_parameters", (double)info->n_parameters);
     (void)cJSON_AddStringToObject(json, "activation", activation_name(info->activation));
@@ -142,11 +159,22 @@ static void add_shape(cJSON *json, const char *key, const Value *v)
         (void)cJSON_AddItemToArray(array, cJSON_CreateNumber(dims[i]));
 }
 
-static void print_show_json(const ModelInfo *info, const Graph *graph)
+static void add_precisions(cJSON *json, unsigned precisions)
+{
+    cJSON *list = cJSON_AddArrayToObject(json, "precisions");
+    for (int p = PRECISION_F32; p <= PRECISION_INT8; p++)
+        if ((precisions & 1u << p) != 0)
+            (void)cJSON_AddItemToArray(list, cJSON_CreateString(precision_name((Precision)p)));
+}
+
+static void print_show_json(const ModelInfo *info, const Graph *graph, const Graph *fast)
 {
     cJSON *json = cJSON_CreateObject();
     add_metadata(json, info);
+    add_precisions(json, info->precisions);
     (void)cJSON_AddNumberToObject(json, "gmac_per_slice", (double)graph_macs(graph) * 1e-9);
+    (void)cJSON_AddNumberToObject(json, "gmac_rewritten", (double)graph_macs(fast) * 1e-9);
+    (void)cJSON_AddNumberToObject(json, "arena_bytes", (double)fast->arena_bytes);
     cJSON *layers = cJSON_AddArrayToObject(json, "layers");
     for (int32_t i = 0; i < graph->n_stages; i++) {
         const Stage *stage = &graph->stages[i];
@@ -164,15 +192,18 @@ static int show(const Model *model, bool json)
 {
     const ModelInfo *info = model_info(model);
     Err err = {0};
-    Graph *graph = malloc(sizeof *graph);
-    Status status = graph == NULL
+    Graph *graph = malloc(sizeof *graph), *fast = malloc(sizeof *fast);
+    Status status = graph == NULL || fast == NULL
                         ? err_set(&err, ST_NO_MEMORY, "the network's table")
-                        : drunet_build(info, info->grid_pixels, info->grid_pixels, graph, &err);
+                        : network_build(info, info->grid_pixels, info->grid_pixels, graph, &err);
+    if (status == ST_OK)
+        status = graph_rewrite(graph, GRAPH_PASSES_ALL, fast, &err);
     if (status == ST_OK && json)
-        print_show_json(info, graph);
+        print_show_json(info, graph, fast);
     else if (status == ST_OK)
-        print_show(info, graph);
+        print_show(info, graph, fast);
     free(graph);
+    free(fast);
     return status == ST_OK ? CLI_OK : cli_fail(&err, json);
 }
 

@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 typedef struct RunArguments {
-    const char *config, *model, *reference, *backend, *out, *dir;
+    const char *config, *model, *reference, *backend, *precision, *out, *dir;
     bool json;
 } RunArguments;
 
@@ -25,6 +25,7 @@ static bool parse(int argc, char **argv, RunArguments *ret)
                                             {"model", required_argument, NULL, 'm'},
                                             {"reference", required_argument, NULL, 'r'},
                                             {"backend", required_argument, NULL, 'b'},
+                                            {"precision", required_argument, NULL, 'p'},
                                             {"out", required_argument, NULL, 'o'},
                                             {"json", no_argument, NULL, 'j'},
                                             {NULL, 0, NULL, 0}};
@@ -42,6 +43,9 @@ static bool parse(int argc, char **argv, RunArguments *ret)
             break;
         case 'b':
             ret->backend = optarg;
+            break;
+        case 'p':
+            ret->precision = optarg;
             break;
         case 'o':
             ret->out = optarg;
@@ -73,6 +77,8 @@ static Status options_of(const RunArguments *a, JobOptions *ret, Err *err)
         (void)snprintf(ret->model_path, sizeof ret->model_path, "%s", a->model);
     if (a->reference != NULL)
         (void)snprintf(ret->reference_path, sizeof ret->reference_path, "%s", a->reference);
+    if (a->precision != NULL)
+        (void)snprintf(ret->precision, sizeof ret->precision, "%s", a->precision);
     if (a->backend != NULL)
         (void)snprintf(ret->backend, sizeof ret->backend, "%s", a->backend);
     return ST_OK;

@@ -17,6 +17,7 @@ Status job_options_from_config(const Config *config, const char *out_dir, JobOpt
     };
     (void)snprintf(o.model_path, sizeof o.model_path, "%s", config->model_path);
     (void)snprintf(o.backend, sizeof o.backend, "%s", config->model_backend);
+    (void)snprintf(o.precision, sizeof o.precision, "%s", config->model_precision);
     (void)snprintf(o.reference_path, sizeof o.reference_path, "%s", config->align_reference);
     TRY(path_format(o.out_dir, err, "%s", out_dir));
     *ret = o;

@@ -14,12 +14,16 @@ extern "C" {
 
 typedef struct Backend {
     const char *name;
-    /* literal: planned, fits the model; graph, model borrowed until close. options->threads is
-    ** resolved (>= 1). Reserves all memory. Errors: BACKEND, LIMIT, NO_MEMORY. */
-    Status (*open)(const Graph *literal, const Model *model, const NetOptions *options, void **ret,
-                   Err *err);
-    /* x (n, 3, h, w) -> ret_y (n, 1, h, w). Allocates nothing. Errors: BACKEND. */
-    Status (*run)(void *state, const float *x, int32_t n, float *ret_y, Err *err);
+    unsigned passes; /* of graph_passes.h that it is made for; others are never applied */
+    /* What this machine can do beside f32: bits 1 << Precision. */
+    unsigned (*precisions)(void);
+    /* graph: planned, fits the model; graph and model are borrowed until close. threads >= 1.
+    ** Reserves all memory. Errors: BACKEND, LIMIT, NO_MEMORY, MODEL_FORMAT, IO. */
+    Status (*open)(const Graph *graph, const Model *model, Precision precision, int32_t threads,
+                   void **ret, Err *err);
+    /* feed->fill(i) -> network -> feed->take(i) for every slice. Allocates nothing. Errors:
+    ** BACKEND. */
+    Status (*run)(void *state, int32_t n, const NetFeed *feed, Err *err);
     void (*close)(void *state); /* NULL is fine */
 } Backend;
 

@@ -1,8 +1,8 @@
 /* The reference backend: plain loops that can be read beside the paper, in double where sums are
 ** long. Not fast and not meant to become so: it is the oracle for the other backends.
 **
-** It runs the literal network. Memory order of a value: [c][h][w]. One slice is one thread's work.
-*/
+** It runs the literal network; tests of the passes give it rewritten ones. Memory order of a value:
+** [c][h][w]. One slice is one thread's work. */
 #include "gpu/backend.h"
 
 #include "base/arena.h"
@@ -11,16 +11,23 @@
 #include <stdlib.h>
 #include <string.h>
 
+typedef struct Weights { /* of a convolution: literal or folded (c_out, c_in, k, k) and (c_out) */
+    float *weight, *bias;
+} Weights;
+
+typedef struct Worker {
+    unsigned char *values; /* graph->arena_bytes */
+    double *sum;           /* one plane */
+} Worker;
+
 typedef struct Ref {
     const Graph *graph;
     int32_t n_workers;
-    size_t plane_floats; /* largest h * w of any value */
-    OpTensors tensors[GRAPH_MAX_OPS];
+    OpTensors tensors[GRAPH_MAX_OPS]; /* of batch norms */
+    Weights weights[GRAPH_MAX_OPS];   /* of convolutions */
     Arena arena;
-    float **values; /* [n_workers]: graph->arena_floats each */
-    double **sums;  /* [n_workers]: plane_floats each */
-    const float *x; /* of the run under way */
-    float *y;
+    Worker *workers;
+    const NetFeed *feed; /* of the run under way */
 } Ref;
 
 typedef struct Span {
@@ -38,49 +45,36 @@ static Span inside(int32_t n_out, int32_t n_in, int32_t stride, int32_t shift)
     return span;
 }
 
-/* sum[oy][ox] += weight * x[oy * stride + ky - pad][ox * stride + kx - pad], zero outside. */
-static void add_tap(double *sum, const Value *out, const float *x, const Value *in, const Op *op,
-                    int32_t ky, int32_t kx, double weight)
+/* sum[oy][ox] += weight * x[oy * stride + dy][ox * stride + dx], zero outside. */
+static void add_tap(double *sum, const Value *out, const float *x, const Value *in, int32_t stride,
+                    int32_t dy, int32_t dx, double weight)
 {
-    int32_t pad = op->kernel / 2;
-    Span rows = inside(out->h, in->h, op->stride, ky - pad);
-    Span columns = inside(out->w, in->w, op->stride, kx - pad);
+    Span rows = inside(out->h, in->h, stride, dy), columns = inside(out->w, in->w, stride, dx);
     for (int32_t oy = rows.begin; oy < rows.end; oy++) {
-        const float *row = x + (ptrdiff_t)(oy * op->stride + ky - pad) * in->w;
+        const float *row = x + (ptrdiff_t)(oy * stride + dy) * in->w;
         double *sum_row = sum + (ptrdiff_t)oy * out->w;
         for (int32_t ox = columns.begin; ox < columns.end; ox++)
-            sum_row[ox] += weight * (double)row[ox * op->stride + kx - pad];
+            sum_row[ox] += weight * (double)row[ox * stride + dx];
     }
 }
 
-/* y = relu(batch_norm(conv(x)) + residual); y holds the residual on entry if there is one. */
-static void run_conv(const Graph *graph, const Op *op, const OpTensors *t, const float *x,
+/* y = relu(conv(x) + bias + residual); y holds the residual on entry if there is one. */
+static void run_conv(const Graph *graph, const Op *op, const Weights *w, const float *x,
                      double *sum, float *y)
 {
     const Value *in = &graph->values[op->input], *out = &graph->values[op->output];
-    int32_t k = op->kernel;
+    int32_t k = graph_conv_kernel(op), pad = k / 2;
     size_t in_plane = (size_t)in->h * (size_t)in->w, out_plane = (size_t)out->h * (size_t)out->w;
+    const float *tap = w->weight;
     for (int32_t o = 0; o < out->c; o++, y += out_plane) {
         memset(sum, 0, out_plane * sizeof *sum);
         for (int32_t i = 0; i < in->c; i++)
             for (int32_t ky = 0; ky < k; ky++)
-                for (int32_t kx = 0; kx < k; kx++) {
-                    size_t tap =
-                        (((size_t)o * (size_t)in->c + (size_t)i) * (size_t)k + (size_t)ky) *
-                            (size_t)k +
-                        (size_t)kx;
-                    add_tap(sum, out, x + (size_t)i * in_plane, in, op, ky, kx,
-                            (double)t->weight[tap]);
-                }
-        double scale = 1, shift = 0;
-        if (t->gamma != NULL) { /* gamma * (v - mean) / sqrt(variance + epsilon) + beta */
-            scale = (double)t->gamma[o] / sqrt((double)t->variance[o] + GRAPH_BATCH_NORM_EPSILON);
-            shift = (double)t->beta[o] - (double)t->mean[o] * scale;
-        } else {
-            shift = (double)t->bias[o];
-        }
+                for (int32_t kx = 0; kx < k; kx++)
+                    add_tap(sum, out, x + (size_t)i * in_plane, in, op->stride, ky - pad, kx - pad,
+                            (double)*tap++);
         for (size_t p = 0; p < out_plane; p++) {
-            double v = sum[p] * scale + shift;
+            double v = sum[p] + (double)w->bias[o];
             if (op->second >= 0)
                 v += (double)y[p];
             y[p] = (float)(op->relu && v < 0 ? 0 : v);
@@ -88,15 +82,28 @@ static void run_conv(const Graph *graph, const Op *op, const OpTensors *t, const
     }
 }
 
-/* 3x3, stride 2, padding 1; the padding never wins. */
-static void run_maxpool(const float *x, const Value *in, float *y, const Value *out)
+/* gamma (x - mean) / sqrt(variance + epsilon) + beta */
+static void run_norm(const OpTensors *t, const float *x, const Value *v, float *y)
 {
+    size_t plane = (size_t)v->h * (size_t)v->w;
+    for (int32_t c = 0; c < v->c; c++) {
+        double scale =
+            (double)t->gamma[c] / sqrt((double)t->variance[c] + GRAPH_BATCH_NORM_EPSILON);
+        for (size_t p = 0; p < plane; p++)
+            *y++ = (float)(((double)*x++ - (double)t->mean[c]) * scale + (double)t->beta[c]);
+    }
+}
+
+/* kernel x kernel, stride 2; padding (for kernel 3) never wins. */
+static void run_maxpool(const float *x, const Value *in, int32_t kernel, float *y, const Value *out)
+{
+    int32_t pad = kernel / 2 - (kernel % 2 == 0);
     for (int32_t c = 0; c < in->c; c++, x += (ptrdiff_t)in->h * in->w)
         for (int32_t oy = 0; oy < out->h; oy++)
             for (int32_t ox = 0; ox < out->w; ox++) {
                 float largest = -INFINITY;
-                for (int32_t iy = 2 * oy - 1; iy <= 2 * oy + 1; iy++)
-                    for (int32_t ix = 2 * ox - 1; ix <= 2 * ox + 1; ix++)
+                for (int32_t iy = 2 * oy - pad; iy < 2 * oy - pad + kernel; iy++)
+                    for (int32_t ix = 2 * ox - pad; ix < 2 * ox - pad + kernel; ix++)
                         if (iy >= 0 && iy < in->h && ix >= 0 && ix < in->w)
                             largest = fmaxf(largest, x[(ptrdiff_t)iy * in->w + ix]);
                 *y++ = largest;
@@ -111,64 +118,98 @@ static void run_up2(const float *x, const Value *in, float *y)
                 *y++ = x[(ptrdiff_t)(oy / 2) * in->w + ox / 2];
 }
 
-static size_t count(const Value *v)
+/* (4, h, w) -> (1, 2h, 2w) */
+static void run_shuffle(const float *x, const Value *in, float *y)
 {
-    return (size_t)v->c * (size_t)v->h * (size_t)v->w;
+    size_t plane = (size_t)in->h * (size_t)in->w;
+    for (int32_t oy = 0; oy < 2 * in->h; oy++)
+        for (int32_t ox = 0; ox < 2 * in->w; ox++)
+            *y++ = x[(size_t)(2 * (oy % 2) + ox % 2) * plane + (size_t)(oy / 2) * (size_t)in->w +
+                     (size_t)(ox / 2)];
 }
 
-static void run_op(const Ref *ref, int32_t worker, int32_t i)
+static size_t count(const Value *v)
+{
+    return (size_t)graph_value_elements(v);
+}
+
+static float *value(const Worker *worker, const Value *v)
+{
+    return (float *)(void *)(worker->values + v->offset_bytes);
+}
+
+static void run_concat(const Worker *worker, const Value *first, const Value *second, bool doubles,
+                       float *y)
+{
+    size_t n = doubles ? 4 * count(first) : count(first);
+    if (doubles)
+        run_up2(value(worker, first), first, y);
+    else
+        memcpy(y, value(worker, first), n * sizeof *y);
+    memcpy(y + n, value(worker, second), count(second) * sizeof *y);
+}
+
+static void run_op(const Ref *ref, const Worker *worker, int32_t i)
 {
     const Graph *graph = ref->graph;
     const Op *op = &graph->ops[i];
     const Value *in = &graph->values[op->input], *out = &graph->values[op->output];
-    const float *x = ref->values[worker] + in->offset;
-    float *y = ref->values[worker] + out->offset;
+    const float *x = value(worker, in);
+    float *y = value(worker, out);
     switch (op->kind) {
     case OP_CONV:
-        run_conv(graph, op, &ref->tensors[i], x, ref->sums[worker], y);
+        run_conv(graph, op, &ref->weights[i], x, worker->sum, y);
+        break;
+    case OP_NORM:
+        run_norm(&ref->tensors[i], x, in, y);
+        break;
+    case OP_RELU:
+        for (size_t p = 0; p < count(in); p++)
+            y[p] = x[p] < 0 ? 0 : x[p];
+        break;
+    case OP_ADD:
+        for (size_t p = 0; p < count(in); p++)
+            y[p] = x[p] + value(worker, &graph->values[op->second])[p];
         break;
     case OP_MAXPOOL:
-        run_maxpool(x, in, y, out);
+        run_maxpool(x, in, op->kernel, y, out);
         break;
     case OP_UP2:
         run_up2(x, in, y);
         break;
-    case OP_CONCAT: {
-        const Value *second = &graph->values[op->second];
-        memcpy(y, x, count(in) * sizeof *y);
-        memcpy(y + count(in), ref->values[worker] + second->offset, count(second) * sizeof *y);
+    case OP_CONCAT:
+        run_concat(worker, in, &graph->values[op->second], op->doubles, y);
         break;
-    }
+    case OP_SHUFFLE:
+        run_shuffle(x, in, y);
+        break;
     case OP_SIGMOID:
         for (size_t p = 0; p < count(in); p++)
             y[p] = (float)(1 / (1 + exp(-(double)x[p])));
         break;
-    case OP_SHUFFLE: /* only a rewritten network has it */
-        ASSERT(op->kind != OP_SHUFFLE);
+    case OP_CONVERT: /* a value has one type here */
+        ASSERT(op->kind != OP_CONVERT);
         break;
     }
 }
 
-static Status run_slice(void *state, int32_t worker, int32_t i, Err *err)
+static Status run_slice(void *state, int32_t w, int32_t i, Err *err)
 {
     const Ref *ref = state;
     const Graph *graph = ref->graph;
-    const Value *in = &graph->values[graph->input], *out = &graph->values[graph->output];
+    const Worker *worker = &ref->workers[w];
     (void)err;
-    memcpy(ref->values[worker] + in->offset, ref->x + (size_t)i * count(in),
-           count(in) * sizeof(float));
+    ref->feed->fill(ref->feed->context, i, value(worker, &graph->values[graph->input]));
     for (int32_t k = 0; k < graph->n_ops; k++)
         run_op(ref, worker, k);
-    memcpy(ref->y + (size_t)i * count(out), ref->values[worker] + out->offset,
-           count(out) * sizeof(float));
+    ref->feed->take(ref->feed->context, i, value(worker, &graph->values[graph->output]));
     return ST_OK;
 }
 
-static Status ref_run(void *state, const float *x, int32_t n, float *ret_y, Err *err)
+static Status ref_run(void *state, int32_t n, const NetFeed *feed, Err *err)
 {
     Ref *ref = state;
-    ref->x = x;
-    ref->y = ret_y;
+    ref->feed = feed;
     return backend_each_slice(ref->n_workers, n, run_slice, ref, err);
 }
 
@@ -177,47 +218,70 @@ static void ref_close(void *state)
     Ref *ref = state;
     if (ref == NULL)
         return;
+    for (int32_t i = 0; i < ref->graph->n_ops; i++) {
+        graph_tensors_free(&ref->tensors[i]);
+        free(ref->weights[i].weight);
+        free(ref->weights[i].bias);
+    }
     arena_close(&ref->arena);
-    free(ref->values);
-    free(ref->sums);
+    free(ref->workers);
     free(ref);
 }
 
 static Status open_memory(Ref *ref, Err *err)
 {
-    size_t n_workers = (size_t)ref->n_workers, floats = (size_t)ref->graph->arena_floats;
+    size_t n = (size_t)ref->n_workers, bytes = (size_t)ref->graph->arena_bytes, plane = 0;
     for (int32_t v = 0; v < ref->graph->n_values; v++) {
         const Value *value = &ref->graph->values[v];
-        size_t plane = (size_t)value->h * (size_t)value->w;
-        ref->plane_floats = plane > ref->plane_floats ? plane : ref->plane_floats;
+        size_t here = (size_t)value->h * (size_t)value->w;
+        plane = here > plane ? here : plane;
     }
-    ref->values = calloc(n_workers, sizeof *ref->values);
-    ref->sums = calloc(n_workers, sizeof *ref->sums);
-    if (ref->values == NULL || ref->sums == NULL)
-        return err_set(err, ST_NO_MEMORY, "tables of %zu workers", n_workers);
-    size_t each = floats * sizeof(float) + ref->plane_floats * sizeof(double) + 256;
-    TRY(arena_open(n_workers * each, &ref->arena, err));
-    for (size_t w = 0; w < n_workers; w++) {
-        ref->values[w] = arena_alloc(&ref->arena, floats, sizeof(float), err);
-        ref->sums[w] = arena_alloc(&ref->arena, ref->plane_floats, sizeof(double), err);
-        if (ref->values[w] == NULL || ref->sums[w] == NULL)
+    ref->workers = calloc(n, sizeof *ref->workers);
+    if (ref->workers == NULL)
+        return err_set(err, ST_NO_MEMORY, "tables of %zu workers", n);
+    TRY(arena_open(n * (bytes + plane * sizeof(double) + 256), &ref->arena, err));
+    for (size_t w = 0; w < n; w++) {
+        ref->workers[w].values = arena_alloc(&ref->arena, bytes, 1, err);
+        ref->workers[w].sum = arena_alloc(&ref->arena, plane, sizeof(double), err);
+        if (ref->workers[w].values == NULL || ref->workers[w].sum == NULL)
             return ST_LIMIT;
     }
     return ST_OK;
 }
 
-static Status ref_open(const Graph *literal, const Model *model, const NetOptions *options,
+static Status read_conv(const Graph *graph, const Op *op, const Model *model, Weights *ret,
+                        Err *err)
+{
+    OpTensors tensors;
+    size_t k = (size_t)graph_conv_kernel(op), c_out = (size_t)graph->values[op->output].c;
+    size_t n = c_out * (size_t)graph->values[op->input].c * k * k;
+    TRY(graph_read_tensors(graph, op, model, &tensors, err));
+    ret->weight = malloc(n * sizeof *ret->weight);
+    ret->bias = malloc(c_out * sizeof *ret->bias);
+    Status status = ret->weight == NULL || ret->bias == NULL
+                        ? err_set(err, ST_NO_MEMORY, "weights of %s", op->name)
+                        : graph_fold(graph, op, &tensors, ret->weight, ret->bias, err);
+    graph_tensors_free(&tensors);
+    return status;
+}
+
+static Status ref_open(const Graph *graph, const Model *model, Precision precision, int32_t threads,
                        void **ret, Err *err)
 {
+    ASSERT(precision == PRECISION_F32);
     Ref *ref = calloc(1, sizeof *ref);
     if (ref == NULL)
         return err_set(err, ST_NO_MEMORY, "opening backend ref");
-    ref->graph = literal;
-    ref->n_workers = options->threads;
+    ref->graph = graph;
+    ref->n_workers = threads;
     Status status = open_memory(ref, err);
-    for (int32_t i = 0; status == ST_OK && i < literal->n_ops; i++)
-        if (literal->ops[i].kind == OP_CONV)
-            status = graph_op_tensors(literal, &literal->ops[i], model, &ref->tensors[i], err);
+    for (int32_t i = 0; status == ST_OK && i < graph->n_ops; i++) {
+        const Op *op = &graph->ops[i];
+        if (op->kind == OP_CONV)
+            status = read_conv(graph, op, model, &ref->weights[i], err);
+        else if (op->kind == OP_NORM)
+            status = graph_read_tensors(graph, op, model, &ref->tensors[i], err);
+    }
     if (status != ST_OK) {
         ref_close(ref);
         return status;
@@ -226,4 +290,9 @@ static Status ref_open(const Graph *literal, const Model *model, const NetOption
     return ST_OK;
 }
 
-const Backend backend_ref = {"ref", ref_open, ref_run, ref_close};
+static unsigned ref_precisions(void)
+{
+    return 0;
+}
+
+const Backend backend_ref = {"ref", 0, ref_precisions, ref_open, ref_run, ref_close};

@@ -22,8 +22,3 @@ float f32_from_f16(uint16_t bits)
     }
     return f32_from_bits(sign | (exponent + 127 - 15) << 23 | fraction << 13);
 }
-
-float f32_from_bf16(uint16_t bits)
-{
-    return f32_from_bits((uint32_t)bits << 16);
-}

@@ -4,21 +4,25 @@
 **
 ** Offsets count from the end of the header. As the format demands, the tensors cover the rest of
 ** the file without gap or overlap, so that no byte escapes the checks. Format:
-** https://huggingface.co/docs/safetensors. The file is read as a whole, hashed, and every tensor
-** widened to float32 in one block of memory; the file's own bytes are then given back. */
+** https://huggingface.co/docs/safetensors. Opening reads the whole file once, in blocks, hashes it
+** and checks every number; the tensors stay in the file, which is kept open, until a backend reads
+** them one by one, so that the weights are never in memory twice. */
 #include "gpu/model.h"
 
 #include "base/digest.h"
-#include "base/files.h"
 #include "gpu/half.h"
 #include "gpu/model_int.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
-enum { MAX_TENSORS = 8192, MAX_NAME = 127 };
+enum { MAX_TENSORS = 8192, MAX_NAME = 127, BLOCK_BYTES = 1 << 20 };
 #define MAX_FILE_BYTES ((size_t)4 << 30)     /* DRUNet-101 in float32 has 0.34 GB */
 #define MAX_HEADER_BYTES ((size_t)16 << 20)  /* DRUNet-101's has 99 kB */
 #define MAX_EXACT_INTEGER 9007199254740992.0 /* 2^53: cJSON keeps numbers as doubles */
@@ -36,7 +40,11 @@ struct Model {
     ModelInfo info;
     int32_t n_entries;
     Entry *entries; /* by name, once open */
-    float *data;    /* all tensors */
+    ModelRanges ranges;
+    int fd;
+    struct stat opened;   /* the file as it was hashed */
+    off_t data_at;        /* where the tensors begin */
+    unsigned char *block; /* BLOCK_BYTES */
 };
 
 static size_t dtype_bytes(Dtype dtype)
@@ -99,6 +107,7 @@ static Status parse_shape(const cJSON *shape, Entry *entry, size_t *ret_bytes, E
         entry->tensor.dims[i] = (int64_t)dim;
     }
     entry->tensor.n_dims = n_dims;
+    entry->tensor.n_elements = (int64_t)(bytes / dtype_bytes(entry->dtype));
     *ret_bytes = bytes;
     return ST_OK;
 }
@@ -150,7 +159,7 @@ static int compare_name(const void *a, const void *b)
     return strcmp(((const Entry *)a)->name, ((const Entry *)b)->name);
 }
 
-/* No overlap, no gap, nothing behind the last; leaves the entries sorted by name, each once. */
+/* No overlap, no gap, nothing behind the last; leaves the entries in the file's order. */
 static Status check_layout(Model *model, size_t data_bytes, Err *err)
 {
     Entry *entries = model->entries;
@@ -168,6 +177,13 @@ static Status check_layout(Model *model, size_t data_bytes, Err *err)
     if (end != data_bytes)
         return err_set(err, ST_MODEL_FORMAT, "%zu trailing bytes behind the last tensor %s",
                        data_bytes - end, n > 0 ? entries[n - 1].name : "(none)");
+    return ST_OK;
+}
+
+static Status sort_by_name(Model *model, Err *err)
+{
+    Entry *entries = model->entries;
+    size_t n = (size_t)model->n_entries;
     qsort(entries, n, sizeof *entries, compare_name);
     for (size_t i = 1; i < n; i++)
         if (strcmp(entries[i - 1].name, entries[i].name) == 0)
@@ -195,7 +211,8 @@ static Status parse_header(const cJSON *header, size_t data_bytes, Model *model,
         }
     }
     TRY(check_layout(model, data_bytes, err));
-    return model_metadata_parse(metadata, &model->info, err);
+    TRY(model_metadata_parse(metadata, &model->info, err));
+    return model_metadata_ranges(metadata, &model->ranges, err);
 }
 
 static float read_element(const unsigned char *bytes, Dtype dtype)
@@ -217,45 +234,43 @@ static bool is_statistic(const char *name)
     return leaf != NULL && strncmp(leaf, ".running_", 9) == 0;
 }
 
-/* Widens all tensors. The sizes were checked against the file's, so the sum cannot overflow. */
-static Status read_tensors(Model *model, const unsigned char *bytes, Err *err)
+static Status read_bytes(const Model *model, off_t at, void *ret, size_t n, Err *err)
 {
-    size_t total = 0, at = 0;
-    for (int32_t i = 0; i < model->n_entries; i++)
-        total += (model->entries[i].end - model->entries[i].begin) /
-                 dtype_bytes(model->entries[i].dtype);
-    if ((model->data = malloc(total * sizeof *model->data + 1)) == NULL)
-        return err_set(err, ST_NO_MEMORY, "%zu numbers of tensors", total);
-    for (int32_t i = 0; i < model->n_entries; i++) {
-        Entry *entry = &model->entries[i];
-        size_t size = dtype_bytes(entry->dtype), n = (entry->end - entry->begin) / size;
-        entry->tensor.data = model->data + at;
-        for (size_t k = 0; k < n; k++) {
-            float value = read_element(bytes + entry->begin + k * size, entry->dtype);
-            if (!isfinite(value))
-                return err_set(err, ST_MODEL_FORMAT, "tensor %s: element %zu is not a number",
-                               entry->name, k);
-            model->data[at + k] = value;
-        }
-        at += n;
-        if (!is_statistic(entry->name))
-            model->info.n_parameters += (int64_t)n;
+    for (size_t got = 0; got < n;) {
+        ssize_t k = pread(model->fd, (char *)ret + got, n - got, at + (off_t)got);
+        if (k < 0 && errno == EINTR)
+            continue;
+        if (k < 0)
+            return err_sys(err, errno, "reading the model file");
+        if (k == 0)
+            return err_set(err, ST_MODEL_FORMAT, "the model file became shorter while it was read");
+        got += (size_t)k;
     }
     return ST_OK;
 }
 
-static Status parse_file(const unsigned char *bytes, size_t size, Model *model, Err *err)
+/* Hashes the tensor's bytes and checks that they are numbers. */
+static Status scan_tensor(Model *model, const Entry *entry, Digest *digest, Err *err)
 {
-    if (size < 8)
-        return err_set(err, ST_MODEL_FORMAT, "file of %zu bytes has no header", size);
-    uint64_t length = 0;
-    for (int i = 7; i >= 0; i--)
-        length = length << 8 | bytes[i];
-    if (length > MAX_HEADER_BYTES || length > size - 8)
-        return err_set(err, ST_MODEL_FORMAT,
-                       "header length %llu is beyond the file's %zu bytes or the limit %zu",
-                       (unsigned long long)length, size, MAX_HEADER_BYTES);
-    const char *text = (const char *)bytes + 8, *end;
+    size_t size = dtype_bytes(entry->dtype);
+    for (size_t at = entry->begin; at < entry->end; at += BLOCK_BYTES) {
+        size_t n = entry->end - at < BLOCK_BYTES ? entry->end - at : BLOCK_BYTES;
+        TRY(read_bytes(model, model->data_at + (off_t)at, model->block, n, err));
+        digest_add(digest, model->block, n);
+        for (size_t k = 0; k < n; k += size)
+            if (!isfinite(read_element(model->block + k, entry->dtype)))
+                return err_set(err, ST_MODEL_FORMAT, "tensor %s: element %zu is not a number",
+                               entry->name, (at - entry->begin + k) / size);
+    }
+    if (!is_statistic(entry->name))
+        model->info.n_parameters += entry->tensor.n_elements;
+    return ST_OK;
+}
+
+/* Text of `length` bytes to the end of the header. */
+static Status parse_text(const char *text, size_t length, size_t data_bytes, Model *model, Err *err)
+{
+    const char *end;
     if (length < 2 || text[0] != '{')
         return err_set(err, ST_MODEL_FORMAT, "header does not begin with {");
     cJSON *header = cJSON_ParseWithLengthOpts(text, length, &end, 0);
@@ -265,11 +280,47 @@ static Status parse_file(const unsigned char *bytes, size_t size, Model *model, 
     if (header == NULL || end != text + length)
         status = err_set(err, ST_MODEL_FORMAT, "header is not one JSON object");
     if (status == ST_OK)
-        status = parse_header(header, size - 8 - length, model, err);
+        status = parse_header(header, data_bytes, model, err);
     cJSON_Delete(header);
-    if (status == ST_OK)
-        status = read_tensors(model, bytes + 8 + length, err);
     return status;
+}
+
+static Status read_header(Model *model, Digest *digest, Err *err)
+{
+    unsigned char prefix[8];
+    size_t size = (size_t)model->opened.st_size;
+    uint64_t length = 0;
+    if (size < sizeof prefix)
+        return err_set(err, ST_MODEL_FORMAT, "file of %zu bytes has no header", size);
+    TRY(read_bytes(model, 0, prefix, sizeof prefix, err));
+    for (int i = 7; i >= 0; i--)
+        length = length << 8 | prefix[i];
+    if (length > MAX_HEADER_BYTES || length > size - sizeof prefix)
+        return err_set(err, ST_MODEL_FORMAT,
+                       "header length %llu is beyond the file's %zu bytes or the limit %zu",
+                       (unsigned long long)length, size, MAX_HEADER_BYTES);
+    char *text = malloc((size_t)length + 1);
+    if (text == NULL)
+        return err_set(err, ST_NO_MEMORY, "header of %llu bytes", (unsigned long long)length);
+    Status status = read_bytes(model, sizeof prefix, text, (size_t)length, err);
+    if (status == ST_OK) {
+        digest_add(digest, prefix, sizeof prefix);
+        digest_add(digest, text, (size_t)length);
+        model->data_at = (off_t)(sizeof prefix + length);
+        status = parse_text(text, (size_t)length, size - sizeof prefix - length, model, err);
+    }
+    free(text);
+    return status;
+}
+
+static Status scan_file(Model *model, Digest *digest, Err *err)
+{
+    TRY(read_header(model, digest, err));
+    if ((model->block = malloc(BLOCK_BYTES)) == NULL)
+        return err_set(err, ST_NO_MEMORY, "reading the model file");
+    for (int32_t i = 0; i < model->n_entries; i++)
+        TRY(scan_tensor(model, &model->entries[i], digest, err));
+    return sort_by_name(model, err);
 }
 
 /* "demo" for "/a/demo.safetensors". */
@@ -282,30 +333,35 @@ static void set_name(ModelInfo *info, const char *path)
         *dot = '\0';
 }
 
+static Status open_file(const char *path, Model *model, Err *err)
+{
+    model->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe must not block us */
+    if (model->fd < 0)
+        return err_set(err, ST_MODEL_NOT_FOUND, "opening %s: %s", path, strerror(errno));
+    if (fstat(model->fd, &model->opened) != 0 || !S_ISREG(model->opened.st_mode))
+        return err_set(err, ST_MODEL_NOT_FOUND, "%s is not a file", path);
+    if ((uint64_t)model->opened.st_size > MAX_FILE_BYTES)
+        return err_set(err, ST_MODEL_FORMAT, "%s has more than %zu bytes", path, MAX_FILE_BYTES);
+    uint8_t hash[DIGEST_SIZE];
+    Digest *digest = digest_new();
+    Status status = scan_file(model, digest, err);
+    digest_end(digest, hash);
+    if (status != ST_OK)
+        return err_wrap(err, "%s", path);
+    (void)digest_hex(hash, model->info.digest);
+    set_name(&model->info, path);
+    return ST_OK;
+}
+
 Status model_open(const char *path, Model **ret, Err *err)
 {
-    char *bytes;
-    size_t size;
-    Status status = file_read(path, MAX_FILE_BYTES, &bytes, &size, err);
-    if (status != ST_OK) {
-        if (status == ST_NOT_FOUND || status == ST_IO)
-            status = ST_MODEL_NOT_FOUND;
-        else if (status == ST_LIMIT)
-            status = ST_MODEL_FORMAT;
-        if (err != NULL)
-            err->status = status;
-        return status;
-    }
+    Err own = {0};
+    if (err == NULL)
+        err = &own;
     Model *model = calloc(1, sizeof *model);
-    if (model == NULL) {
-        status = err_set(err, ST_NO_MEMORY, "opening model %s", path);
-    } else if ((status = parse_file((const unsigned char *)bytes, size, model, err)) != ST_OK) {
-        (void)err_wrap(err, "%s", path);
-    } else {
-        digest_memory(bytes, size, model->info.digest);
-        set_name(&model->info, path);
-    }
-    free(bytes);
+    if (model == NULL)
+        return err_set(err, ST_NO_MEMORY, "opening model %s", path);
+    Status status = open_file(path, model, err);
     if (status != ST_OK) {
         model_close(model);
         return status;
@@ -318,8 +374,11 @@ void model_close(Model *model)
 {
     if (model == NULL)
         return;
+    if (model->fd >= 0)
+        (void)close(model->fd);
     free(model->entries);
-    free(model->data);
+    free(model->ranges.items);
+    free(model->block);
     free(model);
 }
 
@@ -337,6 +396,41 @@ const Tensor *model_tensor(const Model *model, const char *name)
     const Entry *found = bsearch(&key, model->entries, (size_t)model->n_entries,
                                  sizeof *model->entries, compare_name);
     return found != NULL ? &found->tensor : NULL;
+}
+
+bool model_calibrated_range(const Model *model, const char *conv, float *ret)
+{
+    for (int32_t i = 0; i < model->ranges.n; i++)
+        if (strcmp(model->ranges.items[i].conv, conv) == 0) {
+            *ret = model->ranges.items[i].largest;
+            return true;
+        }
+    return false;
+}
+
+static bool is_unchanged(const Model *model)
+{
+    struct stat now;
+    return fstat(model->fd, &now) == 0 && now.st_size == model->opened.st_size &&
+           now.st_ctim.tv_sec == model->opened.st_ctim.tv_sec &&
+           now.st_ctim.tv_nsec == model->opened.st_ctim.tv_nsec;
+}
+
+Status model_read(const Model *model, const Tensor *tensor, float *ret, Err *err)
+{
+    /* The tensor is a member of its entry. */
+    const Entry *entry =
+        (const Entry *)(const void *)((const char *)tensor - offsetof(Entry, tensor));
+    size_t size = dtype_bytes(entry->dtype);
+    for (size_t at = entry->begin; at < entry->end; at += BLOCK_BYTES) {
+        size_t n = entry->end - at < BLOCK_BYTES ? entry->end - at : BLOCK_BYTES;
+        TRY(read_bytes(model, model->data_at + (off_t)at, model->block, n, err));
+        for (size_t k = 0; k < n; k += size)
+            *ret++ = read_element(model->block + k, entry->dtype);
+    }
+    return is_unchanged(model)
+               ? ST_OK
+               : err_set(err, ST_MODEL_FORMAT, "the model file was changed while it was in use");
 }
 
 const char *model_tensor_name(const Model *model, int32_t index)

@@ -2,8 +2,9 @@
 **
 ** Reading survives a hostile file: header length, JSON, names, dtypes, shapes, offsets and overlaps
 ** are checked before anything is used; each failure has its own message that names the tensor.
-** Tensors are F32, F16 or BF16, converted to float32 when read.
-** Thread: a Model is immutable after opening. */
+** Tensors are F32, F16 or BF16, converted to float32 when read. They stay in the file, which is
+** kept open; a file that is replaced by renaming is no matter, one that is written into is refused.
+** Thread: a Model belongs to one thread. */
 #ifndef CT2MR_GPU_MODEL_H
 #define CT2MR_GPU_MODEL_H
 
@@ -16,10 +17,21 @@
 extern "C" {
 #endif
 
-typedef enum ModelArch { ARCH_DRUNET34 = 34, ARCH_DRUNET50 = 50, ARCH_DRUNET101 = 101 } ModelArch;
+typedef enum ModelArch {
+    ARCH_UNET = 1,
+    ARCH_DRUNET34 = 34,
+    ARCH_DRUNET50 = 50,
+    ARCH_DRUNET101 = 101
+} ModelArch;
 typedef enum ModelPose { POSE_REFERENCE, POSE_NATIVE } ModelPose;
 typedef enum ModelMask { MASK_HEAD, MASK_BRAIN } ModelMask;
 typedef enum ModelActivation { ACTIVATION_LINEAR, ACTIVATION_SIGMOID } ModelActivation;
+
+/* How a network stores weights and values; sums are float32 or, in int8, int32. */
+typedef enum Precision { PRECISION_F32, PRECISION_BF16, PRECISION_INT8 } Precision;
+/* "f32", "bf16", "int8"; false if the name is none of them. */
+const char *precision_name(Precision precision);
+bool precision_from_name(const char *name, Precision *ret);
 
 typedef struct ModelRange { /* low <= x <= high; absent = not checked */
     bool present;
@@ -43,6 +55,7 @@ typedef struct ModelInfo {
     ModelRange age_years, slice_thickness_mm, pixel_spacing_mm, kvp;
     char label[256], licence[256];
     char training[1024]; /* JSON text as in the file, "" if absent */
+    unsigned precisions; /* in which it may be used unasked: bits 1 << Precision; f32 always is */
     int64_t n_parameters;
 } ModelInfo;
 
@@ -53,14 +66,18 @@ MUST_CHECK Status model_open(const char *path, Model **ret, Err *err);
 void model_close(Model *model); /* NULL is fine */
 const ModelInfo *model_info(const Model *model);
 
-typedef struct Tensor {
-    const float *data; /* row-major; owned by the model */
+typedef struct Tensor { /* owned by the model */
     int32_t n_dims;
-    int64_t dims[4];
+    int64_t dims[4], n_elements;
 } Tensor;
 
 /* NULL if there is no tensor of that name. */
 const Tensor *model_tensor(const Model *model, const char *name);
+/* Its numbers, row-major, n_elements of them. Errors: IO, MODEL_FORMAT (changed since opened). */
+MUST_CHECK Status model_read(const Model *model, const Tensor *tensor, float *ret, Err *err);
+/* The largest absolute output of the convolution of that name, after its ReLU, on the calibration
+** data (metadata int8); false if the file was not calibrated or has no such name. */
+bool model_calibrated_range(const Model *model, const char *conv, float *ret);
 /* Names in the file, index 0.. in the order of their bytes; NULL past the end. */
 const char *model_tensor_name(const Model *model, int32_t index);
 

@@ -4,10 +4,11 @@
 ** pass. Values are never quoted in messages: the file may come from anywhere. */
 #include "gpu/model_int.h"
 
-#include "gpu/drunet.h"
+#include "gpu/network.h"
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 typedef struct Choice {
@@ -93,7 +94,7 @@ static Status parse_grid(const cJSON *metadata, ModelInfo *info, Err *err)
     cJSON *json;
     double pixels = 0;
     TRY(get_json(metadata, "grid", &json, err));
-    bool ok = get_number(json, "pixels", 32, DRUNET_MAX_SIDE, &pixels) &&
+    bool ok = get_number(json, "pixels", 32, NETWORK_MAX_SIDE, &pixels) &&
               get_number(json, "spacing_mm", 0.01, 100, &info->grid_spacing_mm);
     cJSON_Delete(json);
     info->grid_pixels = (int32_t)pixels;
@@ -184,30 +185,47 @@ static Status parse_envelope(const cJSON *metadata, ModelInfo *info, Err *err)
                     "pixel_spacing_mm, kvp, each at most once");
 }
 
+/* ["f32", "bf16", ...]: in which the model may be used without being asked for by name. */
+static Status parse_precisions(const cJSON *metadata, ModelInfo *info, Err *err)
+{
+    cJSON *json;
+    TRY(get_json(metadata, "precisions", &json, err));
+    bool ok = json == NULL || cJSON_IsArray(json);
+    info->precisions = 1u << PRECISION_F32;
+    for (const cJSON *item = ok && json != NULL ? json->child : NULL; item != NULL;
+         item = item->next) {
+        Precision precision = PRECISION_F32;
+        ok = ok && cJSON_IsString(item) && precision_from_name(item->valuestring, &precision);
+        info->precisions |= 1u << precision;
+    }
+    cJSON_Delete(json);
+    return ok ? ST_OK : bad(err, "precisions", "wants a list of f32, bf16, int8");
+}
+
 static Status parse_network(const cJSON *metadata, ModelInfo *info, Err *err)
 {
     static const Choice FORMATS[] = {{"ct2mr-model-1", 1}, {NULL, 0}};
-    static const Choice ARCHS[] = {{"drunet-34", ARCH_DRUNET34},
-                                   {"drunet-50", ARCH_DRUNET50},
-                                   {"drunet-101", ARCH_DRUNET101},
-                                   {NULL, 0}};
     static const Choice ACTIVATIONS[] = {
         {"linear", ACTIVATION_LINEAR}, {"sigmoid", ACTIVATION_SIGMOID}, {NULL, 0}};
-    int format, arch, activation;
+    int format, activation;
     const char *text;
     TRY(get_choice(metadata, "format", FORMATS, "ct2mr-model-1", &format, err));
-    TRY(get_choice(metadata, "arch", ARCHS, "drunet-34, drunet-50, drunet-101", &arch, err));
+    TRY(find_text(metadata, "arch", &text, err));
+    if (text == NULL)
+        return bad(err, "arch", "is missing");
+    if (!network_from_name(text, &info->arch))
+        return err_set(err, ST_MODEL_FORMAT,
+                       "metadata arch is none of drunet-34, drunet-50, drunet-101, unet");
     TRY(get_choice(metadata, "activation", ACTIVATIONS, "linear, sigmoid", &activation, err));
-    info->arch = (ModelArch)arch;
     info->activation = (ModelActivation)activation;
     TRY(find_text(metadata, "width", &text, err));
     int32_t width = 0;
     for (const char *p = text; p != NULL && *p != '\0'; p++) {
-        if (*p < '0' || *p > '9' || width > DRUNET_MAX_WIDTH)
+        if (*p < '0' || *p > '9' || width > NETWORK_MAX_WIDTH)
             return bad(err, "width", "is not a whole number in 1..256");
         width = width * 10 + (*p - '0');
     }
-    if (width < 1 || width > DRUNET_MAX_WIDTH)
+    if (width < 1 || width > NETWORK_MAX_WIDTH)
         return bad(err, "width", "is not a whole number in 1..256");
     info->width = width;
     return ST_OK;
@@ -232,6 +250,53 @@ static Status parse_images(const cJSON *metadata, ModelInfo *info, Err *err)
     return parse_three(metadata, "std", 1e-6, info->std, err);
 }
 
+static const char *const PRECISIONS[] = {"f32", "bf16", "int8"};
+
+const char *precision_name(Precision precision)
+{
+    return PRECISIONS[precision];
+}
+
+bool precision_from_name(const char *name, Precision *ret)
+{
+    for (int i = 0; i < 3; i++)
+        if (strcmp(name, PRECISIONS[i]) == 0) {
+            *ret = (Precision)i;
+            return true;
+        }
+    return false;
+}
+
+/* {"CONVOLUTION": largest absolute output, ...} */
+static Status parse_ranges(const cJSON *json, ModelRanges *ret, Err *err)
+{
+    int n = cJSON_IsObject(json) ? cJSON_GetArraySize(json) : 0;
+    if (n < 1 || n > MODEL_MAX_RANGES)
+        return bad(err, "int8", "wants {\"CONVOLUTION\": largest output, ...}");
+    ret->items = calloc((size_t)n, sizeof *ret->items);
+    if (ret->items == NULL)
+        return err_set(err, ST_NO_MEMORY, "%d ranges", n);
+    for (const cJSON *item = json->child; item != NULL; item = item->next) {
+        NamedRange *range = &ret->items[ret->n];
+        if (strlen(item->string) >= sizeof range->conv || !cJSON_IsNumber(item) ||
+            !(item->valuedouble >= 0 && item->valuedouble <= 1e30))
+            return bad(err, "int8", "wants a number from 0 for each convolution");
+        (void)snprintf(range->conv, sizeof range->conv, "%s", item->string);
+        range->largest = (float)item->valuedouble;
+        ret->n++;
+    }
+    return ST_OK;
+}
+
+Status model_metadata_ranges(const cJSON *metadata, ModelRanges *ret, Err *err)
+{
+    cJSON *json;
+    TRY(get_json(metadata, "int8", &json, err));
+    Status status = json == NULL ? ST_OK : parse_ranges(json, ret, err);
+    cJSON_Delete(json);
+    return status;
+}
+
 Status model_metadata_parse(const cJSON *metadata, ModelInfo *ret, Err *err)
 {
     ModelInfo info = {0};
@@ -241,6 +306,7 @@ Status model_metadata_parse(const cJSON *metadata, ModelInfo *ret, Err *err)
     TRY(parse_network(metadata, &info, err));
     TRY(parse_images(metadata, &info, err));
     TRY(parse_envelope(metadata, &info, err));
+    TRY(parse_precisions(metadata, &info, err));
     TRY(get_text(metadata, "label", info.label, sizeof info.label, err));
     TRY(get_text(metadata, "licence", info.licence, sizeof info.licence, err));
     TRY(get_text(metadata, "training", info.training, sizeof info.training, err));

@@ -3,7 +3,8 @@
 
 #include "base/parallel.h"
 #include "gpu/backend.h"
-#include "gpu/drunet.h"
+#include "gpu/graph_passes.h"
+#include "gpu/network.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -18,7 +19,9 @@ enum { N_BACKENDS = sizeof BACKENDS / sizeof BACKENDS[0] };
 struct Net {
     const Backend *backend;
     void *state;
-    Graph *graph;
+    Precision precision;
+    Graph *graph;       /* as the backend runs it */
+    size_t n_in, n_out; /* numbers of a slice */
 };
 
 const char *net_backend_name(int index)
@@ -36,22 +39,53 @@ static const Backend *find_backend(const char *name)
     return NULL;
 }
 
+static Status choose_precision(const Model *model, const char *wanted, Net *net, Err *err)
+{
+    unsigned have = 1u << PRECISION_F32 | net->backend->precisions();
+    unsigned allowed = model_info(model)->precisions & have;
+    if (wanted != NULL && strcmp(wanted, "auto") != 0) {
+        if (!precision_from_name(wanted, &net->precision))
+            return err_set(err, ST_BACKEND, "precision is none of auto, f32, bf16, int8");
+        if ((have & 1u << net->precision) == 0)
+            return err_set(err, ST_BACKEND, "backend %s has no %s on this machine",
+                           net->backend->name, wanted);
+        return ST_OK;
+    }
+    net->precision = (allowed & 1u << PRECISION_INT8) != 0   ? PRECISION_INT8
+                     : (allowed & 1u << PRECISION_BF16) != 0 ? PRECISION_BF16
+                                                             : PRECISION_F32;
+    return ST_OK;
+}
+
+static Status build(const Model *model, const NetOptions *options, Graph *literal, Net *net,
+                    Err *err)
+{
+    unsigned passes = net->backend->passes & ~options->without;
+    TRY(network_build(model_info(model), options->height, options->width, literal, err));
+    TRY(graph_check_model(literal, model, err));
+    net->n_in = (size_t)graph_value_elements(&literal->values[literal->input]);
+    net->n_out = (size_t)graph_value_elements(&literal->values[literal->output]);
+    return graph_rewrite(literal, passes, net->graph, err);
+}
+
 static Status open_parts(const Model *model, const NetOptions *options, Net *net, Err *err)
 {
-    NetOptions resolved = *options;
     if (options->batch < 1 || options->batch > MAX_BATCH)
         return err_set(err, ST_LIMIT, "batch %d is not in 1..%d", options->batch, MAX_BATCH);
     if (options->threads < 0 || options->threads > MAX_THREADS)
         return err_set(err, ST_LIMIT, "threads %d is not in 0..%d", options->threads, MAX_THREADS);
-    if (options->threads == 0)
-        resolved.threads = parallel_processors();
+    int32_t threads = options->threads > 0 ? options->threads : parallel_processors();
     if ((net->backend = find_backend(options->backend)) == NULL)
         return err_set(err, ST_BACKEND, "no backend of that name in this build (auto, cpu, ref)");
-    if ((net->graph = malloc(sizeof *net->graph)) == NULL)
-        return err_set(err, ST_NO_MEMORY, "the network's table");
-    TRY(drunet_build(model_info(model), options->height, options->width, net->graph, err));
-    TRY(graph_check_model(net->graph, model, err));
-    return net->backend->open(net->graph, model, &resolved, &net->state, err);
+    TRY(choose_precision(model, options->precision, net, err));
+    Graph *literal = malloc(sizeof *literal);
+    net->graph = malloc(sizeof *net->graph);
+    Status status = literal == NULL || net->graph == NULL
+                        ? err_set(err, ST_NO_MEMORY, "the network's table")
+                        : build(model, options, literal, net, err);
+    free(literal);
+    TRY(status);
+    return net->backend->open(net->graph, model, net->precision, threads, &net->state, err);
 }
 
 Status net_open(const Model *model, const NetOptions *options, Net **ret, Err *err)
@@ -83,9 +117,41 @@ const char *net_backend(const Net *net)
     return net->backend->name;
 }
 
+Precision net_precision(const Net *net)
+{
+    return net->precision;
+}
+
+Status net_run_feed(Net *net, int32_t n, const NetFeed *feed, Err *err)
+{
+    return n > 0 ? net->backend->run(net->state, n, feed, err) : ST_OK;
+}
+
+/* ---- from and to memory -------------------------------------------------------------------- */
+
+typedef struct Memory {
+    const float *x;
+    float *y;
+    size_t n_in, n_out;
+} Memory;
+
+static void fill_from_memory(void *context, int32_t i, float *ret_x)
+{
+    const Memory *m = context;
+    memcpy(ret_x, m->x + (size_t)i * m->n_in, m->n_in * sizeof *ret_x);
+}
+
+static void take_to_memory(void *context, int32_t i, const float *y)
+{
+    const Memory *m = context;
+    memcpy(m->y + (size_t)i * m->n_out, y, m->n_out * sizeof *y);
+}
+
 Status net_run(Net *net, const float *x, int32_t n, float *ret_y, Err *err)
 {
-    return n > 0 ? net->backend->run(net->state, x, n, ret_y, err) : ST_OK;
+    Memory memory = {x, ret_y, net->n_in, net->n_out};
+    const NetFeed feed = {&memory, fill_from_memory, take_to_memory};
+    return net_run_feed(net, n, &feed, err);
 }
 
 /* ---- one slice, one thread ----------------------------------------------------------------- */

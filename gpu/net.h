@@ -1,8 +1,12 @@
 /* The network as the pipeline sees it: open with a backend, run slices, close.
 **
-** Backends: "ref" (readable C loops, the oracle), "cpu" (oneDNN fp32). "auto" is the fastest one
-** present. Backends agree within 1e-4 (max abs after the activation). A backend gives the same bits
-** for the same slice whatever the batch size, the slice's place in the batch and the thread count.
+** Backends: "ref" (readable C loops in f32, the oracle), "cpu" (oneDNN; f32, bf16, int8). "auto" is
+** the fastest one present. In f32 backends agree within 1e-4 (max abs after the activation). A
+** backend gives the same bits for the same slice whatever the batch size, the slice's place in the
+** batch and the thread count.
+**
+** Precision: "auto" is the fastest that the model file allows (model.h) and the backend has on this
+** machine. One that is asked for by name is refused where the machine would have to emulate it.
 ** Thread: a Net belongs to one thread; it makes its own inside net_run(). */
 #ifndef CT2MR_GPU_NET_H
 #define CT2MR_GPU_NET_H
@@ -17,24 +21,37 @@ typedef struct Net Net;
 
 typedef struct NetOptions {
     const char *backend;   /* "auto", "ref", "cpu" */
-    int32_t batch;         /* slices per run inside; >= 1. The CPU backends run one per thread */
+    int32_t batch;         /* slices per run of a GPU; >= 1. The CPU backends run one per thread */
     int32_t height, width; /* of a slice, multiples of 32 */
     int32_t threads;       /* 0: all processors; memory grows with each */
+    const char *precision; /* "auto" or NULL, "f32", "bf16", "int8" */
+    unsigned without;      /* passes left out: bits 1 << GraphPass (graph_passes.h) */
 } NetOptions;
+
+/* Where slices come from and go to. Both are called on the threads of the run, several slices at a
+** time, each slice once; what they do overlaps with the network's work on other slices. */
+typedef struct NetFeed {
+    void *context;
+    /* Writes slice i: (3, height, width) float32, normalised. */
+    void (*fill)(void *context, int32_t i, float *ret_x);
+    /* Takes its result: (1, height, width), after the model's activation; valid during the call. */
+    void (*take)(void *context, int32_t i, const float *y);
+} NetFeed;
 
 /* Names of the backends in this build, index 0.. ; NULL past the end. */
 const char *net_backend_name(int index);
 
-/* Builds the graph, folds batch norm, reserves all memory. model is borrowed until close.
-** Errors: BACKEND (unknown or failed), MODEL_FORMAT (a tensor is missing or has another shape),
-** LIMIT (sizes), NO_MEMORY. */
+/* Builds the graph, applies the passes, reads the weights, reserves all memory. model is borrowed
+** until close.
+** Errors: BACKEND (unknown or failed; a precision that is not to be had), MODEL_FORMAT (a tensor is
+** missing or has another shape), LIMIT (sizes), NO_MEMORY, IO. */
 MUST_CHECK Status net_open(const Model *model, const NetOptions *options, Net **ret, Err *err);
 void net_close(Net *net);
 const char *net_backend(const Net *net);
-/* n slices, any n >= 0.
-**   x       (n, 3, height, width) float32, normalised
-**   ret_y   (n, 1, height, width), after the model's activation
-** Errors: BACKEND. */
+Precision net_precision(const Net *net);
+/* n slices, any n >= 0. Errors: BACKEND. */
+MUST_CHECK Status net_run_feed(Net *net, int32_t n, const NetFeed *feed, Err *err);
+/* The same from and to memory: x (n, 3, height, width) -> ret_y (n, 1, height, width). */
 MUST_CHECK Status net_run(Net *net, const float *x, int32_t n, float *ret_y, Err *err);
 
 #ifdef __cplusplus

@@ -5,8 +5,8 @@
 ** (a head's windowed values, less the mean, over the standard deviation: about -2 to 3). */
 #include "gpu/verify.h"
 
-#include "gpu/drunet.h"
 #include "gpu/net.h"
+#include "gpu/network.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -18,7 +18,7 @@ static Status check_tensors(const Model *model, Err *err)
     Graph *graph = malloc(sizeof *graph);
     if (graph == NULL)
         return err_set(err, ST_NO_MEMORY, "the network's table");
-    Status status = drunet_build(model_info(model), HEIGHT, WIDTH, graph, err);
+    Status status = network_build(model_info(model), HEIGHT, WIDTH, graph, err);
     if (status == ST_OK)
         status = graph_check_model(graph, model, err);
     const char *name;
@@ -45,7 +45,12 @@ static void make_slice(float *ret)
 
 static Status run(const Model *model, const char *backend, const float *x, float *ret_y, Err *err)
 {
-    const NetOptions options = {backend, 1, HEIGHT, WIDTH, 1};
+    const NetOptions options = {.backend = backend,
+                                .batch = 1,
+                                .height = HEIGHT,
+                                .width = WIDTH,
+                                .threads = 1,
+                                .precision = "f32"};
     Net *net;
     TRY(net_open(model, &options, &net, err));
     Status status = net_run(net, x, 1, ret_y, err);

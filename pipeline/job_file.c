@@ -95,6 +95,7 @@ Status job_file_write(const char *path, const JobOptions *o, const char *const *
     cJSON *json = cJSON_CreateObject();
     cJSON_AddStringToObject(json, "model_path", o->model_path);
     cJSON_AddStringToObject(json, "backend", o->backend);
+    cJSON_AddStringToObject(json, "precision", o->precision);
     cJSON_AddStringToObject(json, "reference_path", o->reference_path);
     cJSON_AddStringToObject(json, "out_dir", o->out_dir);
     cJSON_AddNumberToObject(json, "batch", o->batch);
@@ -116,6 +117,7 @@ Status job_file_read(const char *path, JobOptions *ret, PathList *ret_images, Er
     JobOptions o = {0};
     bool ok = get_string(json, "model_path", o.model_path, sizeof o.model_path) &&
               get_string(json, "backend", o.backend, sizeof o.backend) &&
+              get_string(json, "precision", o.precision, sizeof o.precision) &&
               get_string(json, "reference_path", o.reference_path, sizeof o.reference_path) &&
               get_string(json, "out_dir", o.out_dir, sizeof o.out_dir) &&
               get_int(json, "batch", &o.batch) && get_int(json, "threads", &o.threads) &&

@@ -22,7 +22,7 @@
 /* What a job is to do. Plain values: it travels as JSON from the daemon to a worker (job_file.h).
  */
 typedef struct JobOptions {
-    char model_path[1024], backend[32], reference_path[1024];
+    char model_path[1024], backend[32], precision[32], reference_path[1024];
     int32_t batch, threads; /* threads 0: all processors */
     bool envelope_refuse;   /* false: a breach of the model's envelope is noted only */
     bool synthetic_data;    /* write (0008,001C) */

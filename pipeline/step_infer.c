@@ -1,50 +1,57 @@
 /* Step "infer": every slice of the model's grid through window, normalisation and network.
 **
-** Slices go through in batches; the bits of a slice do not depend on its batch (net.h). A slice
-** without any masked pixel is background by definition and is not computed. */
+** The network calls for slices and gives them back on its own threads, so that windowing one slice
+** overlaps with computing another; the bits of a slice depend on neither (net.h). A slice without
+** any masked pixel is background by definition and is not computed. */
 #include "pipeline/steps.h"
 
 #include <stdio.h>
 #include <string.h>
 
-static bool any_inside(const uint8_t *mask, size_t n)
+typedef struct Feed {
+    const Job *job;
+    size_t pixels;   /* of a slice */
+    int32_t *slices; /* which are computed */
+} Feed;
+
+static void fill(void *context, int32_t i, float *ret_x)
 {
-    return memchr(mask, 1, n) != NULL;
+    const Feed *feed = context;
+    const Job *job = feed->job;
+    size_t at = (size_t)feed->slices[i] * feed->pixels;
+    window_slice(&job->window, job->model_hu.v + at, job->model_mask.v + at, (int32_t)feed->pixels,
+                 ret_x);
+}
+
+static void take(void *context, int32_t i, const float *y)
+{
+    const Feed *feed = context;
+    memcpy(feed->job->model_mr.v + (size_t)feed->slices[i] * feed->pixels, y,
+           feed->pixels * sizeof *y);
 }
 
 static Status run_slices(Job *job, Net *net, Err *err)
 {
     const Grid *grid = &job->model_hu.grid;
-    size_t pixels = (size_t)grid->nx * (size_t)grid->ny;
-    int32_t batch = job->options.batch;
-    float *x = arena_alloc(&job->scratch, (size_t)batch * 3 * pixels, sizeof *x, err);
-    float *y = arena_alloc(&job->scratch, (size_t)batch * pixels, sizeof *y, err);
-    int32_t *slices = arena_alloc(&job->scratch, (size_t)batch, sizeof *slices, err);
-    if (x == NULL || y == NULL || slices == NULL)
+    Feed feed = {job, (size_t)grid->nx * (size_t)grid->ny, NULL};
+    feed.slices = arena_alloc(&job->scratch, (size_t)grid->nz, sizeof *feed.slices, err);
+    if (feed.slices == NULL)
         return ST_LIMIT;
-    int32_t n = 0, done = 0;
-    for (int32_t z = 0; z <= grid->nz; z++) {
-        if (z < grid->nz) {
-            size_t at = (size_t)z * pixels;
-            if (!any_inside(job->model_mask.v + at, pixels)) {
-                memset(job->model_mr.v + at, 0, pixels * sizeof *job->model_mr.v);
-                continue;
-            }
-            window_slice(&job->window, job->model_hu.v + at, job->model_mask.v + at,
-                         (int32_t)pixels, x + (size_t)n * 3 * pixels);
-            slices[n++] = z;
-        }
-        if (n == batch || (z == grid->nz && n > 0)) {
-            TRY(net_run(net, x, n, y, err));
-            for (int32_t i = 0; i < n; i++)
-                memcpy(job->model_mr.v + (size_t)slices[i] * pixels, y + (size_t)i * pixels,
-                       pixels * sizeof *y);
-            done += n;
-            n = 0;
-        }
+    int32_t n = 0;
+    for (int32_t z = 0; z < grid->nz; z++) {
+        size_t at = (size_t)z * feed.pixels;
+        if (memchr(job->model_mask.v + at, 1, feed.pixels) != NULL)
+            feed.slices[n++] = z;
+        else
+            memset(job->model_mr.v + at, 0, feed.pixels * sizeof *job->model_mr.v);
     }
-    (void)snprintf(job->note, sizeof job->note, "%d slices on backend %s", done, net_backend(net));
-    (void)snprintf(job->recipe, sizeof job->recipe, "backend=%s", net_backend(net));
+    const NetFeed net_feed = {&feed, fill, take};
+    TRY(net_run_feed(net, n, &net_feed, err));
+    const char *precision = precision_name(net_precision(net));
+    (void)snprintf(job->note, sizeof job->note, "%d slices on backend %s in %s", n,
+                   net_backend(net), precision);
+    (void)snprintf(job->recipe, sizeof job->recipe, "backend=%s precision=%s", net_backend(net),
+                   precision);
     return ST_OK;
 }
 
@@ -59,7 +66,8 @@ Status step_infer(Job *job, Err *err)
                           .batch = job->options.batch,
                           .height = grid->ny,
                           .width = grid->nx,
-                          .threads = job->options.threads};
+                          .threads = job->options.threads,
+                          .precision = job->options.precision};
     Net *net;
     TRY(net_open(job->model, &options, &net, err));
     Status status = run_slices(job, net, err);

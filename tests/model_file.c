@@ -1,7 +1,7 @@
 /* See model_file.h. */
 #include "tests/model_file.h"
 
-#include "gpu/drunet.h"
+#include "gpu/network.h"
 #include "tests/test.h"
 
 #include <stdarg.h>
@@ -68,17 +68,22 @@ static void add_conv(Maker *m, const Graph *graph, const Op *op)
     (void)snprintf(shape, sizeof shape, "%d,%d,%d,%d", c_out, c_in, k, k);
     (void)snprintf(vector, sizeof vector, "%d", c_out);
     double bound = sqrt(6.0 / (double)fan_in); /* He: keeps the signal's size through ReLU */
-    if (op->norm[0] == '\0')
+    if (op->has_bias)
         bound *= 0.2; /* the head: a sigmoid should not saturate */
     add(m, op->name, "weight", shape, n * fan_in, -bound, bound);
-    if (op->norm[0] == '\0') {
+    if (op->has_bias)
         add(m, op->name, "bias", vector, n, -0.1, 0.1);
-        return;
-    }
-    add(m, op->norm, "weight", vector, n, 0.5, 1);
-    add(m, op->norm, "bias", vector, n, -0.2, 0.2);
-    add(m, op->norm, "running_mean", vector, n, -0.2, 0.2);
-    add(m, op->norm, "running_var", vector, n, 0.5, 2);
+}
+
+static void add_norm(Maker *m, const Graph *graph, const Op *op)
+{
+    size_t n = (size_t)graph->values[op->output].c;
+    char vector[16];
+    (void)snprintf(vector, sizeof vector, "%zu", n);
+    add(m, op->name, "weight", vector, n, 0.5, 1);
+    add(m, op->name, "bias", vector, n, -0.2, 0.2);
+    add(m, op->name, "running_mean", vector, n, -0.2, 0.2);
+    add(m, op->name, "running_var", vector, n, 0.5, 2);
 }
 
 static void write_network(const char *path, ModelArch arch, int32_t width, int32_t stated_width,
@@ -88,7 +93,7 @@ static void write_network(const char *path, ModelArch arch, int32_t width, int32
     Graph *graph = malloc(sizeof *graph);
     ModelInfo info = {.arch = arch, .width = width, .activation = ACTIVATION_SIGMOID};
     CHECK(graph != NULL);
-    CHECK_OK(drunet_build(&info, 32, 32, graph, &err), &err);
+    CHECK_OK(network_build(&info, 32, 32, graph, &err), &err);
     Maker m = {.seed = (uint64_t)arch * 1000 + (uint64_t)width,
                .left_out = left_out,
                .header_size = 1 << 20};
@@ -97,15 +102,17 @@ static void write_network(const char *path, ModelArch arch, int32_t width, int32
     m.data = calloc(m.n_max, sizeof *m.data);
     CHECK(m.header != NULL && m.data != NULL);
     say(&m,
-        "{\"__metadata__\":{\"format\":\"ct2mr-model-1\",\"arch\":\"drunet-%d\",\"width\":\"%d\","
+        "{\"__metadata__\":{\"format\":\"ct2mr-model-1\",\"arch\":\"%s\",\"width\":\"%d\","
         "\"target\":\"T1\",\"pose\":\"native\",\"grid\":\"{\\\"pixels\\\":256,"
         "\\\"spacing_mm\\\":1.0}\",\"window\":\"{\\\"level_hu\\\":40,\\\"width_hu\\\":80}\","
         "\"mean\":\"[0.485,0.456,0.406]\",\"std\":\"[0.229,0.224,0.225]\","
         "\"activation\":\"sigmoid\",\"mask\":\"head\",\"label\":\"random weights\"}",
-        (int)arch, stated_width);
+        network_name(arch), stated_width);
     for (int32_t i = 0; i < graph->n_ops; i++)
         if (graph->ops[i].kind == OP_CONV)
             add_conv(&m, graph, &graph->ops[i]);
+        else if (graph->ops[i].kind == OP_NORM)
+            add_norm(&m, graph, &graph->ops[i]);
     if (added != NULL)
         say(&m, ",\"%s\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[%zu,%zu]}", added,
             4 * m.n, 4 * (m.n + 1));

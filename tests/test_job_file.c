@@ -14,6 +14,7 @@ static JobOptions some_options(void)
                     .geometry = {16, 1000}};
     (void)snprintf(o.model_path, sizeof o.model_path, "/m/\"quoted\" \\ model");
     (void)snprintf(o.backend, sizeof o.backend, "ref");
+    (void)snprintf(o.precision, sizeof o.precision, "bf16");
     (void)snprintf(o.reference_path, sizeof o.reference_path, "/r");
     (void)snprintf(o.out_dir, sizeof o.out_dir, "/out");
     return o;

@@ -9,6 +9,9 @@
 #include "gpu/verify.h"
 #include "tests/model_file.h"
 
+#include <time.h>
+#include <unistd.h>
+
 /* ---- 16-bit numbers ------------------------------------------------------------------------ */
 
 TEST(model_f16_is_exact, "all 65536 patterns of IEEE binary16 against its definition")
@@ -46,6 +49,21 @@ TEST(model_bf16_is_exact, "all 65536 patterns of bfloat16 against its definition
         else
             want = sign * ldexp(128 + fraction, exponent - 134);
         CHECK(got == want && signbit(got) == signbit(want));
+    }
+}
+
+TEST(model_bf16_rounds_to_nearest, "every bfloat16 comes back; halfway goes to even")
+{
+    for (uint32_t bits = 0; bits < 0x7f80; bits++) { /* finite, positive */
+        float here = f32_from_bf16((uint16_t)bits);
+        CHECK_INT(bf16_from_f32(here), bits);
+        CHECK_INT(bf16_from_f32(-here), bits | 0x8000u);
+        if (bits + 1 == 0x7f80)
+            continue;
+        float middle = here + (f32_from_bf16((uint16_t)(bits + 1)) - here) / 2;
+        CHECK_INT(bf16_from_f32(middle), bits + (bits & 1));
+        CHECK_INT(bf16_from_f32(nextafterf(middle, here)), bits);
+        CHECK_INT(bf16_from_f32(nextafterf(middle, HUGE_VALF)), bits + 1);
     }
 }
 
@@ -89,9 +107,15 @@ TEST(model_reads_what_was_written, "F32, F16, BF16 at odd offsets, every metadat
     const Tensor *b = model_tensor(model, "b.bias"), *h = model_tensor(model, "h");
     const Tensor *f = model_tensor(model, "f.running_mean");
     CHECK(b != NULL && h != NULL && f != NULL && model_tensor(model, "g") == NULL);
-    CHECK(b->data[0] == 1.5f && b->data[1] == -2.0f && b->n_dims == 1 && b->dims[0] == 2);
-    CHECK(h->data[0] == 1.0f && h->data[1] == 0x1p-24f && h->data[2] == -65504.0f);
-    CHECK(f->data[0] == 10.0f && f->data[1] == -0x1p-149f && f->n_dims == 4 && f->dims[1] == 2);
+    CHECK(b->n_elements == 2 && b->n_dims == 1 && b->dims[0] == 2);
+    CHECK(h->n_elements == 3 && f->n_elements == 2 && f->n_dims == 4 && f->dims[1] == 2);
+    float x[3];
+    CHECK_OK(model_read(model, b, x, &err), &err);
+    CHECK(x[0] == 1.5f && x[1] == -2.0f);
+    CHECK_OK(model_read(model, h, x, &err), &err);
+    CHECK(x[0] == 1.0f && x[1] == 0x1p-24f && x[2] == -65504.0f);
+    CHECK_OK(model_read(model, f, x, &err), &err);
+    CHECK(x[0] == 10.0f && x[1] == -0x1p-149f);
     CHECK_STR(model_tensor_name(model, 0), "b.bias");
     CHECK_STR(model_tensor_name(model, 2), "h");
     CHECK(model_tensor_name(model, 3) == NULL && model_tensor_name(model, -1) == NULL);
@@ -109,6 +133,46 @@ TEST(model_reads_what_was_written, "F32, F16, BF16 at odd offsets, every metadat
     CHECK_INT(info->n_parameters, 5); /* running statistics are not trained */
     model_close(model);
     model_close(NULL);
+}
+
+TEST(model_in_use_may_not_change, "a model file written into after it was hashed is refused")
+{
+    const char *header = "{" META "," TENSOR("b.bias", "F32", "[2]", 0, 8) "}";
+    Err err = {0};
+    Model *model;
+    const char *path = write_file(header, NULL, 8);
+    float x[2];
+    CHECK_OK(model_open(path, &model, &err), &err);
+    CHECK_OK(model_read(model, model_tensor(model, "b.bias"), x, &err), &err);
+    struct timespec tick = {0, 20 * 1000 * 1000}; /* times of files advance in steps */
+    (void)nanosleep(&tick, NULL);
+    FILE *f = fopen(path, "r+b");
+    CHECK(f != NULL && fseek(f, -1, SEEK_END) == 0 && fputc(0x40, f) == 0x40 && fclose(f) == 0);
+    CHECK_STATUS(model_read(model, model_tensor(model, "b.bias"), x, &err), ST_MODEL_FORMAT);
+    CHECK_STR(err.msg, "the model file was changed while it was in use");
+    err = (Err){0};
+    CHECK(truncate(path, 8) == 0);
+    CHECK_STATUS(model_read(model, model_tensor(model, "b.bias"), x, &err), ST_MODEL_FORMAT);
+    model_close(model);
+}
+
+TEST(model_reads_precisions_and_ranges, "metadata precisions and int8; f32 is always allowed")
+{
+    Err err = {0};
+    Model *model;
+    float range;
+    CHECK_OK(model_open(write_file("{" META "," A "," B "}", NULL, DATA_BYTES), &model, &err),
+             &err);
+    CHECK_INT(model_info(model)->precisions, 1u << PRECISION_F32);
+    CHECK(!model_calibrated_range(model, "conv1", &range));
+    model_close(model);
+    const char *header = "{\"__metadata__\":{" FIELDS ",\"precisions\":\"[\\\"bf16\\\"]\","
+                         "\"int8\":\"{\\\"conv1\\\":2.5}\"}," A "," B "}";
+    CHECK_OK(model_open(write_file(header, NULL, DATA_BYTES), &model, &err), &err);
+    CHECK_INT(model_info(model)->precisions, 1u << PRECISION_F32 | 1u << PRECISION_BF16);
+    CHECK(model_calibrated_range(model, "conv1", &range) && range == 2.5f);
+    CHECK(!model_calibrated_range(model, "conv2", &range));
+    model_close(model);
 }
 
 TEST(model_reads_the_shipped_one, "the demonstration model: counts, envelope, self-test")
@@ -319,7 +383,7 @@ TEST(model_refuses_hostile_metadata, "missing, unknown, repeated, out of range, 
         {META_OF("\"format\":\"ct2mr-model-2\",\"arch\":\"drunet-34\"," WIDTH "," LINEAR "," REST),
          "metadata format is none of ct2mr-model-1"},
         {META_OF("\"format\":\"ct2mr-model-1\",\"arch\":\"vgg\"," WIDTH "," LINEAR "," REST),
-         "metadata arch is none of drunet-34, drunet-50, drunet-101"},
+         "metadata arch is none of drunet-34, drunet-50, drunet-101, unet"},
         {META_OF(FIELDS ",\"arch\":\"drunet-50\""), "metadata arch: stands twice"},
         {META_OF("\"format\":1"), "metadata format: is not a string"},
         {META_OF(FORMAT_ARCH "," LINEAR "," REST),

@@ -33,6 +33,7 @@ static JobOptions options_into(const char *out_dir)
                     .geometry = {16, 1000}};
     (void)snprintf(o.model_path, sizeof o.model_path, "etc/models/demo-t1-w16.safetensors");
     (void)snprintf(o.backend, sizeof o.backend, "auto");
+    (void)snprintf(o.precision, sizeof o.precision, "auto");
     (void)snprintf(o.reference_path, sizeof o.reference_path, REFERENCE);
     (void)snprintf(o.out_dir, sizeof o.out_dir, "%s", out_dir);
     return o;

@@ -1,0 +1,74 @@
+/* Private to the CPU backend: what its files share. backend_dnnl.c opens and runs, dnnl_types.c
+** gives every value its element type and scale, dnnl_step.c makes oneDNN's primitives and lays out
+** weights, dnnl_own.c holds the loops between them. */
+#ifndef CT2MR_GPU_DNNL_INT_H
+#define CT2MR_GPU_DNNL_INT_H
+
+#include "base/arena.h"
+#include "gpu/backend.h"
+
+#include <oneapi/dnnl/dnnl.h>
+
+enum { DNNL_MAX_ARGS = 5 };
+
+typedef struct ValueType { /* how a value is stored: real = scale * stored */
+    dnnl_data_type_t type; /* f32, bf16; u8, s8 in int8 */
+    float scale;           /* 1 but for u8 and s8 */
+} ValueType;
+
+typedef struct Step { /* one operation of the graph; primitive NULL: done by dnnl_own.c */
+    dnnl_primitive_desc_t desc;
+    dnnl_primitive_t primitive;
+    dnnl_memory_t weights, bias;
+    OpTensors norm; /* of an OP_NORM that no pass has folded */
+} Step;
+
+typedef struct StepArgs { /* a step's arguments for one worker */
+    int n;
+    dnnl_exec_arg_t args[DNNL_MAX_ARGS];
+} StepArgs;
+
+typedef struct Worker {
+    dnnl_stream_t stream;
+    float *x;              /* a slice as it comes: (3, h, w) */
+    unsigned char *values; /* graph->arena_bytes */
+    void *scratch;         /* oneDNN's, as large as the hungriest step wants */
+    StepArgs *args;        /* [n_ops] */
+    float *ranges;         /* [n_ops] largest absolute output; NULL unless calibrating */
+} Worker;
+
+typedef struct Dnnl {
+    Graph *graph; /* own copy: element sizes, and conversions between types */
+    Precision precision;
+    ValueType types[GRAPH_MAX_OPS + 1]; /* of the graph's values */
+    int32_t n_workers;
+    dnnl_engine_t engine;
+    size_t scratch_bytes;
+    Arena weights, work;
+    Step steps[GRAPH_MAX_OPS];
+    Worker *workers;
+    int (*omp_get_max_threads)(void); /* NULL: oneDNN was built without threads */
+    void (*omp_set_num_threads)(int);
+    const NetFeed *feed; /* of the run under way */
+} Dnnl;
+
+/* ST_OK, or the failure in words. op may be NULL. */
+MUST_CHECK Status dnnl_check(dnnl_status_t status, const Op *op, const char *what, Err *err);
+
+/* dnnl_types.c: d->graph and d->types from the graph given to open; plans the memory.
+** Errors: BACKEND (int8 without its passes), MODEL_FORMAT (int8 without calibration). */
+MUST_CHECK Status dnnl_choose_types(Dnnl *d, const Graph *graph, const Model *model, Err *err);
+
+/* dnnl_step.c */
+MUST_CHECK Status dnnl_make_steps(Dnnl *d, const Model *model, Err *err);
+dnnl_status_t dnnl_value_desc(const Dnnl *d, int32_t value, dnnl_memory_desc_t *ret);
+void dnnl_destroy_steps(Dnnl *d);
+
+/* dnnl_own.c: an operation without a primitive, on values [h][w][c]. */
+void dnnl_run_own(const Dnnl *d, int32_t i, unsigned char *values);
+/* (c, h, w) float32 -> [h][w][c] in the value's type. */
+void dnnl_interleave(const Dnnl *d, const float *x, int32_t value, unsigned char *values);
+/* Largest absolute number of a float32 value. */
+float dnnl_largest(const Graph *graph, int32_t value, const unsigned char *values);
+
+#endif
