@@ -103,7 +103,9 @@ extern "C" {
     X(SEND_GAVE_UP, 908, false, "destination stayed unavailable for send.horizon_h",               \
       "mend the destination, then `ct2mr job retry ID`")                                           \
     X(DEST_UNKNOWN, 909, false, "destination is not in the configuration",                         \
-      "add it under destinations")
+      "add it under destinations")                                                                 \
+    X(DEST_NONE, 910, false, "no destination is configured: the result was not sent",              \
+      "add one under destinations, reload, then `ct2mr job release ID`")
 
 typedef enum Status {
 #define STATUS_ENUM(name, number, retryable, text, remedy) ST_##name = number,

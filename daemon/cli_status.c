@@ -66,6 +66,19 @@ static void print_receiver(const cJSON *reply)
         (void)printf("\n");
 }
 
+static void print_warnings(const cJSON *reply)
+{
+    const cJSON *item;
+    cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(reply, "warnings"))
+    {
+        if (!cJSON_IsString(item))
+            continue;
+        (void)printf("WARNING   ");
+        cli_print_text(stdout, item->valuestring, 0);
+        (void)printf("\n");
+    }
+}
+
 static void print_text_report(const Found *found)
 {
     if (found->reply != NULL) {
@@ -79,6 +92,7 @@ static void print_text_report(const Found *found)
         const cJSON *free_mib = cJSON_GetObjectItemCaseSensitive(found->reply, "spool_free_mib");
         if (cJSON_IsNumber(free_mib))
             (void)printf("spool     %.0f MiB free\n", free_mib->valuedouble);
+        print_warnings(found->reply);
     } else {
         (void)printf("daemon    NOT RUNNING (");
         cli_print_text(stdout, found->daemon_err.msg, 0);

@@ -88,8 +88,12 @@ static void reload(Node *node)
     if (config_load(node->config_path, &fresh, &err) != ST_OK) {
         log_event(LOG_LEVEL_ERROR, "config.reload", "code=%s kept the old one: %s",
                   status_name(err.status), err.msg);
+        (void)snprintf(node->reload_refused, sizeof node->reload_refused, "%s", err.msg);
     } else {
         int n = config_reload(&node->config, &fresh, first);
+        node->reload_refused[0] = '\0';
+        node->n_need_restart = n;
+        memcpy(node->first_needs_restart, first, sizeof first);
         log_set_level((LogLevel)node->config.log_level);
         receiver_reload(node->receiver, &node->config);
         log_event(LOG_LEVEL_NOTICE, "config.reload", "done needs_restart=%d first=%s", n, first);

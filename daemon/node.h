@@ -49,6 +49,9 @@ typedef struct Node {
     Child *worker; /* NULL: idle */
     Child *senders[NODE_MAX_SENDERS];
     bool stopping, receiver_stopped;
+    char reload_refused[ERR_MSG_SIZE]; /* why the last reload kept the old configuration; "" */
+    int32_t n_need_restart;            /* options that the file changed and only a restart takes */
+    char first_needs_restart[64];
 } Node;
 
 /* node_receive.c: the receiver's callbacks. */
@@ -72,6 +75,8 @@ void node_judge_series(Node *node, int64_t now_ms);
 
 /* node_compute.c */
 void node_start_worker(Node *node, int64_t now_ms);
+/* HELD -> SENDING, to the destinations of now if there was none when the result was made. */
+MUST_CHECK Status node_release(Node *node, const JobRow *job, Err *err);
 /* Stops the worker and senders of a job, whatever they do; their results are dropped. */
 void node_stop_children(Node *node, int64_t job_id, Status why);
 /* Folder of a job's output: spool/jobs/ID-REVISION. */

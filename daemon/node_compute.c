@@ -79,28 +79,56 @@ static void attempt_failed(Node *node, const JobRow *job, Status status, const c
         (void)node_move(node, job->id, JOB_RUNNING, JOB_FAILED, status, text, 0);
 }
 
-static Status enter_result(Node *node, const JobRow *job, Err *err)
+/* What a worker left in the job's folder, as the database wants it. */
+typedef struct Result {
+    char model_digest[HEX_SIZE], mr_series_uid[UID_SIZE];
+    OutputImage *images; /* the caller frees */
+    int32_t n;
+    const char *destinations[CONFIG_MAX_DESTINATIONS];
+} Result;
+
+static Status read_result(const Node *node, const JobRow *job, Result *ret, Err *err)
 {
     char path[PATH_SIZE];
     TRY(node_job_dir(node, job, path, err));
     size_t used = strlen(path);
     TRY(path_format(path + used, err, "/result.json"));
-    JobResult result;
-    TRY(job_result_read(path, &result, err));
-    OutputImage *images = calloc((size_t)result.n_outputs, sizeof *images);
-    ASSERT(images != NULL);
-    for (int32_t i = 0; i < result.n_outputs; i++) {
-        memcpy(images[i].file, result.outputs[i].file, sizeof images[i].file);
-        memcpy(images[i].sop_uid, result.outputs[i].sop_uid, sizeof images[i].sop_uid);
+    JobResult file;
+    TRY(job_result_read(path, &file, err));
+    Result result = {.n = file.n_outputs};
+    result.images = calloc((size_t)file.n_outputs, sizeof *result.images);
+    ASSERT(result.images != NULL);
+    for (int32_t i = 0; i < file.n_outputs; i++) {
+        memcpy(result.images[i].file, file.outputs[i].file, sizeof result.images[i].file);
+        memcpy(result.images[i].sop_uid, file.outputs[i].sop_uid, sizeof result.images[i].sop_uid);
     }
-    const char *destinations[CONFIG_MAX_DESTINATIONS];
+    free(file.outputs);
+    memcpy(result.model_digest, file.model_digest, sizeof result.model_digest);
+    memcpy(result.mr_series_uid, file.mr_series_uid, sizeof result.mr_series_uid);
     for (int32_t i = 0; i < node->config.n_destinations; i++)
-        destinations[i] = node->config.destinations[i].name;
-    Status status = db_job_computed(
-        node->db, job->id, result.model_digest, result.mr_series_uid, images, result.n_outputs,
-        destinations, node->config.n_destinations, node->config.job_hold, clock_wall_ms(), err);
-    free(images);
-    free(result.outputs);
+        result.destinations[i] = node->config.destinations[i].name;
+    *ret = result;
+    return ST_OK;
+}
+
+static Status enter_result(Node *node, const JobRow *job, Err *err)
+{
+    Result r;
+    TRY(read_result(node, job, &r, err));
+    Status status = db_job_computed(node->db, job->id, r.model_digest, r.mr_series_uid, r.images,
+                                    r.n, r.destinations, node->config.n_destinations,
+                                    node->config.job_hold, clock_wall_ms(), err);
+    free(r.images);
+    return status;
+}
+
+Status node_release(Node *node, const JobRow *job, Err *err)
+{
+    Result r;
+    TRY(read_result(node, job, &r, err));
+    Status status = db_job_release(node->db, job->id, r.images, r.n, r.destinations,
+                                   node->config.n_destinations, clock_wall_ms(), err);
+    free(r.images);
     return status;
 }
 

@@ -39,6 +39,25 @@ static Status add_counts(const Node *node, cJSON *reply, Err *err)
     return ST_OK;
 }
 
+/* What a person should know although the node works. */
+static void add_warnings(const Node *node, cJSON *reply)
+{
+    cJSON *list = cJSON_AddArrayToObject(reply, "warnings");
+    char text[ERR_MSG_SIZE + 64];
+    if (node->config.n_destinations == 0)
+        cJSON_AddItemToArray(list,
+                             cJSON_CreateString("no destination is configured: results are held"));
+    if (node->reload_refused[0] != '\0') {
+        (void)snprintf(text, sizeof text, "the last reload was refused: %s", node->reload_refused);
+        cJSON_AddItemToArray(list, cJSON_CreateString(text));
+    }
+    if (node->n_need_restart > 0) {
+        (void)snprintf(text, sizeof text, "a restart is needed for %d changed options, first %s",
+                       node->n_need_restart, node->first_needs_restart);
+        cJSON_AddItemToArray(list, cJSON_CreateString(text));
+    }
+}
+
 static Status status_reply(const Node *node, cJSON *reply, Err *err)
 {
     char reason[160];
@@ -62,6 +81,7 @@ static Status status_reply(const Node *node, cJSON *reply, Err *err)
     cJSON_AddNumberToObject(reply, "crashed", (double)r.crashed);
     cJSON_AddStringToObject(reply, "worker", node->worker != NULL ? "busy" : "idle");
     cJSON_AddNumberToObject(reply, "spool_free_mib", (double)(free_bytes >> 20));
+    add_warnings(node, reply);
     return add_counts(node, reply, err);
 }
 
@@ -134,8 +154,11 @@ static Status job_verb(Node *node, const char *verb, int64_t job_id, Err *err)
     if (strcmp(verb, "release") == 0 && job.state != JOB_HELD)
         return err_set(err, ST_STATE, "job %lld is %s; release needs HELD", (long long)job_id,
                        job_state_name(job.state));
-    if (strcmp(verb, "release") == 0)
-        return operator_move(node, &job, JOB_SENDING, err);
+    if (strcmp(verb, "release") == 0) {
+        TRY(node_release(node, &job, err));
+        node_event(node, job_id, "operator", "", ST_OK, -1, "HELD -> SENDING");
+        return ST_OK;
+    }
     return err_set(err, ST_USAGE, "unknown verb");
 }
 

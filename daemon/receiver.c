@@ -257,6 +257,7 @@ static void admit(Connection *c, const ReceiveReport *report)
         memcpy(c->calling_ae, report->calling_ae, sizeof c->calling_ae);
         receiver->n_opening--;
         receiver->stats.open++;
+        receiver->stats.accepted++;
         log_event(LOG_LEVEL_INFO, "receiver.associated", "association=%" PRIu64 " calling=\"%s\"",
                   c->id, report->calling_ae);
     } else {
@@ -305,6 +306,11 @@ static void handle_report(Connection *c, const ReceiveReport *report)
         Status status;
         if (status_from_number(report->status, &status))
             cb->refused(cb->context, c->id, status, report->dimse_status, report->text);
+    } else if (report->type == REPORT_REJECTED && c->state == CONNECTION_OPENING) {
+        receiver->stats.rejected++;
+        log_event(LOG_LEVEL_WARNING, "receiver.rejected",
+                  "association=%" PRIu64 " calling=\"%s\" reason=\"%s\"", c->id, report->calling_ae,
+                  report->text);
     } else if (report->type == REPORT_END) {
         end_association(c, report->orderly);
         if (report->orderly)
@@ -396,7 +402,6 @@ static void take_connection(Receiver *receiver, int fd)
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);
     const Connection *c = add_connection(receiver, pair[0]);
-    receiver->stats.accepted++;
     Spawn spawn = {c->id, {fd, pair[1]}};
     if (!send_spawn(receiver, &spawn)) {
         receiver->held = spawn;

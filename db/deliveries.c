@@ -62,19 +62,41 @@ Status db_job_computed(Db *db, int64_t job_id, const char *model_digest, const c
 {
     if (n <= 0 || mr_series_uid[0] == '\0')
         return err_set(err, ST_USAGE, "a result has at least one image and a series UID");
-    JobState to = JOB_DONE;
-    if (n_destinations > 0)
-        to = hold ? JOB_HELD : JOB_SENDING;
+    JobState to = hold || n_destinations == 0 ? JOB_HELD : JOB_SENDING;
+    Status code = n_destinations == 0 ? ST_DEST_NONE : ST_OK;
+    const char *message = n_destinations == 0 ? status_text(ST_DEST_NONE) : NULL;
     TRY(tx_begin(db, TX_FULL, err));
     Status status = query_run(db, NULL, err, sql_drop, "i", job_id);
     if (status == ST_OK)
         status =
             query_run(db, NULL, err, sql_set_result, "iss", job_id, model_digest, mr_series_uid);
     if (status == ST_OK) /* refuses a job that is not RUNNING, and with it all the rest */
-        status = job_move_in_tx(db, job_id, JOB_RUNNING, to, ST_OK, NULL, 0, now_ms, err);
+        status = job_move_in_tx(db, job_id, JOB_RUNNING, to, code, message, 0, now_ms, err);
     for (int32_t i = 0; i < n_destinations && status == ST_OK; i++)
         status = add_delivery(db, job_id, destinations[i], images, n, now_ms, err);
     return tx_end(db, status, err);
+}
+
+static Status release_in_tx(Db *db, int64_t job_id, const OutputImage *images, int32_t n,
+                            const char *const *destinations, int32_t n_destinations, int64_t now_ms,
+                            Err *err)
+{
+    DeliveryRow *rows;
+    int32_t n_rows;
+    TRY(db_deliveries(db, job_id, &rows, &n_rows, err));
+    free(rows);
+    for (int32_t i = 0; i < n_destinations && n_rows == 0 && n > 0; i++)
+        TRY(add_delivery(db, job_id, destinations[i], images, n, now_ms, err));
+    return job_move_in_tx(db, job_id, JOB_HELD, JOB_SENDING, ST_OK, NULL, 0, now_ms, err);
+}
+
+Status db_job_release(Db *db, int64_t job_id, const OutputImage *images, int32_t n,
+                      const char *const *destinations, int32_t n_destinations, int64_t now_ms,
+                      Err *err)
+{
+    TRY(tx_begin(db, TX_FULL, err));
+    return tx_end(
+        db, release_in_tx(db, job_id, images, n, destinations, n_destinations, now_ms, err), err);
 }
 
 static void read_delivery(sqlite3_stmt *query, DeliveryRow *ret)

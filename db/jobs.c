@@ -29,7 +29,8 @@ static const char sql_before_move[] =
     " revision < (SELECT max(n.revision) FROM job n WHERE n.series_id = job.series_id),"
     " EXISTS(SELECT 1 FROM delivery d JOIN delivery_image i ON i.delivery_id = d.id"
     "        WHERE d.job_id = job.id AND i.state <> 2),"
-    " EXISTS(SELECT 1 FROM delivery d WHERE d.job_id = job.id AND d.first_try_ms > 0)"
+    " EXISTS(SELECT 1 FROM delivery d WHERE d.job_id = job.id AND d.first_try_ms > 0),"
+    " EXISTS(SELECT 1 FROM delivery d WHERE d.job_id = job.id)"
     " FROM job WHERE id = ?1";
 static const char sql_move[] =
     "UPDATE job SET state = ?2, code = ?3, message = ?4, next_try_ms = ?5, updated_ms = ?6,"
@@ -164,7 +165,7 @@ Status job_state_in_tx(Db *db, int64_t job_id, JobState *ret, Err *err)
 typedef struct BeforeMove {
     JobState state;
     int32_t revision, attempt;
-    bool any_sent, has_result, is_superseded, has_unsent, was_tried;
+    bool any_sent, has_result, is_superseded, has_unsent, was_tried, has_deliveries;
 } BeforeMove;
 
 static Status read_before_move(Db *db, int64_t job_id, BeforeMove *ret, Err *err)
@@ -183,6 +184,7 @@ static Status read_before_move(Db *db, int64_t job_id, BeforeMove *ret, Err *err
     ret->is_superseded = sqlite3_column_int(query, 5) != 0;
     ret->has_unsent = sqlite3_column_int(query, 6) != 0;
     ret->was_tried = sqlite3_column_int(query, 7) != 0;
+    ret->has_deliveries = sqlite3_column_int(query, 8) != 0;
     query_close(query);
     return ST_OK;
 }
@@ -199,6 +201,8 @@ static const char *obstacle(const BeforeMove *job, JobState to)
         return "it has no result";
     if (to == JOB_DONE && job->has_unsent)
         return "images of its result are not sent";
+    if (to == JOB_SENDING && job->state == JOB_HELD && !job->has_deliveries)
+        return status_text(ST_DEST_NONE);
     /* Else cancelling and retrying would get round the release by a person. */
     if (to == JOB_SENDING && back && !job->was_tried)
         return "its result was never released for sending";

@@ -85,6 +85,7 @@ MUST_CHECK Status db_series_images(Db *db, int64_t series_id, Instance **ret, in
 ** CANCELLED: attempt = 0. To RECEIVING other than from WAITING: a new revision without result.
 ** STATE also: to RECEIVING when something was sent; to QUEUED from an end when a newer job holds
 ** the series; to SENDING, HELD or DONE without a result; to DONE when an image is not sent;
+** from HELD to SENDING without a delivery;
 ** to SENDING from an end (as db_job_resend()) when no attempt to send was ever begun. */
 MUST_CHECK Status db_job_move(Db *db, int64_t job_id, JobState from, JobState to, Status code,
                               const char *message, int64_t next_try_ms, int64_t now_ms, Err *err);
@@ -110,13 +111,20 @@ typedef enum DeliveryState {
     DELIVERY_REFUSED = 3
 } DeliveryState;
 
-/* RUNNING -> SENDING (or HELD if hold), or DONE without destinations; stores the result's identity
-** and one pending delivery per destination and image. Replaces those of an earlier run of the job.
-** Durable. */
+/* RUNNING -> SENDING (or HELD if hold), or HELD(DEST_NONE) without destinations; stores the
+** result's identity and one pending delivery per destination and image. Replaces those of an
+** earlier run of the job. Durable. */
 MUST_CHECK Status db_job_computed(Db *db, int64_t job_id, const char *model_digest,
                                   const char *mr_series_uid, const OutputImage *images, int32_t n,
                                   const char *const *destinations, int32_t n_destinations,
                                   bool hold, int64_t now_ms, Err *err);
+
+/* HELD -> SENDING: a person released it. A job that was computed when there was no destination gets
+** its deliveries now; for others images and destinations are ignored.
+** STATE: it is not HELD; there is no destination even now. Durable. */
+MUST_CHECK Status db_job_release(Db *db, int64_t job_id, const OutputImage *images, int32_t n,
+                                 const char *const *destinations, int32_t n_destinations,
+                                 int64_t now_ms, Err *err);
 
 typedef struct DeliveryRow { /* one destination of one job */
     char destination[64];

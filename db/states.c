@@ -45,9 +45,8 @@ static const char *const why[N][N] = {
         {
             [JOB_RECEIVING] = NEW_IMAGE,
             [JOB_QUEUED] = "the attempt failed in a way that may pass, or the daemon restarted",
-            [JOB_HELD] = "computed; a person has to release it",
+            [JOB_HELD] = "computed; a person has to release it, or there is no destination yet",
             [JOB_SENDING] = "computed; destinations wait",
-            [JOB_DONE] = "computed; there is no destination",
             [JOB_FAILED] = "a step refused it, or its attempts are used up",
             [JOB_QUARANTINED] = SAFETY,
             [JOB_CANCELLED] = BY_PERSON,

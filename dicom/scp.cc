@@ -178,6 +178,7 @@ class Association
     bool contexts_are_well_formed();
     bool admit();
     bool reject(unsigned result, unsigned source, unsigned reason);
+    bool refuse(unsigned reason, const char *why);
     OFCondition negotiate();
     OFCondition serve();
     OFCondition store(T_ASC_PresentationContextID id, T_DIMSE_C_StoreRQ &request);
@@ -304,6 +305,15 @@ bool Association::reject(unsigned result, unsigned source, unsigned reason)
     return false;
 }
 
+// For good, because of what the peer says of itself: the daemon is told, for log and status.
+bool Association::refuse(unsigned reason, const char *why)
+{
+    ReceiveReport report = make_report(REPORT_REJECTED);
+    (void)snprintf(report.text, sizeof report.text, "%s", why);
+    (void)send(report);
+    return reject(ASC_RESULT_REJECTEDPERMANENT, ASC_SOURCE_SERVICEUSER, reason);
+}
+
 // AE titles are compared without surrounding spaces (PS3.5 section 6.2).
 std::string trimmed(const char *text, size_t size)
 {
@@ -333,11 +343,11 @@ bool Association::admit()
     char context[DICOM_UI_LENGTH + 1] = "";
     (void)ASC_getApplicationContextName(association_->params, context, sizeof context);
     if (strcmp(context, UID_StandardApplicationContext) != 0)
-        return reject(ASC_RESULT_REJECTEDPERMANENT, ASC_SOURCE_SERVICEUSER, 2);
+        return refuse(2, "application context is not DICOM's");
     if (options_.check_called_ae && called != trimmed(options_.ae_title, AE_SIZE))
-        return reject(ASC_RESULT_REJECTEDPERMANENT, ASC_SOURCE_SERVICEUSER, 7);
+        return refuse(7, "called AE title is not listen.ae_title");
     if (!calling_is_allowed(options_, calling))
-        return reject(ASC_RESULT_REJECTEDPERMANENT, ASC_SOURCE_SERVICEUSER, 3);
+        return refuse(3, "calling AE title is not in listen.calling_ae");
 
     ReceiveReport report = make_report(REPORT_ASSOCIATED);
     uint16_t reason = 1; // the daemon has gone: temporary congestion

@@ -125,6 +125,19 @@ static inline int64_t fixture_computed(Db *db, int series, int n_destinations, b
     return id;
 }
 
+static inline void fixture_sent(Db *db, int64_t job_id, const char *destination, int k);
+
+/* A SENDING job for TPS_A alone: all sent, DONE at 6000. */
+static inline void fixture_done(Db *db, int64_t job_id)
+{
+    Err err = {0};
+    JobState state;
+    for (int k = 0; k < FIXTURE_OUTPUTS; k++)
+        fixture_sent(db, job_id, "TPS_A", k);
+    CHECK_OK(db_job_settle(db, job_id, 0, 6000, &state, &err), &err);
+    CHECK_INT(state, JOB_DONE);
+}
+
 static inline void fixture_sent(Db *db, int64_t job_id, const char *destination, int k)
 {
     Err err = {0};

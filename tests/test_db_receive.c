@@ -279,7 +279,7 @@ TEST(receive_late_makes_a_new_job,
                                       JOB_RUNNING, JOB_FAILED, JOB_CANCELLED, JOB_DONE};
     for (int i = 0; i < 8; i++) {
         int64_t id = fixture_computed(db, 200 + i, 2, false);
-        if (states[i] != JOB_DONE) /* DONE without destinations has sent nothing, and is late */
+        if (states[i] != JOB_DONE)
             fixture_sent(db, id, "TPS_B", 4);
         char sql[64];
         (void)snprintf(sql, sizeof sql, "UPDATE job SET state = %d WHERE id = %lld", (int)states[i],
@@ -455,7 +455,9 @@ TEST(jobs_expire_only_when_done, "retention takes series whose newest job is DON
 {
     Db *db = fixture_open();
     Err err = {0};
-    int64_t done = fixture_computed(db, 1, 0, false); /* no destination: DONE at 6000 */
+    int64_t done = fixture_computed(db, 1, 1, false), held = fixture_computed(db, 4, 0, false);
+    fixture_done(db, done);
+    CHECK_INT(fixture_job(db, held).state, JOB_HELD); /* never sent: never forgotten */
     int64_t failed = fixture_running(db, 2), sending = fixture_computed(db, 3, 1, false);
     fixture_move(db, failed, JOB_RUNNING, JOB_FAILED);
     CHECK_INT(fixture_job(db, done).state, JOB_DONE);
@@ -471,7 +473,7 @@ TEST(jobs_expire_only_when_done, "retention takes series whose newest job is DON
     CHECK_STATUS(db_job_forget_files(db, sending, &err), ST_STATE);
     CHECK_STATUS(db_job_forget_files(db, 999, &err), ST_NOT_FOUND);
     CHECK_OK(db_job_forget_files(db, done, &err), &err);
-    CHECK_INT(fixture_number(db, "SELECT count(*) FROM image"), 2);
+    CHECK_INT(fixture_number(db, "SELECT count(*) FROM image"), 3);
     CHECK_INT(fixture_job(db, done).n_images, 0);
     CHECK_OK(db_jobs_expired(db, 99999, &rows, &n, &err), &err);
     CHECK_INT(n, 0);
@@ -482,7 +484,13 @@ TEST(jobs_expire_only_when_done, "retention takes series whose newest job is DON
     fixture_move(db, again, JOB_RECEIVING, JOB_QUEUED);
     fixture_move(db, again, JOB_QUEUED, JOB_RUNNING);
     OutputImage out = fixture_output(1);
-    CHECK_OK(db_job_computed(db, again, "a", "2.25.1", &out, 1, NULL, 0, true, 6000, &err), &err);
+    CHECK_OK(db_job_computed(db, again, "a", "2.25.1", &out, 1, fixture_destinations, 1, false,
+                             6000, &err),
+             &err);
+    CHECK_OK(db_delivery_image(db, again, "TPS_A", out.sop_uid, DELIVERY_SENT, 0, 6000, &err),
+             &err);
+    JobState state;
+    CHECK_OK(db_job_settle(db, again, 0, 6000, &state, &err), &err);
     CHECK_OK(db_jobs_expired(db, 6001, &rows, &n, &err), &err);
     CHECK(n == 2 && rows[0].id == failed && rows[1].id == again);
     free(rows);

@@ -241,9 +241,8 @@ TEST(deliveries_end_while_held_or_cancelled, "the result of the attempt is kept,
     db_close(db);
 }
 
-TEST(deliveries_computed_needs_running,
-     "db_job_computed: HELD with hold, DONE without destinations, "
-     "STATE and no rows when not RUNNING, USAGE without images")
+TEST(deliveries_computed_needs_running, "db_job_computed: HELD with hold or without destinations, "
+                                        "STATE and no rows when not RUNNING, USAGE without images")
 {
     Db *db = fixture_open();
     Err err = {0};
@@ -264,11 +263,36 @@ TEST(deliveries_computed_needs_running,
         db_job_computed(db, 999, "a", "2.25.1", &out, 1, fixture_destinations, 1, false, 1, &err),
         ST_NOT_FOUND);
     CHECK_INT(fixture_job(db, fixture_computed(db, 2, 2, true)).state, JOB_HELD);
-    CHECK_INT(fixture_job(db, fixture_computed(db, 3, 0, true)).state, JOB_DONE);
+    JobRow none = fixture_job(db, fixture_computed(db, 3, 0, false));
+    CHECK(none.state == JOB_HELD && none.code == ST_DEST_NONE);
     const char *twice[] = {"TPS_A", "TPS_A"};
     id = fixture_running(db, 4);
     CHECK_STATUS(db_job_computed(db, id, "a", "2.25.1", &out, 1, twice, 2, false, 1, &err), ST_DB);
     CHECK_INT(fixture_job(db, id).state, JOB_RUNNING);
+    db_close(db);
+}
+
+TEST(deliveries_made_at_release, "a result without destination goes to those of the release; never "
+                                 "to DONE without one; others keep theirs")
+{
+    Db *db = fixture_open();
+    Err err = {0};
+    OutputImage out[FIXTURE_OUTPUTS];
+    for (int k = 0; k < FIXTURE_OUTPUTS; k++)
+        out[k] = fixture_output(k);
+    int64_t id = fixture_computed(db, 1, 0, false);
+    CHECK_STATUS(db_job_release(db, id, out, FIXTURE_OUTPUTS, NULL, 0, 1, &err), ST_STATE);
+    CHECK_STATUS(db_job_move(db, id, JOB_HELD, JOB_SENDING, ST_OK, NULL, 0, 1, &err), ST_STATE);
+    CHECK_INT(fixture_job(db, id).state, JOB_HELD);
+    CHECK_OK(db_job_release(db, id, out, FIXTURE_OUTPUTS, fixture_destinations, 2, 1, &err), &err);
+    CHECK_INT(fixture_job(db, id).state, JOB_SENDING);
+    CHECK_INT(fixture_number(db, "SELECT count(*) FROM delivery_image WHERE state = 1"), 10);
+    CHECK_STATUS(db_job_release(db, id, out, FIXTURE_OUTPUTS, fixture_destinations, 2, 1, &err),
+                 ST_STATE);
+    int64_t held = fixture_computed(db, 2, 1, true);
+    CHECK_OK(db_job_release(db, held, out, FIXTURE_OUTPUTS, fixture_destinations, 2, 1, &err),
+             &err);
+    CHECK_INT(fixture_number(db, "SELECT count(*) FROM delivery WHERE job_id = 2"), 1);
     db_close(db);
 }
 

@@ -736,6 +736,7 @@ TEST(receiver_case_9_11_titles,
     request = peer_request_usual();
     request.application_context = "1.2.3.4";
     check_rejected(&request, 1, 1, 2);
+    CHECK_WITHIN(5, daemon_.shared->stats.rejected == 3);
     check_service(zygote);
     request = peer_request_usual();
     request.called = "X";

@@ -46,6 +46,28 @@ wait_state 1 DONE 60
 stop_tps
 kill_node TERM
 
+echo "# no destination yet: the result is held, never DONE; one is added, and it is released"
+fresh
+cp "$config" "$TEST_DIR/with.yaml"
+sed -i '/^destinations:/,$d' "$config"
+start_node
+send_ct || fail "storescu"
+expect 1 HELD DEST_NONE 60
+"$ct2mr" status | grep -q 'WARNING.*no destination' || fail "status does not warn"
+"$ct2mr" job release 1 >/dev/null 2>&1
+[ $? = 4 ] || fail "released to nobody"
+cp "$TEST_DIR/with.yaml" "$config"
+kill -HUP "$node_pid"
+start_tps
+released() { "$ct2mr" job release 1 >/dev/null 2>&1; }
+wait_for 5 released || fail "release"
+wait_state 1 DONE 60
+[ "$(tps_count)" = "$N_CT" ] || fail "TPS holds $(tps_count)"
+echoscu -aet SCANNER -aec WRONG 127.0.0.1 "$node_port" >/dev/null 2>&1 && fail "a wrong called AE title is accepted"
+grep -q 'receiver.rejected.*called AE title' "$TEST_DIR/node.log" || fail "a rejected association is not logged"
+stop_tps
+kill_node TERM
+
 echo "# unknown and corrupt model file; mended, then retried"
 for kind in MODEL_NOT_FOUND MODEL_FORMAT; do
     [ $kind = MODEL_FORMAT ] && head -c 3000000 etc/models/demo-t1-w16.safetensors >"$TEST_DIR/model.safetensors"
