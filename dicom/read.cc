@@ -261,8 +261,12 @@ Status dicom_read_hu(const char *path, const CtHeader *header, int16_t *ret_hu,
         if (syntax.isEncapsulated()) {
             if (!DcmCodecList::canChangeCoding(syntax.getXfer(), EXS_LittleEndianExplicit))
                 return err_set(err, ST_DICOM_SYNTAX, "no decoder for the transfer syntax");
+            unsigned before = dcmtk_warnings();
             TRY_DCMTK(dataset->chooseRepresentation(EXS_LittleEndianExplicit, nullptr),
                       ST_DICOM_DECODE, err, "Pixel Data cannot be decompressed");
+            if (dcmtk_warnings() != before)
+                return err_set(err, ST_DICOM_DECODE,
+                               "compressed Pixel Data is damaged or incomplete");
         }
         /* A decoder may have changed the cell (8-bit JPEG in 16 bits allocated): look again. */
         Cell cell;

@@ -8,6 +8,9 @@
 #include "dcmtk/dcmjpeg/djdecode.h"
 #include "dcmtk/dcmjpls/djdecode.h"
 #include "dcmtk/dcmnet/dul.h"
+#include "dcmtk/oflog/appender.h"
+#include "dcmtk/oflog/oflog.h"
+#include "dcmtk/oflog/spi/logevent.h"
 
 #include <cerrno>
 #include <cmath>
@@ -18,11 +21,48 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+static thread_local unsigned warnings; /* of DCMTK on this thread */
+
+/* Takes the place of DCMTK's log: nothing is printed (its text may quote the file), but a decoder's
+** warning is all that tells of damaged pixel data which it could read on past. */
+class WarningCounter : public dcmtk::log4cplus::Appender
+{
+  public:
+    ~WarningCounter() override
+    {
+        destructorImpl();
+    }
+    void close() override
+    {
+        closed = true;
+    }
+
+  protected:
+    void append(const dcmtk::log4cplus::spi::InternalLoggingEvent &) override
+    {
+        warnings++;
+    }
+};
+
+unsigned dcmtk_warnings()
+{
+    return warnings;
+}
+
+static void count_warnings()
+{
+    OFLog::configure(OFLogger::OFF_LOG_LEVEL);
+    dcmtk::log4cplus::Logger root = dcmtk::log4cplus::Logger::getRoot();
+    root.removeAllAppenders();
+    root.addAppender(dcmtk::log4cplus::SharedAppenderPtr(new WarningCounter));
+    root.setLogLevel(dcmtk::log4cplus::WARN_LOG_LEVEL);
+}
+
 static void init_once()
 {
     /* Read by DCMTK at each connect and accept: no 40 ms waits between request and response. */
     (void)setenv("TCP_NODELAY", "1", 1);
-    OFLog::configure(OFLogger::OFF_LOG_LEVEL);
+    count_warnings();
     (void)dcmDataDict.rdlock();
     dcmDataDict.rdunlock();
     dcmDisableGethostbyaddr.set(OFTrue);

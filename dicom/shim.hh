@@ -21,6 +21,9 @@
 #include <vector>
 
 void dcmtk_init();
+/* How often DCMTK has warned on this thread: more after a call than before means that it found
+** something wrong and went on. */
+unsigned dcmtk_warnings();
 
 /* Sets err from a failed condition: "what (DCMTK 6:784)". */
 Status err_dcmtk(Err *err, Status status, const OFCondition &condition, const char *what);

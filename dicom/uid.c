@@ -41,7 +41,7 @@ void uid_from_key(const char *key, char ret[UID_SIZE])
 static void uid_from_series(const MrSeries *s, const char *role, const char *ct_sop_uid,
                             char ret[UID_SIZE])
 {
-    const char *fields[] = {s->recipe,       s->ct_series_uid,    s->ct_pixel_digest,
+    const char *fields[] = {s->recipe,       s->ct_series_uid,    s->content_digest,
                             s->model_digest, s->software_version, ct_sop_uid};
     Digest *digest = digest_new();
     uint8_t sum[DIGEST_SIZE];

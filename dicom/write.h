@@ -18,8 +18,9 @@ void uid_from_key(const char *key, char ret[UID_SIZE]);
 /* What is the same for all images of one MR series. Strings are borrowed ASCII. */
 typedef struct MrSeries {
     const char *recipe; /* everything that decides the pixels, as text: part of every UID */
-    const char *ct_series_uid, *ct_pixel_digest;
-    const char *target; /* "T1", "T2" */
+    const char *ct_series_uid;
+    const char *content_digest; /* of dicom_digest_mr() over all slices */
+    const char *target;         /* "T1", "T2" */
     const char *model_name, *model_digest, *model_label;
     const char *software_version;
     int32_t series_number_offset; /* MR series number = offset + CT series number */
@@ -31,6 +32,12 @@ typedef struct MrSeries {
 /* The UIDs that dicom_write_mr() gives: pure functions of the series and the CT's SOP UID. */
 void mr_series_uid(const MrSeries *series, char ret[UID_SIZE]);
 void mr_sop_uid(const MrSeries *series, const char *ct_sop_uid, char ret[UID_SIZE]);
+
+/* SHA-256 of all that dicom_write_mr() puts into the image of this slice but the UIDs made here.
+** The UIDs are made from it, so that the same UID always means the same bytes. content_digest is
+** not read. Errors: as dicom_write_mr(). */
+MUST_CHECK Status dicom_digest_mr(const MrSeries *series, const char *ct_path,
+                                  const uint16_t *pixels, int32_t index, uint8_t ret[32], Err *err);
 
 /* Writes one MR Image (PS3.3 A.4) for one CT slice: patient, study, frame of reference, position,
 ** orientation and pixel spacing are taken from the CT file byte for byte. Dates are the CT's, so

@@ -6,6 +6,7 @@
  ** reference, position, orientation, spacing. So the TPS lays it over the CT with no registration.
  ** What would claim a measurement that never was made (echo time, field strength) stays empty.
  ** There is no clock in here: the same input gives the same bytes. */
+#include "base/digest.h"
 #include "dicom/write.h"
 
 #include "dicom/shim.hh"
@@ -217,15 +218,21 @@ static OFString series_number_text(DcmItem *ct)
     return text.empty() ? OFString("?") : own_text(text, 12);
 }
 
-/* SOP Common, General Series, General Equipment, General Image. */
-static Status put_identity(const MrSeries *s, DcmItem *ct, DcmItem *mr, int32_t index, Err *err)
+/* The UIDs that say which object this is. */
+static Status put_uids(const MrSeries *s, DcmItem *ct, DcmItem *mr, Err *err)
 {
-    char uid[UID_SIZE], number[16];
-    TRY(put_text(mr, DCM_SOPClassUID, UID_MRImageStorage, err));
+    char uid[UID_SIZE];
     mr_sop_uid(s, text_of(ct, DCM_SOPInstanceUID).c_str(), uid);
     TRY(put_text(mr, DCM_SOPInstanceUID, uid, err));
     mr_series_uid(s, uid);
-    TRY(put_text(mr, DCM_SeriesInstanceUID, uid, err));
+    return put_text(mr, DCM_SeriesInstanceUID, uid, err);
+}
+
+/* SOP Common, General Series, General Equipment, General Image; all but the UIDs. */
+static Status put_identity(const MrSeries *s, DcmItem *ct, DcmItem *mr, int32_t index, Err *err)
+{
+    char number[16];
+    TRY(put_text(mr, DCM_SOPClassUID, UID_MRImageStorage, err));
     TRY(put_text(mr, DCM_Modality, "MR", err));
 
     double ct_number = 0;
@@ -340,15 +347,17 @@ static Status put_mr_module(DcmItem *mr, Err *err)
     return put_text(mr, DCM_EchoTrainLength, "", err);
 }
 
-/* Image Pixel (C.7.6.3), VOI LUT (C.11.2). No rescale: the IOD has none, readers differ. */
-static Status put_pixels(const MrSeries *s, DcmItem *ct, DcmItem *mr, const uint16_t *pixels,
-                         Err *err)
+/* Image Pixel (C.7.6.3), VOI LUT (C.11.2), all but the pixels. No rescale: the IOD has none, readers
+** differ. *ret_n: how many pixels there are. */
+static Status put_pixel_module(const MrSeries *s, DcmItem *ct, DcmItem *mr, const uint16_t *pixels,
+                               size_t *ret_n, Err *err)
 {
     Uint16 rows = 0, columns = 0;
     if (ct->findAndGetUint16(DCM_Rows, rows).bad() || rows == 0 ||
         ct->findAndGetUint16(DCM_Columns, columns).bad() || columns == 0)
         return err_set(err, ST_DICOM_ATTRIBUTE, "the CT lacks Rows or Columns");
     size_t n = (size_t)rows * columns;
+    *ret_n = n;
     uint16_t least = pixels[0], greatest = pixels[0];
     for (size_t i = 1; i < n; i++) {
         least = pixels[i] < least ? pixels[i] : least;
@@ -365,10 +374,7 @@ static Status put_pixels(const MrSeries *s, DcmItem *ct, DcmItem *mr, const uint
     TRY(put_u16(mr, DCM_SmallestImagePixelValue, least, err));
     TRY(put_u16(mr, DCM_LargestImagePixelValue, greatest, err));
     TRY(put_text(mr, DCM_WindowCenter, ds_text(s->window_center).c_str(), err));
-    TRY(put_text(mr, DCM_WindowWidth, ds_text(s->window_width).c_str(), err));
-    TRY_DCMTK(mr->putAndInsertUint16Array(DCM_PixelData, pixels, (unsigned long)n), ST_DICOM_WRITE,
-              err, "Pixel Data cannot be set");
-    return ST_OK;
+    return put_text(mr, DCM_WindowWidth, ds_text(s->window_width).c_str(), err);
 }
 
 /* Once lossy, always lossy (C.7.6.1.1.5). */
@@ -382,17 +388,26 @@ static Status put_lossy(DcmItem *ct, DcmItem *mr, Err *err)
     return copy_element(ct, mr, DCM_LossyImageCompressionMethod, nullptr, err);
 }
 
-static Status make_image(const MrSeries *series, const char *ct_path, const uint16_t *pixels,
-                         int32_t index, std::vector<Uint8> *ret, Err *err)
+/* General Series' Laterality is asked for where no body part says that there are no two of it. */
+static Status put_body_part(DcmItem *mr, Err *err)
 {
-    RawText raw;
-    DcmFileFormat source, file;
-    DcmItem *mr = file.getDataset(), *ct = source.getDataset();
-    TRY(load_and_copy(ct_path, &source, mr, err));
+    return text_of(mr, DCM_BodyPartExamined).empty() && !mr->tagExists(DCM_Laterality)
+               ? put_text(mr, DCM_BodyPartExamined, "HEAD", err) /* the registration found one */
+               : ST_OK;
+}
+
+/* Everything but the UIDs made here and the pixels. */
+static Status make_header(const MrSeries *series, const char *ct_path, const uint16_t *pixels,
+                          int32_t index, DcmFileFormat *source, DcmFileFormat *file, size_t *ret_n,
+                          Err *err)
+{
+    DcmItem *mr = file->getDataset(), *ct = source->getDataset();
+    TRY(load_and_copy(ct_path, source, mr, err));
     TRY(check_required(ct, err));
     for (const DcmTagKey &key : EMPTY_IF_ABSENT)
         if (!mr->tagExists(key))
             TRY(put_text(mr, key, "", err));
+    TRY(put_body_part(mr, err));
     TRY(put_identity(series, ct, mr, index, err));
     TRY(put_dates(ct, mr, err));
     TRY(put_labels(series, mr, err));
@@ -401,8 +416,41 @@ static Status make_image(const MrSeries *series, const char *ct_path, const uint
     TRY(put_text(mr, DCM_SpacingBetweenSlices, ds_text(series->slice_spacing_mm).c_str(), err));
     TRY(put_mr_module(mr, err));
     TRY(put_lossy(ct, mr, err));
-    TRY(put_pixels(series, ct, mr, pixels, err));
+    return put_pixel_module(series, ct, mr, pixels, ret_n, err);
+}
+
+static Status make_image(const MrSeries *series, const char *ct_path, const uint16_t *pixels,
+                         int32_t index, std::vector<Uint8> *ret, Err *err)
+{
+    RawText raw;
+    DcmFileFormat source, file;
+    size_t n;
+    TRY(make_header(series, ct_path, pixels, index, &source, &file, &n, err));
+    TRY(put_uids(series, source.getDataset(), file.getDataset(), err));
+    TRY_DCMTK(file.getDataset()->putAndInsertUint16Array(DCM_PixelData, pixels, (unsigned long)n),
+              ST_DICOM_WRITE, err, "Pixel Data cannot be set");
     return file_encode(&file, ret, err);
+}
+
+Status dicom_digest_mr(const MrSeries *series, const char *ct_path, const uint16_t *pixels,
+                       int32_t index, uint8_t ret[32], Err *err)
+{
+    return guard(err, [&]() -> Status {
+        DcmFileFormat source, file;
+        std::vector<Uint8> bytes;
+        size_t n;
+        {
+            RawText raw;
+            TRY(make_header(series, ct_path, pixels, index, &source, &file, &n, err));
+            TRY(put_text(file.getDataset(), DCM_SOPInstanceUID, "2.25.0", err)); /* to encode */
+            TRY(file_encode(&file, &bytes, err));
+        }
+        Digest *digest = digest_new();
+        digest_add(digest, bytes.data(), bytes.size());
+        digest_add(digest, pixels, n * sizeof *pixels);
+        digest_end(digest, ret);
+        return ST_OK;
+    });
 }
 
 Status dicom_write_mr(const MrSeries *series, const char *ct_path, const uint16_t *pixels,

@@ -1,10 +1,13 @@
 /* Step "write": one MR Image per CT slice, and the QA picture.
 **
-** UIDs come from the recipe: everything that decides the pixels, as text. The same input, model,
-** reference, backend and software give the same UIDs and the same bytes; any change gives new UIDs.
+** UIDs come from the recipe (everything that decides the pixels, as text) and from the content of
+** the images themselves, so that the same UID always means the same bytes: a corrected CT, another
+** patient name or another processor's rounding give a new series, never another version of an old
+** one. The same input, model, reference, backend and software give the same UIDs and bytes.
 ** Stored values are intensity * 4095, rounded. */
 #include "pipeline/steps.h"
 
+#include "base/digest.h"
 #include "base/parallel.h"
 #include "dicom/write.h"
 #include "pipeline/qa_picture.h"
@@ -21,18 +24,30 @@ typedef struct Writing {
     uint16_t *pixels; /* [n_slices][rows][columns] */
     Err *errors;      /* [n_slices] */
     OutputFile *outputs;
+    uint8_t (*digests)[DIGEST_SIZE]; /* [n_slices] */
 } Writing;
+
+static void digest_slice(void *context, int item)
+{
+    Writing *w = context;
+    const Job *job = w->job;
+    size_t n = (size_t)job->mr.grid.nx * (size_t)job->mr.grid.ny;
+    const float *mr = job->mr.v + (size_t)item * n;
+    uint16_t *pixels = w->pixels + (size_t)item * n;
+    for (size_t i = 0; i < n; i++)
+        pixels[i] = (uint16_t)(mr[i] * STORED_MAX + 0.5f);
+    Err *err = &w->errors[item];
+    if (dicom_digest_mr(w->series, job->series.paths[item], pixels, item, w->digests[item], err) !=
+        ST_OK)
+        (void)err_wrap(err, "slice %d", item + 1);
+}
 
 static void write_slice(void *context, int item)
 {
     Writing *w = context;
     const Job *job = w->job;
-    const Grid *grid = &job->mr.grid;
-    size_t n = (size_t)grid->nx * (size_t)grid->ny;
-    const float *mr = job->mr.v + (size_t)item * n;
-    uint16_t *pixels = w->pixels + (size_t)item * n;
-    for (size_t i = 0; i < n; i++)
-        pixels[i] = (uint16_t)(mr[i] * STORED_MAX + 0.5f);
+    const uint16_t *pixels =
+        w->pixels + (size_t)item * (size_t)job->mr.grid.nx * (size_t)job->mr.grid.ny;
     OutputFile *out = &w->outputs[item];
     (void)snprintf(out->file, sizeof out->file, "MR%04d.dcm", item + 1);
     mr_sop_uid(w->series, job->series.headers[item].instance.sop_uid, out->sop_uid);
@@ -53,7 +68,6 @@ static void describe(Job *job, MrSeries *ret)
     *ret = (MrSeries){
         .recipe = job->recipe,
         .ct_series_uid = job->series.headers[0].instance.series_uid,
-        .ct_pixel_digest = job->series.pixel_digest,
         .target = info->target,
         .model_name = info->name,
         .model_digest = info->digest,
@@ -65,7 +79,18 @@ static void describe(Job *job, MrSeries *ret)
         .window_center = 0.5 * (double)STORED_MAX,
         .window_width = (double)STORED_MAX,
     };
-    mr_series_uid(ret, job->mr_series_uid);
+}
+
+static Status first_error(const Writing *w, size_t n, Err *err)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (w->errors[i].status != ST_OK) {
+            if (err != NULL)
+                *err = w->errors[i];
+            return w->errors[i].status;
+        }
+    }
+    return ST_OK;
 }
 
 static Status write_images(Job *job, Err *err)
@@ -77,18 +102,21 @@ static Status write_images(Job *job, Err *err)
     Writing w = {.job = job, .series = &series, .outputs = job->outputs};
     w.pixels = arena_alloc(&job->scratch, grid_voxels(&job->mr.grid), sizeof *w.pixels, err);
     w.errors = arena_alloc(&job->scratch, n, sizeof *w.errors, err);
-    if (job->outputs == NULL || w.pixels == NULL || w.errors == NULL)
+    w.digests = arena_alloc(&job->scratch, n, sizeof *w.digests, err);
+    if (job->outputs == NULL || w.pixels == NULL || w.errors == NULL || w.digests == NULL)
         return ST_LIMIT;
     memset(w.errors, 0, n * sizeof *w.errors);
+    parallel_for(job->options.threads, (int)n, digest_slice, &w);
+    TRY(first_error(&w, n, err));
+    char content[DIGEST_HEX_SIZE];
+    Digest *digest = digest_new();
+    uint8_t sum[DIGEST_SIZE];
+    digest_add(digest, w.digests, n * sizeof *w.digests);
+    digest_end(digest, sum);
+    series.content_digest = digest_hex(sum, content);
+    mr_series_uid(&series, job->mr_series_uid);
     parallel_for(job->options.threads, (int)n, write_slice, &w);
-    for (size_t i = 0; i < n; i++) {
-        if (w.errors[i].status != ST_OK) {
-            if (err != NULL)
-                *err = w.errors[i];
-            return w.errors[i].status;
-        }
-    }
-    return ST_OK;
+    return first_error(&w, n, err);
 }
 
 Status step_write(Job *job, Err *err)

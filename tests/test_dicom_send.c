@@ -18,7 +18,7 @@ enum { N_IMAGES = 3, SIDE = 200 };
 
 static const MrSeries SERIES = {.recipe = "r",
                                 .ct_series_uid = "1.2.3.2",
-                                .ct_pixel_digest = "00",
+                                .content_digest = "00",
                                 .target = "T1",
                                 .model_name = "m",
                                 .model_digest = "aa",

@@ -18,7 +18,7 @@ enum { N = 24 };
 static const MrSeries SERIES = {
     .recipe = "window 40/80",
     .ct_series_uid = "1.2.3.2",
-    .ct_pixel_digest = "0011223344556677889900112233445566778899001122334455667788990011",
+    .content_digest = "0011223344556677889900112233445566778899001122334455667788990011",
     .target = "T1",
     .model_name = "demo-t1",
     .model_digest = "aabbccddeeff00112233445566778899aabbccddeeff00112233445566778899",
@@ -78,7 +78,7 @@ TEST(dicom_uids_follow_their_inputs,
     CHECK(strcmp(uid, base_sop) != 0);
     for (int field = 0; field < 5; field++) {
         MrSeries s = SERIES;
-        const char **fields[] = {&s.recipe, &s.ct_series_uid, &s.ct_pixel_digest, &s.model_digest,
+        const char **fields[] = {&s.recipe, &s.ct_series_uid, &s.content_digest, &s.model_digest,
                                  &s.software_version};
         *fields[field] = "other";
         mr_series_uid(&s, uid);
@@ -93,10 +93,49 @@ TEST(dicom_uids_follow_their_inputs,
     mr_series_uid(&a, uid_a);
     mr_series_uid(&b, uid_b);
     CHECK(strcmp(uid_a, uid_b) != 0);
-    a.model_label = "another label", a.window_center = 1; /* no part of the result's identity */
-    a.recipe = b.recipe, a.ct_series_uid = b.ct_series_uid;
-    mr_series_uid(&a, uid_a);
-    CHECK_STR(uid_a, uid_b);
+}
+
+static void digest_mr(const CtFile *ct, const MrSeries *series, uint16_t pixel, int32_t index,
+                      uint8_t ret[32])
+{
+    uint16_t pixels[N] = {0};
+    Err err = {0};
+    pixels[N - 1] = pixel;
+    ct_file_write(path_of("ct.dcm"), ct);
+    CHECK_OK(dicom_digest_mr(series, path_of("ct.dcm"), pixels, index, ret, &err), &err);
+}
+
+TEST(dicom_content_digest_sees_all_of_the_image,
+     "every copied attribute, label, pixel and place changes it; the UIDs made from it do not")
+{
+    uint8_t base[32], other[32];
+    CtFile ct = {0};
+    digest_mr(&ct, &SERIES, 7, 6, base);
+    digest_mr(&ct, &SERIES, 7, 6, other);
+    CHECK(memcmp(base, other, 32) == 0);
+    MrSeries s = SERIES;
+    s.content_digest = "";
+    digest_mr(&ct, &s, 7, 6, other);
+    CHECK(memcmp(base, other, 32) == 0);
+    const CtFile cts[] = {{.patient_name = "Other^Name"},
+                          {.position = "1\\2\\3"},
+                          {.pixel_spacing = "0.75\\0.75"},
+                          {.age = "044Y"},
+                          {.acquisition_date = "20200101"}};
+    for (size_t i = 0; i < sizeof cts / sizeof cts[0]; i++) {
+        digest_mr(&cts[i], &SERIES, 7, 6, other);
+        CHECK(memcmp(base, other, 32) != 0);
+    }
+    digest_mr(&ct, &SERIES, 8, 6, other);
+    CHECK(memcmp(base, other, 32) != 0);
+    digest_mr(&ct, &SERIES, 7, 5, other);
+    CHECK(memcmp(base, other, 32) != 0);
+    s.model_label = "another label";
+    digest_mr(&ct, &s, 7, 6, other);
+    CHECK(memcmp(base, other, 32) != 0);
+    s = SERIES, s.window_center = 1;
+    digest_mr(&ct, &s, 7, 6, other);
+    CHECK(memcmp(base, other, 32) != 0);
 }
 
 TEST(dicom_mr_copies_bytes_of_the_ct, "name, ID, frame, position, spacing: value bytes are equal")
