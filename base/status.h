@@ -73,12 +73,16 @@ extern "C" {
       "send a series with one slice spacing")                                                      \
     X(SERIES_CUT, 513, false, "the transfer was cut or an image refused: slices may be missing",   \
       "send the series again; or, if it is whole, `ct2mr job retry`")                              \
+    X(SERIES_JUMP, 514, false, "neighbouring slices do not fit together",                          \
+      "look at the slices named; if they are right, raise series.slice_jump_percent")              \
     X(REG_OVERLAP, 601, false, "registration: head and reference do not overlap",                  \
       "check that the series shows a whole head")                                                  \
     X(REG_QUALITY, 602, false, "registration: result is not plausible",                            \
       "look at the QA picture; check body part and orientation")                                   \
     X(REFERENCE, 603, false, "reference volume cannot be used", "check align.reference")           \
     X(MASK, 611, false, "no plausible head found in the volume", "check body part and HU scale")   \
+    X(HU_SCALE, 612, false, "the numbers are not Hounsfield units",                                \
+      "check Rescale Slope and Intercept on the sending side")                                     \
     X(MODEL_NOT_FOUND, 701, false, "model file not found", "check model.path")                     \
     X(MODEL_FORMAT, 702, false, "model file is damaged or not a model file",                       \
       "copy it again; `ct2mr model verify FILE` checks it")                                        \

@@ -161,5 +161,5 @@ int cli_check(int argc, char **argv)
     RunArguments a;
     if (!parse(argc, argv, &a) || a.out != NULL)
         return cli_usage("check", "needs one folder of CT images");
-    return run(&a, "mask");
+    return run(&a, "gate");
 }

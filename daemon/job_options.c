@@ -13,6 +13,7 @@ Status job_options_from_config(const Config *config, const char *out_dir, JobOpt
         .synthetic_data = config->mr_synthetic_data,
         .series_number_offset = config->mr_series_number_offset,
         .memory_mib = config->job_memory_mib,
+        .slice_jump_percent = config->slice_jump_percent,
         .geometry = {config->min_slices, config->max_slices},
     };
     (void)snprintf(o.model_path, sizeof o.model_path, "%s", config->model_path);

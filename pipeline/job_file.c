@@ -104,6 +104,7 @@ Status job_file_write(const char *path, const JobOptions *o, const char *const *
     cJSON_AddBoolToObject(json, "synthetic_data", o->synthetic_data);
     cJSON_AddNumberToObject(json, "series_number_offset", o->series_number_offset);
     cJSON_AddNumberToObject(json, "memory_mib", o->memory_mib);
+    cJSON_AddNumberToObject(json, "slice_jump_percent", o->slice_jump_percent);
     cJSON_AddNumberToObject(json, "min_slices", o->geometry.min_slices);
     cJSON_AddNumberToObject(json, "max_slices", o->geometry.max_slices);
     add_paths(json, images, n);
@@ -125,6 +126,7 @@ Status job_file_read(const char *path, JobOptions *ret, PathList *ret_images, Er
               get_bool(json, "synthetic_data", &o.synthetic_data) &&
               get_int(json, "series_number_offset", &o.series_number_offset) &&
               get_int(json, "memory_mib", &o.memory_mib) &&
+              get_int(json, "slice_jump_percent", &o.slice_jump_percent) &&
               get_int(json, "min_slices", &o.geometry.min_slices) &&
               get_int(json, "max_slices", &o.geometry.max_slices) && get_paths(json, ret_images);
     cJSON_Delete(json);

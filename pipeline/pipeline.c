@@ -7,9 +7,10 @@
 #include <string.h>
 
 const Step pipeline_steps[] = {
-    {"load", "decode, order, gate the geometry and the model's envelope", step_load},
+    {"load", "decode, order, gate geometry, slices and the model's envelope", step_load},
     {"align", "affine registration of the CT to the reference head", step_align},
     {"mask", "head without couch and holder, by watershed", step_mask},
+    {"gate", "the whole head, in Hounsfield units?", step_gate},
     {"window", "onto the model's grid, ready for the HU window", step_window},
     {"infer", "HU window, normalisation, network", step_infer},
     {"restore", "back onto the CT's own grid, mask applied", step_restore},

@@ -26,7 +26,7 @@ typedef struct JobOptions {
     int32_t batch, threads; /* threads 0: all processors */
     bool envelope_refuse;   /* false: a breach of the model's envelope is noted only */
     bool synthetic_data;    /* write (0008,001C) */
-    int32_t series_number_offset, memory_mib;
+    int32_t series_number_offset, memory_mib, slice_jump_percent;
     GeometryLimits geometry;
     char out_dir[PATH_SIZE]; /* must exist; gets MR0001.dcm ..., qa.png */
 } JobOptions;

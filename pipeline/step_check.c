@@ -21,7 +21,7 @@
 #define MEAN_MIN 0.05
 #define MEAN_MAX 0.95
 #define SD_MIN 0.02
-#define CONTINUITY_MAX 0.15
+#define CONTINUITY_MAX 0.10
 enum { MAX_Z = 4096, MEDIAN_HALF = 4 };
 
 typedef struct SliceSum {

@@ -1,10 +1,11 @@
-/* Step "load", second half: the volume is there (load.h); now the model, its envelope, the
-** reference. All inputs are read before anything is computed, so that a wrong path costs seconds.
+/* Step "load", second half: the volume is there (load.h); now its slices, the model, its envelope,
+** the reference. All inputs are read before anything is computed, so that a wrong path costs seconds.
 */
 #include "pipeline/steps.h"
 
 #include "base/digest.h"
 #include "pipeline/nifti.h"
+#include "pipeline/slice_gate.h"
 
 #include <stdio.h>
 
@@ -26,9 +27,12 @@ static Status check_envelope(Job *job, Err *err)
 
 Status step_load(Job *job, Err *err)
 {
-    (void)snprintf(job->note, sizeof job->note, "%d slices of %d x %d%s%s",
+    SliceJump jump;
+    TRY(slice_gate(&job->series.ct, job->options.slice_jump_percent / 100.0, job->options.threads,
+                   &jump, err));
+    (void)snprintf(job->note, sizeof job->note, "%d slices of %d x %d, largest jump %.1f%s%s",
                    job->series.geometry.n_slices, job->series.ct.grid.ny, job->series.ct.grid.nx,
-                   job->series.dropped[0] != '\0' ? "; " : "", job->series.dropped);
+                   jump.ratio, job->series.dropped[0] != '\0' ? "; " : "", job->series.dropped);
     TRY(model_open(job->options.model_path, &job->model, err));
     TRY(check_envelope(job, err));
     TRY(nifti_read(job->options.reference_path, &job->arena, &job->reference, err));

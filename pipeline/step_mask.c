@@ -8,7 +8,7 @@
 
 #define HEAD_MIN_ML 1000.0
 #define HEAD_MAX_ML 9000.0
-#define BRAIN_MIN_ML 700.0
+#define BRAIN_MIN_ML 900.0
 #define BRAIN_MAX_ML 2100.0
 
 Status step_mask(Job *job, Err *err)

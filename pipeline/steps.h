@@ -9,6 +9,7 @@
 Status step_load(Job *job, Err *err);
 Status step_align(Job *job, Err *err);
 Status step_mask(Job *job, Err *err);
+Status step_gate(Job *job, Err *err);
 Status step_window(Job *job, Err *err);
 Status step_infer(Job *job, Err *err);
 Status step_restore(Job *job, Err *err);

@@ -1,0 +1,278 @@
+/* pipeline/slice_gate, head_gate, step_window: what pixels alone can tell. Claims: a good head passes
+** with room, each planted fault is named; nothing of the patient is cut off at the model's grid; a
+** model of pose native sees every CT the same way round. The head is the phantom, whose brain is
+** 40 HU and whose size is known. */
+#include "tests/test.h"
+
+#include "pipeline/head_gate.h"
+#include "pipeline/slice_gate.h"
+#include "pipeline/steps.h"
+#include "tests/head_phantom.h"
+#include "tests/model_file.h"
+
+enum { NX = 96, NY = 112, NZ = 72 };
+
+typedef struct Fixture {
+    VolumeI16 ct, mr;
+    VolumeU8 mask;
+    Arena arena, scratch;
+} Fixture;
+
+static VolumeI16 make(PhantomKind kind, Arena *arena)
+{
+    Err err = {0};
+    VolumeI16 v = {.grid = phantom_grid(NX, NY, NZ, 2.2, 2.2, 2.8)};
+    v.v = arena_alloc(arena, grid_voxels(&v.grid), sizeof *v.v, &err);
+    CHECK(v.v != NULL);
+    const PhantomOptions options = {.kind = kind,
+                                    .image_from_head = affine_identity(),
+                                    .noise = kind == PHANTOM_CT ? 8 : 0,
+                                    .seed = 3};
+    phantom_fill(&options, &v);
+    return v;
+}
+
+static Fixture open_fixture(void)
+{
+    Fixture f;
+    Err err = {0};
+    MaskResult result;
+    CHECK_OK(arena_open((size_t)512 << 20, &f.arena, &err), &err);
+    CHECK_OK(arena_open((size_t)512 << 20, &f.scratch, &err), &err);
+    f.ct = make(PHANTOM_CT, &f.arena);
+    f.mr = make(PHANTOM_MR, &f.arena);
+    CHECK_OK(mask_head(&f.ct, 1, &f.mask, &result, &f.arena, &f.scratch, &err), &err);
+    return f;
+}
+
+static void close_fixture(Fixture *f)
+{
+    arena_close(&f->scratch);
+    arena_close(&f->arena);
+}
+
+/* ---- slices -------------------------------------------------------------------------------- */
+
+static double jump_of(const Fixture *f, int32_t *ret_after)
+{
+    SliceJump jump;
+    Err err = {0};
+    CHECK_OK(slice_jump(&f->ct, 2, &jump, &err), &err);
+    *ret_after = jump.after;
+    return jump.ratio;
+}
+
+TEST(slice_gate_names_the_slice,
+     "a good head below 2.5; blank, mirrored, exchanged, offset: above 3")
+{
+    Fixture f = open_fixture();
+    size_t n = NX * NY;
+    int16_t *slice = f.ct.v + 36 * n, keep[NX * NY];
+    int32_t after;
+    double good = jump_of(&f, &after);
+    (void)printf("# good %.2f\n", good);
+    CHECK(good < 2.5);
+    memcpy(keep, slice, sizeof keep);
+    for (int fault = 0; fault < 4; fault++) {
+        for (size_t i = 0; i < n; i++) {
+            size_t x = i % NX;
+            slice[i] = fault == 0   ? -1024
+                       : fault == 1 ? (x < NX / 2 ? -1024 : keep[i])
+                       : fault == 2 ? keep[i - x + (x + 12) % NX]
+                                    : (int16_t)(keep[i] + 300);
+        }
+        double bad = jump_of(&f, &after);
+        (void)printf("# fault %d: %.1f after %d\n", fault, bad, after);
+        CHECK(bad > 3 && (after == 35 || after == 36));
+        SliceJump jump;
+        Err err = {0};
+        CHECK_STATUS(slice_gate(&f.ct, 3.0, 1, &jump, &err), ST_SERIES_JUMP);
+    }
+    memcpy(slice, keep, sizeof keep);
+    SliceJump jump;
+    Err err = {0};
+    CHECK_OK(slice_gate(&f.ct, 3.0, 1, &jump, &err), &err);
+    close_fixture(&f);
+}
+
+TEST(slice_gate_few_or_equal_slices, "three slices, a constant volume: nothing to say")
+{
+    static int16_t v[4 * 64];
+    VolumeI16 ct = {.grid = {8, 8, 4, affine_identity()}, .v = v};
+    SliceJump jump;
+    Err err = {0};
+    CHECK_OK(slice_gate(&ct, 3.0, 1, &jump, &err), &err);
+    ct.grid.nz = 3;
+    CHECK_OK(slice_gate(&ct, 3.0, 1, &jump, &err), &err);
+    CHECK_INT(jump.after, -1);
+}
+
+/* ---- the whole head, Hounsfield units ------------------------------------------------------ */
+
+static HeadFacts facts_of(Fixture *f)
+{
+    HeadFacts facts;
+    Err err = {0};
+    CHECK_OK(head_facts(&f->ct, &f->mask, &f->mr, affine_identity(), 1, &facts, &f->scratch, &err),
+             &err);
+    return facts;
+}
+
+TEST(head_gate_passes_a_head, "all of it covered, brain near 40 HU, air near -1000")
+{
+    Fixture f = open_fixture();
+    HeadFacts facts = facts_of(&f);
+    Err err = {0};
+    (void)printf("# covers %.4f, worst slice %.3f, brain %.0f, air %.0f\n", facts.covered_frac,
+                 facts.slice_frac, facts.brain_hu, facts.air_hu);
+    CHECK(facts.covered_frac > 0.99 && facts.slice_frac > 0.95);
+    CHECK_NEAR(facts.brain_hu, 35, 8);
+    CHECK_NEAR(facts.air_hu, -1000, 5);
+    CHECK_OK(head_gate(&facts, true, &err), &err);
+    close_fixture(&f);
+}
+
+TEST(head_gate_refuses_a_lost_part,
+     "half of the mask gone, one slice gone: MASK, the slice is named")
+{
+    Fixture f = open_fixture();
+    size_t n = NX * NY;
+    uint8_t keep[NX * NY];
+    Err err = {0};
+    memcpy(keep, f.mask.v + 40 * n, n);
+    memset(f.mask.v + 40 * n, 0, n);
+    HeadFacts facts = facts_of(&f);
+    CHECK(facts.slice == 40 && facts.slice_frac == 0 && facts.covered_frac > 0.95);
+    CHECK_STATUS(head_gate(&facts, true, &err), ST_MASK);
+    CHECK(strstr(err.msg, "slice 41") != NULL);
+    CHECK_OK(head_gate(&facts, false, &err), &err); /* a brain's mask covers no head */
+    memcpy(f.mask.v + 40 * n, keep, n);
+    memset(f.mask.v, 0, 36 * n);
+    facts = facts_of(&f);
+    CHECK(facts.covered_frac < 0.7);
+    CHECK_STATUS(head_gate(&facts, true, &err), ST_MASK);
+    close_fixture(&f);
+}
+
+TEST(head_gate_refuses_other_units, "offsets of 40 and 100, slopes of 2 and 0.5: HU_SCALE")
+{
+    static const struct {
+        double slope, offset;
+    } SCALES[] = {{1, 40}, {1, -40}, {1, 100}, {1, -300}, {2, 1024}, {0.5, 0}};
+    for (size_t k = 0; k < sizeof SCALES / sizeof SCALES[0]; k++) {
+        Fixture f = open_fixture();
+        for (size_t i = 0; i < grid_voxels(&f.ct.grid); i++) {
+            double hu = f.ct.v[i] * SCALES[k].slope + SCALES[k].offset;
+            f.ct.v[i] = (int16_t)(hu < -1024 ? -1024 : hu > 3071 ? 3071 : hu);
+        }
+        HeadFacts facts = facts_of(&f);
+        Err err = {0};
+        CHECK_STATUS(head_gate(&facts, true, &err), ST_HU_SCALE);
+        close_fixture(&f);
+    }
+}
+
+/* ---- the model's grid ---------------------------------------------------------------------- */
+
+/* A job whose CT is a block of the given width in the grid's middle, 100 HU in the patient's left
+** back half, 0 HU elsewhere in it. The model is 256 x 256 at 1 mm, pose native. */
+static void run_window(const Grid *grid, double half_mm, Job *job, Arena *arena, Status want)
+{
+    char path[PATH_SIZE];
+    Err err = {0};
+    memset(job, 0, sizeof *job);
+    CHECK_OK(path_format(path, &err, "%s/native.safetensors", test_dir()), &err);
+    model_file_write_random(path, ARCH_DRUNET34, 2);
+    CHECK_OK(model_open(path, &job->model, &err), &err);
+    CHECK_OK(arena_open((size_t)512 << 20, &job->arena, &err), &err);
+    CHECK_OK(arena_open((size_t)512 << 20, &job->scratch, &err), &err);
+    size_t n = grid_voxels(grid);
+    job->series.ct = (VolumeI16){*grid, arena_alloc(arena, n, sizeof(int16_t), &err)};
+    job->mask = (VolumeU8){*grid, arena_alloc(arena, n, 1, &err)};
+    CHECK(job->series.ct.v != NULL && job->mask.v != NULL);
+    size_t i = 0;
+    for (int z = 0; z < grid->nz; z++)
+        for (int y = 0; y < grid->ny; y++)
+            for (int x = 0; x < grid->nx; x++, i++) {
+                Vec3 p = affine_apply(grid->lps_from_vox, (Vec3){x, y, z});
+                job->mask.v[i] = fabs(p.x) <= half_mm && fabs(p.y) <= 60 && fabs(p.z) <= 30;
+                job->series.ct.v[i] = !job->mask.v[i] ? -1000 : p.x > 5 && p.y > 5 ? 100 : 0;
+            }
+    CHECK_STATUS(step_window(job, &err), want);
+}
+
+static void close_window(Job *job, Arena *arena)
+{
+    job_close(job);
+    arena_reset(arena, 0);
+}
+
+TEST(window_native_sees_every_ct_the_same_way,
+     "eight ways to store a slice: left back is lower right")
+{
+    Arena arena;
+    Err err = {0};
+    static Job job;
+    CHECK_OK(arena_open((size_t)512 << 20, &arena, &err), &err);
+    for (int way = 0; way < 8; way++) {
+        double sx = way & 1 ? -2 : 2, sy = way & 2 ? -2 : 2;
+        Grid g = {100, 100, 24, {{{0}}}};
+        g.lps_from_vox.m[0][way & 4 ? 1 : 0] = sx;
+        g.lps_from_vox.m[1][way & 4 ? 0 : 1] = sy;
+        g.lps_from_vox.m[2][2] = 3;
+        Vec3 centre = affine_apply(g.lps_from_vox, (Vec3){49.5, 49.5, 11.5});
+        g.lps_from_vox.m[0][3] = -centre.x;
+        g.lps_from_vox.m[1][3] = -centre.y;
+        g.lps_from_vox.m[2][3] = -centre.z;
+        run_window(&g, 70, &job, &arena, ST_OK);
+        const VolumeI16 *hu = &job.model_hu;
+        CHECK(hu->grid.nx == 256 && hu->grid.ny == 256 && hu->grid.nz == 24);
+        CHECK(hu->grid.lps_from_vox.m[0][0] == 1 && hu->grid.lps_from_vox.m[1][1] == 1);
+        const int16_t *slice = hu->v + 12 * 256 * 256;
+        CHECK_INT(slice[160 * 256 + 160], 100); /* row 160, column 160 */
+        CHECK_INT(slice[160 * 256 + 96], 0);
+        CHECK_INT(slice[96 * 256 + 160], 0);
+        close_window(&job, &arena);
+    }
+    arena_close(&arena);
+}
+
+TEST(window_native_wants_axial_slices, "a sagittal CT is refused for a model of pose native")
+{
+    Arena arena;
+    Err err = {0};
+    static Job job;
+    CHECK_OK(arena_open((size_t)512 << 20, &arena, &err), &err);
+    Grid g = {60, 60, 60, {{{0, 0, 3, -90}, {3, 0, 0, -90}, {0, -3, 0, 90}}}};
+    run_window(&g, 70, &job, &arena, ST_MODEL_ENVELOPE);
+    close_window(&job, &arena);
+    arena_close(&arena);
+}
+
+TEST(window_grid_grows_with_the_patient,
+     "wider than 256 mm: 32 pixels more at a time, none cut off")
+{
+    Arena arena;
+    Err err = {0};
+    static Job job;
+    static const struct {
+        double half_mm;
+        int32_t nx;
+    } WIDTHS[] = {{125, 256}, {130, 288}, {150, 320}, {250, 512}};
+    CHECK_OK(arena_open((size_t)512 << 20, &arena, &err), &err);
+    Grid g = {300, 100, 12, {{{2, 0, 0, -299}, {0, 2, 0, -99}, {0, 0, 5, -27.5}}}};
+    for (size_t k = 0; k < sizeof WIDTHS / sizeof WIDTHS[0]; k++) {
+        run_window(&g, WIDTHS[k].half_mm, &job, &arena, ST_OK);
+        CHECK_INT(job.model_hu.grid.nx, WIDTHS[k].nx);
+        CHECK_INT(job.model_hu.grid.ny, 256);
+        int64_t inside = 0;
+        size_t n = (size_t)job.model_hu.grid.nx * 256;
+        for (size_t i = 0; i < n; i++)
+            inside += job.model_mask.v[6 * n + i];
+        CHECK_NEAR((double)inside, 4 * WIDTHS[k].half_mm * 60, 0.03 * 4 * WIDTHS[k].half_mm * 60);
+        close_window(&job, &arena);
+    }
+    run_window(&g, 270, &job, &arena, ST_MASK);
+    close_window(&job, &arena);
+    arena_close(&arena);
+}
