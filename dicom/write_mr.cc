@@ -347,8 +347,8 @@ static Status put_mr_module(DcmItem *mr, Err *err)
     return put_text(mr, DCM_EchoTrainLength, "", err);
 }
 
-/* Image Pixel (C.7.6.3), VOI LUT (C.11.2), all but the pixels. No rescale: the IOD has none, readers
-** differ. *ret_n: how many pixels there are. */
+/* Image Pixel (C.7.6.3), VOI LUT (C.11.2), all but the pixels. No rescale: the IOD has none,
+** readers differ. *ret_n: how many pixels there are. */
 static Status put_pixel_module(const MrSeries *s, DcmItem *ct, DcmItem *mr, const uint16_t *pixels,
                                size_t *ret_n, Err *err)
 {

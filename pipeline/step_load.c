@@ -1,5 +1,5 @@
-/* Step "load", second half: the volume is there (load.h); now its slices, the model, its envelope,
-** the reference. All inputs are read before anything is computed, so that a wrong path costs seconds.
+/* Step "load", second half: the volume is there (load.h); now its slices, the model, its
+** envelope, the reference. All inputs are read before anything is computed, so that a wrong path costs seconds.
 */
 #include "pipeline/steps.h"
 
