@@ -1,7 +1,7 @@
 /* pipeline/slice_gate, head_gate, step_window: what pixels alone can tell. Claims: a good head
 ** passes with room, each planted fault is named; nothing of the patient is cut off at the model's
-** grid; a model of pose native sees every CT the same way round. The head is the phantom, whose brain is
-** 40 HU and whose size is known. */
+** grid; a model of pose native sees every CT the same way round. The head is the phantom, whose
+** brain is near 35 HU and whose size is known. */
 #include "tests/test.h"
 
 #include "pipeline/head_gate.h"
