@@ -1,12 +1,10 @@
 /* Do the slices of a volume fit together?
 **
 ** A slice that is blank, damaged, shifted, of another patient or in the wrong place has good
-** geometry: only its pixels tell. d[z] = mean |HU difference| between slices z and z + 1, HU clipped
-** to [-500, 500] so that metal does not count for more than its area. In a head d changes slowly;
-** the ratio of d[z] to the median of the up to eight steps around it says how far a step stands out.
-** Measured (head CTs, axial, coronal and sagittal, 0.5 to 7 mm; one slice blank, half blank, mirrored,
-** shifted, exchanged with its neighbour, from elsewhere, with another intercept): good 1.1 to 2.4,
-** bad 3.6 to 74. Thread: any; parallel inside. */
+** geometry: only its pixels tell. d[z] = mean |HU difference| between slices z and z + 1, HU
+** clipped to [-500, 500] so that metal does not count for more than its area. In a head d changes
+** slowly; the ratio of d[z] to the median of the up to eight steps around it says how far a step
+** stands out. What was measured: DECISIONS.md "Slice gate". Thread: any; parallel inside. */
 #ifndef CT2MR_PIPELINE_SLICE_GATE_H
 #define CT2MR_PIPELINE_SLICE_GATE_H
 

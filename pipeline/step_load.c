@@ -1,6 +1,6 @@
-/* Step "load", second half: the volume is there (load.h); now its slices, the model, its
-** envelope, the reference. All inputs are read before anything is computed, so that a wrong path costs seconds.
-*/
+/* Step "load", second half: the volume is there (load.h); now its slices, the model, envelope and
+** reference. All inputs are read before anything is computed, so that a wrong path costs
+** seconds. */
 #include "pipeline/steps.h"
 
 #include "base/digest.h"
