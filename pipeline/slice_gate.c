@@ -46,7 +46,7 @@ static double median(double *values, int32_t n)
 
 static double median_beside(const double *d, int32_t n, int32_t at)
 {
-    double window[2 * HALF];
+    double window[2 * HALF] = {0};
     int32_t m = 0;
     for (int32_t i = at - HALF; i <= at + HALF; i++)
         if (i >= 0 && i < n && i != at)
