@@ -63,7 +63,8 @@ static void want_norm(Wanted *list, int *n, const char *module, const int64_t *c
 /* The tensors of an operation: weight, bias, then batch norm's four. Returns how many. */
 static int list_wanted(const Graph *graph, const Op *op, Wanted ret[MAX_OP_TENSORS])
 {
-    const int64_t c_out = op_c_out(graph, op), c_in = graph->values[op->input].c;
+    const int64_t c_out = op_c_out(graph, op);
+    const int64_t c_in = op->c_tensor > 0 ? op->c_tensor : graph->values[op->input].c;
     const int64_t kernel[4] = {c_out, c_in, op->kernel, op->kernel};
     int n = 0;
     if (op->kind == OP_CONV) {
@@ -207,9 +208,11 @@ Status graph_fold(const Graph *graph, const Op *op, const OpTensors *t, float *r
                   Err *err)
 {
     int32_t c_in = graph->values[op->input].c, c_out = op_c_out(graph, op);
-    size_t n = (size_t)c_in * (size_t)op->kernel * (size_t)op->kernel;
+    size_t area = (size_t)op->kernel * (size_t)op->kernel, n = (size_t)c_in * area;
+    size_t row = op->c_tensor > 0 ? (size_t)op->c_tensor * area : n; /* of one output channel */
     if (op->folds_up2)
         return fold_phases(op, t, c_in, ret_w, ret_b, err);
+    const float *w = t->weight + (size_t)op->c_from * area;
     for (int32_t o = 0; o < c_out; o++) {
         double scale = 1, shift = t->bias != NULL ? (double)t->bias[o] : 0;
         if (t->gamma != NULL) {
@@ -217,8 +220,8 @@ Status graph_fold(const Graph *graph, const Op *op, const OpTensors *t, float *r
             shift = (shift - (double)t->mean[o]) * scale + (double)t->beta[o];
         }
         for (size_t k = 0; k < n; k++)
-            ret_w[(size_t)o * n + k] = (float)((double)t->weight[(size_t)o * n + k] * scale);
-        ret_b[o] = (float)shift;
+            ret_w[(size_t)o * n + k] = (float)((double)w[(size_t)o * row + k] * scale);
+        ret_b[o] = op->no_shift ? 0 : (float)shift;
     }
     return ST_OK;
 }
@@ -250,7 +253,7 @@ int64_t graph_parameters(const Graph *graph)
         int64_t c_out = op_c_out(graph, op);
         if (op->kind == OP_CONV)
             n += c_out * graph->values[op->input].c * op->kernel * op->kernel +
-                 c_out * (op->has_bias ? 1 : 0) + c_out * (op->norm[0] != '\0' ? 2 : 0);
+                 (op->no_shift ? 0 : c_out * (op->has_bias + 2 * (op->norm[0] != '\0')));
         else if (op->kind == OP_NORM)
             n += 2 * c_out;
     }

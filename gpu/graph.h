@@ -36,9 +36,12 @@ typedef struct Op {
     char name[GRAPH_NAME_SIZE]; /* of the module: tensors are "NAME.weight", ... */
     int32_t kernel, stride;
     bool has_bias;
-    /* Written by passes, on OP_CONV, applied in this order after the convolution: */
+    /* Written by passes, on OP_CONV (norm, second, relu apply in this order): */
     char norm[GRAPH_NAME_SIZE]; /* batch norm folded into the weights; "" = none */
     bool relu;                  /* after the sum with the residual `second` */
+    int32_t c_from, c_tensor;   /* acts on input channels c_from.. of a weight tensor that has
+                                 c_tensor of them; c_tensor 0: the tensor is all its own */
+    bool no_shift;              /* bias and batch norm's shift belong to another part */
     bool folds_up2;             /* the kernel acts on nearest x2 of the input; output is 4 phases */
     bool doubles;               /* OP_CONCAT: the first input is doubled on the way */
     int32_t input;              /* index of a value */

@@ -18,6 +18,7 @@ typedef struct Rewriter {
     Mapped map[GRAPH_MAX_OPS + 1];
     int32_t n_users[GRAPH_MAX_OPS + 1]; /* of each old value; the network's output counts as one */
     int32_t user[GRAPH_MAX_OPS + 1];    /* the last operation that reads it; -1: none */
+    int32_t split[GRAPH_MAX_OPS + 1];   /* 1 + the concatenation that made it and is left out */
     bool done[GRAPH_MAX_OPS];           /* the operation has gone into an earlier one */
 } Rewriter;
 
@@ -135,6 +136,50 @@ static void fuse(Rewriter *r, int32_t i)
     copy_op(r, op, output);
 }
 
+/* ---- split-concat -------------------------------------------------------------------------- */
+
+/* Only 1x1 convolutions without a residual read the concatenation. */
+static bool splits(const Rewriter *r, const Op *concat)
+{
+    if (concat->kind != OP_CONCAT || concat->doubles || concat->output == r->from->output)
+        return false;
+    for (int32_t k = 0; k < r->from->n_ops; k++) {
+        const Op *user = &r->from->ops[k];
+        bool reads = user->input == concat->output || user->second == concat->output;
+        if (reads && (user->kind != OP_CONV || user->kernel != 1 || user->stride != 1 ||
+                      user->second >= 0 || user->c_tensor > 0))
+            return false;
+    }
+    return true;
+}
+
+/* conv(concat(a, b)) = conv_a(a) + conv_b(b): no copy, and where a is a doubled image, conv_a can
+** be done before it is doubled. */
+static void split_concat(Rewriter *r, int32_t i)
+{
+    Op op = r->from->ops[i];
+    const Value *out = &r->from->values[op.output];
+    int32_t from = r->split[op.input] - 1;
+    if (splits(r, &op)) {
+        r->split[op.output] = i + 1;
+        return;
+    }
+    if (from < 0) {
+        copy_op(r, op, op.output);
+        return;
+    }
+    const Op *concat = &r->from->ops[from];
+    Op first = op, second = op;
+    first.c_tensor = second.c_tensor = r->from->values[op.input].c;
+    first.input = r->map[concat->input].id;
+    first.relu = false;
+    first.no_shift = true;
+    second.input = r->map[concat->second].id;
+    second.c_from = r->from->values[concat->input].c;
+    second.second = graph_add_op(r->to, first, out->c, out->h, out->w);
+    r->map[op.output] = (Mapped){graph_add_op(r->to, second, out->c, out->h, out->w), false};
+}
+
 /* ---- late-up2 ------------------------------------------------------------------------------ */
 
 /* The value at its old size: a pending doubling is carried out. */
@@ -239,7 +284,7 @@ void graph_fold_up2(const float *kernel_ckk, int32_t c, int32_t kernel, double *
 
 /* ---- the table ----------------------------------------------------------------------------- */
 
-static Pass *const PASSES[GRAPH_PASS_COUNT] = {fold_norm, fuse, late_up2, fold_head};
+static Pass *const PASSES[GRAPH_PASS_COUNT] = {fold_norm, fuse, split_concat, late_up2, fold_head};
 
 const char *graph_pass_name(GraphPass pass)
 {

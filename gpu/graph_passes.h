@@ -13,6 +13,7 @@ extern "C" {
 #define GRAPH_PASS_MAP(X)                                                                          \
     X(FOLD_NORM, "fold-norm", "batch norm goes into the weights of the convolution before it")     \
     X(FUSE, "fuse", "residual sum and ReLU are done by the convolution before them")               \
+    X(SPLIT_CONCAT, "split-concat", "1x1 convolutions of a concatenation become sums of two")      \
     X(LATE_UP2, "late-up2", "nearest x2 moves behind 1x1 convolutions and into concatenations")    \
     X(FOLD_HEAD, "fold-head", "nearest x2 and the 7x7 head become 5x5 to 4 phases and a shuffle")
 

@@ -61,6 +61,8 @@ static Status build(const Model *model, const NetOptions *options, Graph *litera
                     Err *err)
 {
     unsigned passes = net->backend->passes & ~options->without;
+    if (net->precision == PRECISION_INT8) /* half a sum in 8 bits would lose what the whole keeps */
+        passes &= ~(1u << GRAPH_PASS_SPLIT_CONCAT);
     TRY(network_build(model_info(model), options->height, options->width, literal, err));
     TRY(graph_check_model(literal, model, err));
     net->n_in = (size_t)graph_value_elements(&literal->values[literal->input]);

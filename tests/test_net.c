@@ -58,8 +58,8 @@ TEST(net_counts_are_the_papers, "parameters and literal GMAC of the four network
         ModelArch arch;
         double parameters, literal, rewritten;
     } NETS[] = {{ARCH_DRUNET34, 39.78e6, 32.3e9, 31.26e9},
-                {ARCH_DRUNET50, 47.32e6, 41.8e9, 35.5e9},
-                {ARCH_DRUNET101, 85.30e6, 71.5e9, 65.2e9},
+                {ARCH_DRUNET50, 47.32e6, 41.8e9, 33.2e9},
+                {ARCH_DRUNET101, 85.30e6, 71.5e9, 62.9e9},
                 {ARCH_UNET, 34.96e6, 161.3e9, 161.3e9}};
     Graph *fast = malloc(sizeof *fast);
     Err err = {0};
@@ -109,7 +109,7 @@ static void check_plan(const Graph *graph)
 
 TEST(net_plan_shares_no_live_memory, "no two live values overlap, in the literal and fast tables")
 {
-    static const int N_UP2[4] = {8, 1, 1, 0};
+    static const int N_UP2[4] = {8, 7, 7, 0};
     Graph *fast = malloc(sizeof *fast);
     Err err = {0};
     for (int i = 0; i < 4; i++) {
@@ -117,8 +117,8 @@ TEST(net_plan_shares_no_live_memory, "no two live values overlap, in the literal
         check_plan(graph);
         CHECK_OK(graph_rewrite(graph, GRAPH_PASSES_ALL, fast, &err), &err);
         check_plan(fast);
-        int n_up2 = 0; /* basic: in front of each up-block's 3x3 and sum; else: one behind up3;
-                          U-Net: all in concatenations */
+        int n_up2 = 0; /* basic: in front of each up-block's 3x3 and sum; bottleneck: one behind
+                          up3, two halves of sums behind each other stage; U-Net: in concatenations */
         for (int32_t k = 0; k < fast->n_ops; k++)
             n_up2 += fast->ops[k].kind == OP_UP2;
         CHECK_INT(n_up2, N_UP2[i]);
@@ -379,12 +379,14 @@ TEST(net_passes_keep_the_function, "each pass alone, all but it, all: ref and cp
                 CHECK(d <= 1e-5);
             }
         }
-        for (unsigned p = 0; p < GRAPH_PASS_COUNT; p++) { /* each does something, but for two */
+        for (unsigned p = 0; p < GRAPH_PASS_COUNT; p++) { /* each does something where it can */
             Graph *all = malloc(sizeof *all);
             CHECK_OK(graph_rewrite(literal, GRAPH_PASSES_ALL, all, &err), &err);
             CHECK_OK(graph_rewrite(literal, GRAPH_PASSES_ALL & ~(1u << p), graph, &err), &err);
-            bool has_head = ARCHS[a] != ARCH_UNET || p != GRAPH_PASS_FOLD_HEAD;
-            CHECK(same_table(all, graph) == !has_head);
+            bool bottleneck = ARCHS[a] == ARCH_DRUNET50 || ARCHS[a] == ARCH_DRUNET101;
+            bool has_none = (p == GRAPH_PASS_FOLD_HEAD && ARCHS[a] == ARCH_UNET) ||
+                            (p == GRAPH_PASS_SPLIT_CONCAT && !bottleneck); /* 3x3 there */
+            CHECK(same_table(all, graph) == has_none);
             free(all);
         }
         (void)printf("# %s: largest difference %.3g\n", network_name(ARCHS[a]), largest);
