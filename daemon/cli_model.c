@@ -243,6 +243,8 @@ int cli_model(int argc, char **argv)
 {
     static const struct option options[] = {{"json", no_argument, NULL, 'j'}, {NULL, 0, NULL, 0}};
     bool json = false;
+    if (argc > 1 && strcmp(argv[1], "calibrate") == 0)
+        return cli_model_calibrate(argc - 1, argv + 1);
     optind = 0;
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         if (c != 'j')
@@ -254,7 +256,7 @@ int cli_model(int argc, char **argv)
     const char *verb = argv[optind], *path = argv[optind + 1];
     bool is_show = strcmp(verb, "show") == 0;
     if (!is_show && strcmp(verb, "verify") != 0)
-        return cli_usage("model", "unknown verb: show or verify");
+        return cli_usage("model", "unknown verb: show, verify or calibrate");
     Err err = {0};
     Model *model;
     if (model_open(path, &model, &err) != ST_OK) {

@@ -24,6 +24,9 @@ typedef struct Backend {
     /* feed->fill(i) -> network -> feed->take(i) for every slice. Allocates nothing. Errors:
     ** BACKEND. */
     Status (*run)(void *state, int32_t n, const NetFeed *feed, Err *err);
+    /* run() that also finds the range of every convolution's output that serves int8 best,
+    ** ret[n_ops of the graph]; the slices are run twice. f32 only. NULL: the backend does not. */
+    Status (*run_ranges)(void *state, int32_t n, const NetFeed *feed, float *ret, Err *err);
     void (*close)(void *state); /* NULL is fine */
 } Backend;
 

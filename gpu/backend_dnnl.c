@@ -14,6 +14,7 @@
 #include "gpu/graph_passes.h"
 
 #include <dlfcn.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -138,11 +139,10 @@ static Status run_slice(void *state, int32_t w, int32_t slice, Err *err)
             dnnl_run_own(d, i, worker->values);
         else
             s = dnnl_primitive_execute(d->steps[i].primitive, worker->stream, args->n, args->args);
-        if (worker->ranges != NULL && s == dnnl_success && graph->ops[i].kind == OP_CONV)
+        if (worker->observed != NULL && s == dnnl_success && graph->ops[i].kind == OP_CONV) {
             s = dnnl_stream_wait(worker->stream);
-        if (worker->ranges != NULL && s == dnnl_success && graph->ops[i].kind == OP_CONV) {
-            float largest = dnnl_largest(graph, graph->ops[i].output, worker->values);
-            worker->ranges[i] = largest > worker->ranges[i] ? largest : worker->ranges[i];
+            dnnl_observe(graph, graph->ops[i].output, worker->values,
+                         d->tops != NULL ? d->tops[i] : 0, &worker->observed[i]);
         }
     }
     if (s == dnnl_success)
@@ -160,6 +160,58 @@ static Status dnnl_run(void *state, int32_t n, const NetFeed *feed, Err *err)
     Dnnl *d = state;
     d->feed = feed;
     return backend_each_slice(d->n_workers, n, run_slice, d, err);
+}
+
+/* ---- calibration --------------------------------------------------------------------------- */
+
+/* Adds up in observed[0 .. n_ops) what the workers saw. */
+static void add_up(const Dnnl *d, Observed *observed)
+{
+    size_t n_ops = (size_t)d->graph->n_ops;
+    for (int32_t w = 1; w < d->n_workers; w++)
+        for (size_t i = 0; i < n_ops; i++) {
+            const Observed *other = &observed[(size_t)w * n_ops + i];
+            observed[i].largest = fmaxf(observed[i].largest, other->largest);
+            for (int k = 0; k < OBSERVED_BINS; k++)
+                observed[i].bins[k] += other->bins[k];
+        }
+}
+
+static Status observe_round(Dnnl *d, int32_t n, const NetFeed *feed, Observed *observed,
+                            const float *tops, Err *err)
+{
+    size_t n_ops = (size_t)d->graph->n_ops;
+    memset(observed, 0, (size_t)d->n_workers * n_ops * sizeof *observed);
+    for (int32_t w = 0; w < d->n_workers; w++)
+        d->workers[w].observed = observed + (size_t)w * n_ops;
+    d->tops = tops;
+    Status status = dnnl_run(d, n, feed, err);
+    for (int32_t w = 0; w < d->n_workers; w++)
+        d->workers[w].observed = NULL;
+    d->tops = NULL;
+    add_up(d, observed);
+    return status;
+}
+
+/* Two rounds: how large the outputs get, then how they are spread. */
+static Status dnnl_run_ranges(void *state, int32_t n, const NetFeed *feed, float *ret, Err *err)
+{
+    Dnnl *d = state;
+    size_t n_ops = (size_t)d->graph->n_ops;
+    float tops[GRAPH_MAX_OPS];
+    ASSERT(d->precision == PRECISION_F32);
+    Observed *observed = calloc((size_t)d->n_workers * n_ops, sizeof *observed);
+    if (observed == NULL)
+        return err_set(err, ST_NO_MEMORY, "observing %zu operations", n_ops);
+    Status status = observe_round(d, n, feed, observed, NULL, err);
+    for (size_t i = 0; i < n_ops; i++)
+        tops[i] = observed[i].largest;
+    if (status == ST_OK)
+        status = observe_round(d, n, feed, observed, tops, err);
+    for (size_t i = 0; i < n_ops; i++)
+        ret[i] = dnnl_best_range(&observed[i], d->graph->ops[i].relu ? 255 : 127);
+    free(observed);
+    return status;
 }
 
 /* ---- opening and closing ------------------------------------------------------------------- */
@@ -242,5 +294,5 @@ static unsigned dnnl_precisions(void)
     return ret;
 }
 
-const Backend backend_dnnl = {"cpu",     GRAPH_PASSES_ALL, dnnl_precisions,
-                              dnnl_open, dnnl_run,         dnnl_close};
+const Backend backend_dnnl = {"cpu",    GRAPH_PASSES_ALL, dnnl_precisions, dnnl_open,
+                              dnnl_run, dnnl_run_ranges,  dnnl_close};

@@ -295,4 +295,4 @@ static unsigned ref_precisions(void)
     return 0;
 }
 
-const Backend backend_ref = {"ref", 0, ref_precisions, ref_open, ref_run, ref_close};
+const Backend backend_ref = {"ref", 0, ref_precisions, ref_open, ref_run, NULL, ref_close};

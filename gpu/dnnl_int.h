@@ -28,13 +28,20 @@ typedef struct StepArgs { /* a step's arguments for one worker */
     dnnl_exec_arg_t args[DNNL_MAX_ARGS];
 } StepArgs;
 
+enum { OBSERVED_BINS = 2048 };
+
+typedef struct Observed { /* absolute outputs of one convolution */
+    float largest;
+    int64_t bins[OBSERVED_BINS]; /* of equal width up to `largest` of the first round */
+} Observed;
+
 typedef struct Worker {
     dnnl_stream_t stream;
     float *x;              /* a slice as it comes: (3, h, w) */
     unsigned char *values; /* graph->arena_bytes */
     void *scratch;         /* oneDNN's, as large as the hungriest step wants */
     StepArgs *args;        /* [n_ops] */
-    float *ranges;         /* [n_ops] largest absolute output; NULL unless calibrating */
+    Observed *observed;    /* [n_ops] what calibration sees; NULL unless calibrating */
 } Worker;
 
 typedef struct Dnnl {
@@ -50,6 +57,7 @@ typedef struct Dnnl {
     int (*omp_get_max_threads)(void); /* NULL: oneDNN was built without threads */
     void (*omp_set_num_threads)(int);
     const NetFeed *feed; /* of the run under way */
+    const float *tops;   /* [n_ops] in calibration's second round; NULL in the first */
 } Dnnl;
 
 /* ST_OK, or the failure in words. op may be NULL. */
@@ -68,7 +76,11 @@ void dnnl_destroy_steps(Dnnl *d);
 void dnnl_run_own(const Dnnl *d, int32_t i, unsigned char *values);
 /* (c, h, w) float32 -> [h][w][c] in the value's type. */
 void dnnl_interleave(const Dnnl *d, const float *x, int32_t value, unsigned char *values);
-/* Largest absolute number of a float32 value. */
-float dnnl_largest(const Graph *graph, int32_t value, const unsigned char *values);
+
+/* dnnl_observe.c: takes a float32 value into account; top 0: its largest only. */
+void dnnl_observe(const Graph *graph, int32_t value, const unsigned char *values, float top,
+                  Observed *observed);
+/* The range whose levels (255 or 127 steps) give the numbers back with the least squared error. */
+float dnnl_best_range(const Observed *observed, int levels);
 
 #endif

@@ -104,16 +104,6 @@ static void sigmoid(const float *x, size_t n, float *y)
         y[i] = 1.0f / (1.0f + expf(-x[i]));
 }
 
-float dnnl_largest(const Graph *graph, int32_t value, const unsigned char *values)
-{
-    const Value *v = &graph->values[value];
-    const float *x = (const float *)(const void *)(values + v->offset_bytes);
-    float largest = 0;
-    for (size_t i = 0; i < count(v); i++)
-        largest = fmaxf(largest, fabsf(x[i]));
-    return largest;
-}
-
 void dnnl_run_own(const Dnnl *d, int32_t i, unsigned char *values)
 {
     const Graph *graph = d->graph;

@@ -129,6 +129,27 @@ Status net_run_feed(Net *net, int32_t n, const NetFeed *feed, Err *err)
     return n > 0 ? net->backend->run(net->state, n, feed, err) : ST_OK;
 }
 
+Status net_run_ranges(Net *net, int32_t n, const NetFeed *feed, NetRange *ret, int32_t *ret_n,
+                      Err *err)
+{
+    float ranges[GRAPH_MAX_OPS];
+    const Graph *graph = net->graph;
+    if (net->backend->run_ranges == NULL || net->precision != PRECISION_F32)
+        return err_set(err, ST_BACKEND, "ranges are found by backend cpu in f32");
+    TRY(net->backend->run_ranges(net->state, n, feed, ranges, err));
+    int32_t count = 0;
+    for (int32_t i = 0; i < graph->n_ops; i++) {
+        const Op *op = &graph->ops[i];
+        ASSERT(op->c_tensor == 0 && count < NET_MAX_RANGES);
+        if (op->kind != OP_CONV)
+            continue;
+        memcpy(ret[count].conv, op->name, sizeof ret[count].conv);
+        ret[count++].range = ranges[i];
+    }
+    *ret_n = count;
+    return ST_OK;
+}
+
 /* ---- from and to memory -------------------------------------------------------------------- */
 
 typedef struct Memory {

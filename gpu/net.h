@@ -54,6 +54,17 @@ MUST_CHECK Status net_run_feed(Net *net, int32_t n, const NetFeed *feed, Err *er
 /* The same from and to memory: x (n, 3, height, width) -> ret_y (n, 1, height, width). */
 MUST_CHECK Status net_run(Net *net, const float *x, int32_t n, float *ret_y, Err *err);
 
+typedef struct NetRange { /* of a convolution's output, after its ReLU: what 8 bits should span */
+    char conv[40];
+    float range;
+} NetRange;
+enum { NET_MAX_RANGES = 1024 };
+
+/* net_run_feed() that also finds what int8 needs to know. The net is f32 on backend cpu and leaves
+** out the pass split-concat. ret: room for NET_MAX_RANGES. Errors: BACKEND (another net). */
+MUST_CHECK Status net_run_ranges(Net *net, int32_t n, const NetFeed *feed, NetRange *ret,
+                                 int32_t *ret_n, Err *err);
+
 #ifdef __cplusplus
 }
 #endif

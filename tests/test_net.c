@@ -117,8 +117,9 @@ TEST(net_plan_shares_no_live_memory, "no two live values overlap, in the literal
         check_plan(graph);
         CHECK_OK(graph_rewrite(graph, GRAPH_PASSES_ALL, fast, &err), &err);
         check_plan(fast);
-        int n_up2 = 0; /* basic: in front of each up-block's 3x3 and sum; bottleneck: one behind
-                          up3, two halves of sums behind each other stage; U-Net: in concatenations */
+        /* basic: in front of each up-block's 3x3 and sum; bottleneck: one behind up3, two halves
+        ** of sums behind each other stage; U-Net: all in concatenations */
+        int n_up2 = 0;
         for (int32_t k = 0; k < fast->n_ops; k++)
             n_up2 += fast->ops[k].kind == OP_UP2;
         CHECK_INT(n_up2, N_UP2[i]);

@@ -1,0 +1,200 @@
+/* See calibrate.h. */
+#include "gpu/calibrate.h"
+
+#include "base/files.h"
+#include "gpu/graph_passes.h"
+#include "gpu/metrics.h"
+#include "gpu/model_write.h"
+
+#include <cjson/cJSON.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+typedef struct Outputs { /* [n][h][w] */
+    const CalibrateData *data;
+    float *y;
+} Outputs;
+
+static size_t slice_pixels(const CalibrateData *data)
+{
+    return (size_t)data->height * (size_t)data->width;
+}
+
+static void fill(void *context, int32_t i, float *ret_x)
+{
+    const Outputs *o = context;
+    o->data->fill(o->data->context, i, ret_x);
+}
+
+static void take(void *context, int32_t i, const float *y)
+{
+    const Outputs *o = context;
+    size_t n = slice_pixels(o->data);
+    memcpy(o->y + (size_t)i * n, y, n * sizeof *y);
+}
+
+static Status open_net(const char *path, const CalibrateData *data, int32_t threads,
+                       const char *precision, Model **ret_model, Net **ret, Err *err)
+{
+    const NetOptions options = {.backend = "cpu",
+                                .batch = 1,
+                                .height = data->height,
+                                .width = data->width,
+                                .threads = threads,
+                                .precision = precision,
+                                .without = 1u << GRAPH_PASS_SPLIT_CONCAT};
+    TRY(model_open(path, ret_model, err));
+    Status status = net_open(*ret_model, &options, ret, err);
+    if (status != ST_OK) {
+        model_close(*ret_model);
+        *ret_model = NULL;
+    }
+    return status;
+}
+
+/* The f32 outputs and the ranges. */
+static Status run_f32(const char *path, const CalibrateData *data, int32_t threads, float *ret_y,
+                      NetRange *ret_ranges, int32_t *ret_n, Err *err)
+{
+    Model *model;
+    Net *net;
+    Outputs outputs = {data, ret_y};
+    const NetFeed feed = {&outputs, fill, take};
+    TRY(open_net(path, data, threads, "f32", &model, &net, err));
+    Status status = net_run_ranges(net, data->n, &feed, ret_ranges, ret_n, err);
+    net_close(net);
+    model_close(model);
+    return status;
+}
+
+static Status compare(const CalibrateData *data, const float *want, const float *got,
+                      CalibrateResult *ret, Err *err)
+{
+    size_t n = slice_pixels(data);
+    double psnr = 0, worst = (double)INFINITY, ssim = 0;
+    for (int32_t i = 0; i < data->n; i++) {
+        double here, one;
+        /* Equal slices would make the mean infinite: 100 dB is beyond what 16 bits show. */
+        here = fmin(metric_psnr_db(metric_mse(want + (size_t)i * n, got + (size_t)i * n, n)), 100);
+        TRY(metric_ssim(want + (size_t)i * n, got + (size_t)i * n, data->height, data->width, &one,
+                        err));
+        psnr += here;
+        worst = fmin(worst, here);
+        ssim += one;
+    }
+    ret->measured = true;
+    ret->psnr_db = psnr / data->n;
+    ret->psnr_min_db = worst;
+    ret->ssim = ssim / data->n;
+    ret->allowed = ret->psnr_db >= CALIBRATE_PSNR_DB && ret->ssim >= CALIBRATE_SSIM;
+    return ST_OK;
+}
+
+/* Leaves ret->measured false where the machine has no such precision. */
+static Status run_other(const char *path, const CalibrateData *data, int32_t threads,
+                        Precision precision, const float *want, float *y, CalibrateResult *ret,
+                        Err *err)
+{
+    Model *model;
+    Net *net;
+    Outputs outputs = {data, y};
+    const NetFeed feed = {&outputs, fill, take};
+    Status status = open_net(path, data, threads, precision_name(precision), &model, &net, err);
+    if (status == ST_BACKEND) {
+        if (err != NULL)
+            *err = (Err){0};
+        return ST_OK;
+    }
+    TRY(status);
+    status = net_run_feed(net, data->n, &feed, err);
+    net_close(net);
+    model_close(model);
+    return status == ST_OK ? compare(data, want, y, ret, err) : status;
+}
+
+static char *ranges_text(const NetRange *ranges, int32_t n)
+{
+    cJSON *json = cJSON_CreateObject();
+    for (int32_t i = 0; i < n; i++)
+        (void)cJSON_AddNumberToObject(json, ranges[i].conv, (double)ranges[i].range);
+    char *text = cJSON_PrintUnformatted(json);
+    cJSON_Delete(json);
+    return text;
+}
+
+static char *findings_text(const CalibrateData *data, const CalibrateResult results[3])
+{
+    cJSON *json = cJSON_CreateObject();
+    (void)cJSON_AddNumberToObject(json, "slices", data->n);
+    for (int p = PRECISION_BF16; p <= PRECISION_INT8; p++) {
+        if (!results[p].measured)
+            continue;
+        cJSON *item = cJSON_AddObjectToObject(json, precision_name((Precision)p));
+        (void)cJSON_AddNumberToObject(item, "psnr_db", results[p].psnr_db);
+        (void)cJSON_AddNumberToObject(item, "ssim", results[p].ssim);
+    }
+    char *text = cJSON_PrintUnformatted(json);
+    cJSON_Delete(json);
+    return text;
+}
+
+static Status write_findings(const char *from, const CalibrateData *data,
+                             const CalibrateResult results[3], const char *to, Err *err)
+{
+    char precisions[64];
+    (void)snprintf(precisions, sizeof precisions, "[\"f32\"%s%s]",
+                   results[PRECISION_BF16].allowed ? ",\"bf16\"" : "",
+                   results[PRECISION_INT8].allowed ? ",\"int8\"" : "");
+    char *findings = findings_text(data, results);
+    if (findings == NULL)
+        return err_set(err, ST_NO_MEMORY, "metadata");
+    const MetadataValue values[] = {{"precisions", precisions}, {"calibration", findings}};
+    Status status = model_write_metadata(from, values, 2, to, err);
+    cJSON_free(findings);
+    return status;
+}
+
+static Status calibrate_into(const char *from, const CalibrateData *data, int32_t threads,
+                             const char *part, float *want, float *got, CalibrateResult ret[3],
+                             Err *err)
+{
+    NetRange ranges[NET_MAX_RANGES];
+    int32_t n_ranges;
+    TRY(run_f32(from, data, threads, want, ranges, &n_ranges, err));
+    char *text = ranges_text(ranges, n_ranges);
+    if (text == NULL)
+        return err_set(err, ST_NO_MEMORY, "metadata");
+    const MetadataValue values[] = {{"precisions", "[\"f32\"]"}, {"int8", text}};
+    Status status = model_write_metadata(from, values, 2, part, err);
+    cJSON_free(text);
+    TRY(status);
+    ret[PRECISION_F32] = (CalibrateResult){true, 100, 100, 1, true};
+    for (int p = PRECISION_BF16; p <= PRECISION_INT8; p++) {
+        ret[p] = (CalibrateResult){0};
+        TRY(run_other(part, data, threads, (Precision)p, want, got, &ret[p], err));
+    }
+    return ST_OK;
+}
+
+Status calibrate_model(const char *from, const CalibrateData *data, int32_t threads, const char *to,
+                       CalibrateResult ret[3], Err *err)
+{
+    char part[PATH_SIZE];
+    if (data->n < 1)
+        return err_set(err, ST_LIMIT, "no slices to calibrate with");
+    TRY(path_format(part, err, "%s.part", to));
+    size_t n = (size_t)data->n * slice_pixels(data);
+    float *want = malloc(n * sizeof *want), *got = malloc(n * sizeof *got);
+    Status status = want == NULL || got == NULL
+                        ? err_set(err, ST_NO_MEMORY, "outputs of %d slices", data->n)
+                        : calibrate_into(from, data, threads, part, want, got, ret, err);
+    if (status == ST_OK)
+        status = write_findings(part, data, ret, to, err);
+    (void)unlink(part);
+    free(want);
+    free(got);
+    return status;
+}

@@ -1,0 +1,216 @@
+/* gpu/: precisions. Claims: the metrics have their known answers; bf16 and int8 compute the same
+** network within what their digits allow, with the same bits for any threads; calibration writes
+** what it measured and nothing else; what is not allowed is not chosen. */
+#include "tests/test.h"
+
+#include "base/files.h"
+#include "gpu/calibrate.h"
+#include "gpu/dnnl_int.h"
+#include "gpu/metrics.h"
+#include "gpu/model_write.h"
+#include "tests/model_file.h"
+
+enum { N = 3, H = 64, W = 96, PIXELS = H * W };
+
+/* ---- metrics ------------------------------------------------------------------------------- */
+
+TEST(metrics_known_answers, "PSNR of 0.1 is 20 dB; SSIM of constants is a formula, of equals is 1")
+{
+    static float a[PIXELS], b[PIXELS];
+    double ssim;
+    Err err = {0};
+    for (int i = 0; i < PIXELS; i++) {
+        a[i] = 0.5f;
+        b[i] = 0.6f;
+    }
+    CHECK_NEAR(metric_psnr_db(metric_mse(a, b, PIXELS)), 20, 1e-5);
+    CHECK(isinf(metric_psnr_db(metric_mse(a, a, PIXELS))));
+    CHECK_OK(metric_ssim(a, b, H, W, &ssim, &err), &err);
+    CHECK_NEAR(ssim, (2 * 0.5 * 0.6 + 1e-4) / (0.25 + 0.36 + 1e-4), 1e-6);
+    uint64_t seed = 5;
+    for (int i = 0; i < PIXELS; i++) {
+        a[i] = (float)model_file_random(&seed);
+        b[i] = 1 - a[i];
+    }
+    CHECK_OK(metric_ssim(a, a, H, W, &ssim, &err), &err);
+    CHECK_NEAR(ssim, 1, 1e-12);
+    CHECK_OK(metric_ssim(a, b, H, W, &ssim, &err), &err);
+    CHECK(ssim < -0.8); /* the same structure, the other way round */
+    CHECK_STATUS(metric_ssim(a, b, 10, W, &ssim, &err), ST_LIMIT);
+}
+
+TEST(calibrate_best_range, "spread evenly: all of it; one far outlier: it is cut off")
+{
+    static Observed o;
+    o.largest = 8;
+    for (int k = 0; k < OBSERVED_BINS; k++)
+        o.bins[k] = 10000;
+    CHECK_NEAR((double)dnnl_best_range(&o, 255), 8, 0.1);
+    for (int k = OBSERVED_BINS / 4; k < OBSERVED_BINS; k++)
+        o.bins[k] = k == OBSERVED_BINS - 1;
+    CHECK((double)dnnl_best_range(&o, 127) < 4);
+}
+
+/* ---- networks ------------------------------------------------------------------------------ */
+
+static float slices[N * 3 * PIXELS];
+
+static void fill(void *context, int32_t i, float *ret_x)
+{
+    (void)context;
+    memcpy(ret_x, slices + (size_t)i * 3 * PIXELS, 3 * PIXELS * sizeof *ret_x);
+}
+
+/* Smooth blobs with noise, spread like normalised CT. */
+static void make_slices(void)
+{
+    uint64_t seed = 77;
+    for (int i = 0; i < N * 3 * PIXELS; i++) {
+        int p = i % PIXELS, x = p % W, y = p / W, n = i / (3 * PIXELS);
+        double blob = sin(0.1 * x + n) * cos(0.13 * y);
+        slices[i] = (float)(2 * blob + 0.5 * (model_file_random(&seed) - 0.5));
+    }
+}
+
+static const char *path_of(const char *name)
+{
+    static char paths[4][PATH_SIZE];
+    static int next;
+    char *path = paths[next++ % 4];
+    CHECK_OK(path_format(path, NULL, "%s/%s", test_dir(), name), &(Err){0});
+    return path;
+}
+
+static Status try_run(const char *path, const char *precision, int32_t threads, float *ret_y,
+                      Precision *ret_used, Err *err)
+{
+    Model *model;
+    Net *net;
+    const NetOptions options = {.backend = "cpu",
+                                .batch = 1,
+                                .height = H,
+                                .width = W,
+                                .threads = threads,
+                                .precision = precision};
+    TRY(model_open(path, &model, err));
+    Status status = net_open(model, &options, &net, err);
+    if (status == ST_OK) {
+        *ret_used = net_precision(net);
+        status = net_run(net, slices, N, ret_y, err);
+        net_close(net);
+    }
+    model_close(model);
+    return status;
+}
+
+static double psnr(const float *a, const float *b)
+{
+    return metric_psnr_db(metric_mse(a, b, (size_t)N * PIXELS));
+}
+
+static void calibrate(ModelArch arch, int32_t width, CalibrateResult ret[3])
+{
+    const CalibrateData data = {N, H, W, NULL, fill};
+    Err err = {0};
+    make_slices();
+    model_file_write_random(path_of("plain.safetensors"), arch, width);
+    CHECK_OK(calibrate_model(path_of("plain.safetensors"), &data, 2, path_of("cal.safetensors"),
+                             ret, &err),
+             &err);
+}
+
+TEST(precisions_compute_the_same_network, "bf16 and int8 near f32; same bits with 1, 2, 3 threads")
+{
+    static const struct {
+        ModelArch arch;
+        int32_t width;
+    } NETS[] = {{ARCH_DRUNET34, 16}, {ARCH_DRUNET50, 8}, {ARCH_UNET, 8}};
+    static float want[N * PIXELS], got[N * PIXELS], again[N * PIXELS];
+    static const char *const NAMES[] = {"bf16", "int8"};
+    static const double LEAST_DB[] = {35, 20}; /* 8 bits of mantissa; 8 bits in all */
+    int n_measured = 0;
+    for (size_t k = 0; k < sizeof NETS / sizeof NETS[0]; k++) {
+        CalibrateResult results[3];
+        Precision used;
+        Err err = {0};
+        calibrate(NETS[k].arch, NETS[k].width, results);
+        CHECK_OK(try_run(path_of("cal.safetensors"), "f32", 2, want, &used, &err), &err);
+        for (int p = 0; p < 2; p++) {
+            if (!results[1 + p].measured)
+                continue;
+            n_measured++;
+            CHECK_OK(try_run(path_of("cal.safetensors"), NAMES[p], 1, got, &used, &err), &err);
+            CHECK_INT(used, PRECISION_BF16 + p);
+            double db = psnr(want, got);
+            (void)printf("# net %zu %s: %.1f dB, measured by calibration %.1f\n", k, NAMES[p], db,
+                         results[1 + p].psnr_db);
+            CHECK(db > LEAST_DB[p]);
+            for (int32_t threads = 2; threads <= 3; threads++) {
+                CHECK_OK(try_run(path_of("cal.safetensors"), NAMES[p], threads, again, &used, &err),
+                         &err);
+                CHECK(memcmp(got, again, sizeof got) == 0);
+            }
+        }
+    }
+    if (n_measured == 0)
+        SKIP("this processor has neither bf16 nor int8 instructions");
+}
+
+TEST(calibration_writes_what_it_measured,
+     "tensors kept, f32 bits kept, only what is good is allowed")
+{
+    static float want[N * PIXELS], got[N * PIXELS];
+    CalibrateResult results[3];
+    Model *plain, *model;
+    Precision used;
+    Err err = {0};
+    calibrate(ARCH_DRUNET34, 8, results);
+    CHECK_OK(model_open(path_of("plain.safetensors"), &plain, &err), &err);
+    CHECK_OK(model_open(path_of("cal.safetensors"), &model, &err), &err);
+    const ModelInfo *info = model_info(model);
+    CHECK(strcmp(info->digest, model_info(plain)->digest) != 0);
+    CHECK_INT(info->n_parameters, model_info(plain)->n_parameters);
+    CHECK_INT(info->precisions,
+              1u | (unsigned)results[1].allowed << 1 | (unsigned)results[2].allowed << 2);
+    float range;
+    CHECK(model_calibrated_range(model, "up4", &range) && range > 0);
+    CHECK(model_calibrated_range(model, "layer3.2.conv1", &range) && range > 0);
+    CHECK(!model_calibrated_range(plain, "up4", &range));
+    model_close(plain);
+    model_close(model);
+    CHECK_OK(try_run(path_of("plain.safetensors"), "auto", 1, want, &used, &err), &err);
+    CHECK_INT(used, PRECISION_F32);
+    CHECK_OK(try_run(path_of("cal.safetensors"), "f32", 1, got, &used, &err), &err);
+    CHECK(memcmp(want, got, sizeof want) == 0);
+    CHECK_OK(try_run(path_of("cal.safetensors"), NULL, 1, got, &used, &err), &err);
+    CHECK_INT(used, results[2].allowed   ? PRECISION_INT8
+                    : results[1].allowed ? PRECISION_BF16
+                                         : PRECISION_F32);
+    if (results[2].measured) {
+        CHECK_STATUS(try_run(path_of("plain.safetensors"), "int8", 1, got, &used, &err),
+                     ST_MODEL_FORMAT);
+        CHECK(strstr(err.msg, "calibrate") != NULL);
+    }
+}
+
+TEST(model_write_changes_metadata_only, "a key is set, another removed, the tensors' bytes stay")
+{
+    const MetadataValue values[] = {{"label", "other"}, {"licence", NULL}};
+    Err err = {0};
+    char *before, *after;
+    size_t n_before, n_after, n_data = 4096;
+    Model *model;
+    model_file_write_random(path_of("a.safetensors"), ARCH_DRUNET34, 2);
+    CHECK_OK(
+        model_write_metadata(path_of("a.safetensors"), values, 2, path_of("b.safetensors"), &err),
+        &err);
+    CHECK_OK(model_open(path_of("b.safetensors"), &model, &err), &err);
+    CHECK_STR(model_info(model)->label, "other");
+    CHECK_STR(model_info(model)->licence, "");
+    model_close(model);
+    CHECK_OK(file_read(path_of("a.safetensors"), 1 << 26, &before, &n_before, &err), &err);
+    CHECK_OK(file_read(path_of("b.safetensors"), 1 << 26, &after, &n_after, &err), &err);
+    CHECK(memcmp(before + n_before - n_data, after + n_after - n_data, n_data) == 0);
+    free(before);
+    free(after);
+}
