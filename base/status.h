@@ -73,6 +73,8 @@ extern "C" {
       "send a series with one slice spacing")                                                      \
     X(SERIES_CUT, 513, false, "the transfer was cut or an image refused: slices may be missing",   \
       "send the series again; or, if it is whole, `ct2mr job retry`")                              \
+    X(SERIES_MIXED, 514, false, "more than one CT series",                                         \
+      "put one series in a folder of its own")                                                     \
     X(REG_OVERLAP, 601, false, "registration: head and reference do not overlap",                  \
       "check that the series shows a whole head")                                                  \
     X(REG_QUALITY, 602, false, "registration: result is not plausible",                            \

@@ -106,6 +106,16 @@ static void print_step(void *context, const char *step, Status status, double se
     cJSON_AddItemToArray(p->steps, item);
 }
 
+/* What of the folder was not looked at: it may be the reason for a refusal. */
+static void print_left_out(const CtSeries *series)
+{
+    if (series->geometry.n_slices == 0 && series->dropped[0] != '\0') /* else in the step's note */
+        (void)printf("%s\n", series->dropped);
+    if (series->n_subfolders > 0)
+        (void)printf("%d subfolder%s not read\n", series->n_subfolders,
+                     series->n_subfolders == 1 ? "" : "s");
+}
+
 static void print_verdict(const Job *job, cJSON *reply, Status status, const Err *err,
                           const char *out)
 {
@@ -116,10 +126,15 @@ static void print_verdict(const Job *job, cJSON *reply, Status status, const Err
         cJSON_AddStringToObject(reply, "message", status == ST_OK ? "" : err->msg);
         cJSON_AddNumberToObject(reply, "slices", job->series.geometry.n_slices);
         cJSON_AddNumberToObject(reply, "skipped_files", job->series.n_skipped);
+        cJSON_AddNumberToObject(reply, "subfolders", job->series.n_subfolders);
+        cJSON_AddStringToObject(reply, "left_out", job->series.dropped);
         if (out != NULL && status == ST_OK)
             cJSON_AddStringToObject(reply, "mr_series_uid", job->mr_series_uid);
         cli_print_json(reply);
-    } else if (status == ST_OK && out != NULL) {
+        return;
+    }
+    print_left_out(&job->series);
+    if (status == ST_OK && out != NULL) {
         (void)printf("ok: %d MR images and qa.png in %s\n", job->series.geometry.n_slices, out);
     } else if (status == ST_OK) {
         (void)printf("ok: the series passes all gates\n");
