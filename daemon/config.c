@@ -19,7 +19,8 @@ enum { MAX_FILE_BYTES = 1 << 18, MAX_OPTIONS = 128, KEY_SIZE = 96 };
 typedef struct Loader {
     yaml_parser_t parser;
     yaml_event_t event; /* zeroed when there is none */
-    const char *path;
+    const char *path, *data;
+    size_t size_bytes;
     Config *config;
     yaml_mark_t marks[MAX_OPTIONS]; /* where option i was set */
     bool seen[MAX_OPTIONS];         /* option i was set */
@@ -65,13 +66,29 @@ static Status fail_value(Loader *loader, yaml_mark_t mark, const char *key)
                     key);
 }
 
+/* Line and column of a byte; a column is a character, as libyaml counts. */
+static yaml_mark_t mark_at(const Loader *loader, size_t offset)
+{
+    yaml_mark_t mark = {0};
+    for (size_t i = 0; i < offset && i < loader->size_bytes; i++) {
+        if (loader->data[i] == '\n') {
+            mark.line++;
+            mark.column = 0;
+        } else if (((unsigned char)loader->data[i] & 0xc0) != 0x80) {
+            mark.column++;
+        }
+    }
+    return mark;
+}
+
 static Status fail_parse(Loader *loader)
 {
     const yaml_parser_t *parser = &loader->parser;
     if (parser->error == YAML_MEMORY_ERROR)
         return err_set(loader->err, ST_NO_MEMORY, "reading %s", loader->path);
-    /* The reader (encoding, control characters) knows no mark of its own. */
-    yaml_mark_t mark = parser->error == YAML_READER_ERROR ? parser->mark : parser->problem_mark;
+    /* The reader (encoding, control characters) reads ahead and knows only the byte. */
+    yaml_mark_t mark = parser->error == YAML_READER_ERROR ? mark_at(loader, parser->problem_offset)
+                                                          : parser->problem_mark;
     return fail(loader, mark, ST_CONFIG_SYNTAX, "", "%s",
                 parser->problem ? parser->problem : "not YAML");
 }
@@ -402,15 +419,12 @@ static Status check_whole(Loader *loader)
 
 static Status load_bytes(Loader *loader, const char *data, size_t size_bytes)
 {
+    loader->data = data;
+    loader->size_bytes = size_bytes;
     const char *zero = memchr(data, '\0', size_bytes);
-    if (zero != NULL) { /* libyaml would say so too, but without the place */
-        yaml_mark_t mark = {0, 0, 0};
-        for (const char *p = data; p < zero; p++) {
-            mark.column = *p == '\n' ? 0 : mark.column + 1;
-            mark.line += *p == '\n';
-        }
-        return fail(loader, mark, ST_CONFIG_SYNTAX, "", "0 byte in the file");
-    }
+    if (zero != NULL)
+        return fail(loader, mark_at(loader, (size_t)(zero - data)), ST_CONFIG_SYNTAX, "",
+                    "0 byte in the file");
     if (!yaml_parser_initialize(&loader->parser))
         return err_set(loader->err, ST_NO_MEMORY, "reading %s", loader->path);
     yaml_parser_set_input_string(&loader->parser, (const unsigned char *)data, size_bytes);

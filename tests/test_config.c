@@ -341,8 +341,9 @@ TEST(config_no_yaml_tricks, "anchors, aliases, tags and further documents are re
     refuses("log:\n\tlevel: 5\n", ST_CONFIG_SYNTAX, "2:1: ");
     refuses("log: {level: 5\n", ST_CONFIG_SYNTAX, "2:1: ");
     refuses("log:\n  level: \"5\n", ST_CONFIG_SYNTAX, "3:1: ");
-    refuses("log:\n  level: \x01\n", ST_CONFIG_SYNTAX, "");
-    refuses("log:\n  level: \xff\xfe\n", ST_CONFIG_SYNTAX, "");
+    refuses("log:\n  level: \x01\n", ST_CONFIG_SYNTAX, "2:10: ");
+    refuses("log:\n  level: \xff\xfe\n", ST_CONFIG_SYNTAX, "2:10: ");
+    refuses("log:\n  level: 5\n# Z\xc3\xbcrich, Z\xfcrich\n", ST_CONFIG_SYNTAX, "3:12: ");
 }
 
 TEST_TIMEOUT(config_hostile_files, "0 bytes, 10 MB, deep nesting and an alias bomb: at once", 20)
