@@ -39,6 +39,8 @@ extern "C" {
       "remove or correct the key; etc/ct2mr.yaml lists all")                                       \
     X(CONFIG_TYPE, 203, false, "configuration value has the wrong type", "mend the line named")    \
     X(CONFIG_RANGE, 204, false, "configuration value is out of range", "mend the line named")      \
+    X(CONFIG_FILE, 205, false, "configuration file cannot be read",                                \
+      "check its path and who may read it: root:ct2mr, mode 0640; be in the group ct2mr")          \
     X(DB, 301, true, "database error", "check the disk under db.path")                             \
     X(DB_SCHEMA, 302, false, "database schema is not one this version can use",                    \
       "run the version that wrote it, or move the file away after all jobs are done")              \

@@ -2,8 +2,10 @@
 #include "daemon/cli_int.h"
 
 #include "base/clock.h"
+#include "base/files.h"
 #include "daemon/config_options.h"
 
+#include <errno.h>
 #include <locale.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -115,15 +117,62 @@ void cli_print_json(cJSON *json)
     cJSON_free(text);
 }
 
-Status cli_load_config(const char *path_or_null, Config *ret, Err *err)
+const char *cli_default_config = "/etc/ct2mr/ct2mr.yaml";
+
+/* *ret_named: a person named the file. */
+static const char *config_path(const char *path_or_null, bool *ret_named)
 {
     const char *path = path_or_null ? path_or_null : getenv("CT2MR_CONFIG");
-    return config_load(path && path[0] ? path : "/etc/ct2mr/ct2mr.yaml", ret, err);
+    *ret_named = path != NULL && path[0] != '\0';
+    return *ret_named ? path : cli_default_config;
 }
 
-Status cli_open(const char *config_path, Config *ret_config, Db **ret, Err *err)
+static void warn(const Err *err, const char *so)
 {
-    TRY(cli_load_config(config_path, ret_config, err));
+    (void)fprintf(stderr, "ct2mr: warning: %s: ", status_name(err->status));
+    cli_print_text(stderr, err->msg, 0);
+    (void)fputs("; ", stderr);
+    cli_print_text(stderr, so, 0);
+    (void)fputc('\n', stderr);
+}
+
+Status cli_load_config(const char *path_or_null, Config *ret, Err *err)
+{
+    bool named;
+    return config_load(config_path(path_or_null, &named), ret, err);
+}
+
+Status cli_load_config_offline(const char *path_or_null, Config *ret, Err *err)
+{
+    bool named;
+    Err own = {0};
+    Status status = config_load(config_path(path_or_null, &named), ret, &own);
+    if (status == ST_CONFIG_FILE && !named) {
+        if (own.native != ENOENT)
+            warn(&own, "going on with the defaults");
+        config_defaults(ret);
+        return ST_OK;
+    }
+    if (err != NULL)
+        *err = own;
+    return status;
+}
+
+void cli_load_config_partly(const char *path_or_null, Config *ret)
+{
+    bool named;
+    Err err = {0};
+    if (config_load_partly(config_path(path_or_null, &named), ret, &err) == ST_OK)
+        return;
+    char so[PATH_SIZE];
+    (void)snprintf(so, sizeof so, "going on with control.socket %s, db.path %s",
+                   ret->control_socket, ret->db_path);
+    warn(&err, so);
+}
+
+Status cli_open(const char *path_or_null, Config *ret_config, Db **ret, Err *err)
+{
+    cli_load_config_partly(path_or_null, ret_config);
     return db_open(ret_config->db_path, DB_READ, ret, err);
 }
 

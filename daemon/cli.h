@@ -46,6 +46,10 @@ __attribute__((format(printf, 2, 3))) int cli_usage(const char *command, const c
 void cli_print_json(cJSON *json);
 /* The configuration named by -c/--config, else $CT2MR_CONFIG, else /etc/ct2mr/ct2mr.yaml. */
 MUST_CHECK Status cli_load_config(const char *path_or_null, Config *ret, Err *err);
+/* The same for the offline tools: if nobody named a file and the installed one is missing or not
+** for this user's eyes, the defaults; the latter with one line of warning on stderr. */
+MUST_CHECK Status cli_load_config_offline(const char *path_or_null, Config *ret, Err *err);
+extern const char *cli_default_config; /* the last of the three; tests point it elsewhere */
 /* Whole decimal integer in [min, max]; false otherwise. */
 bool cli_parse_int(const char *text, int64_t min, int64_t max, int64_t *ret);
 /* Finite number in C locale; false otherwise. */

@@ -67,11 +67,7 @@ static bool parse(int argc, char **argv, RunArguments *ret)
 static Status options_of(const RunArguments *a, JobOptions *ret, Err *err)
 {
     static Config config; /* too large for the stack */
-    Status status = cli_load_config(a->config, &config, err);
-    if (status == ST_NOT_FOUND && a->config == NULL)
-        config_defaults(&config);
-    else if (status != ST_OK)
-        return status;
+    TRY(cli_load_config_offline(a->config, &config, err));
     TRY(job_options_from_config(&config, a->out != NULL ? a->out : "", ret, err));
     if (a->model != NULL)
         (void)snprintf(ret->model_path, sizeof ret->model_path, "%s", a->model);

@@ -8,6 +8,8 @@
 #include "base/files.h"
 #include "daemon/config_options.h"
 
+#include <errno.h>
+
 static char path[PATH_SIZE];
 
 static const char *write_file(const char *data, size_t size_bytes)
@@ -386,16 +388,51 @@ TEST_TIMEOUT(config_hostile_files, "0 bytes, 10 MB, deep nesting and an alias bo
     CHECK(clock_monotonic_s() - start_s < 10);
 }
 
-TEST(config_missing_file, "NOT_FOUND; a folder is no file; err may be NULL")
+TEST(config_missing_file, "CONFIG_FILE; a folder is no file; err may be NULL")
 {
     Config config;
     Err err = {0};
-    CHECK_STATUS(config_load("/nonexistent/c.yaml", &config, &err), ST_NOT_FOUND);
+    CHECK_STATUS(config_load("/nonexistent/c.yaml", &config, &err), ST_CONFIG_FILE);
     CHECK(strstr(err.msg, "/nonexistent/c.yaml") != NULL);
+    CHECK_INT(err.native, ENOENT);
     err = (Err){0};
-    CHECK_STATUS(config_load(test_dir(), &config, &err), ST_IO);
-    CHECK_STATUS(config_load("/nonexistent/c.yaml", &config, NULL), ST_NOT_FOUND);
+    CHECK_STATUS(config_load(test_dir(), &config, &err), ST_CONFIG_FILE);
+    CHECK_STATUS(config_load("/nonexistent/c.yaml", &config, NULL), ST_CONFIG_FILE);
     CHECK_STATUS(config_load(write_file("x: 1\n", 5), &config, NULL), ST_CONFIG_KEY);
+}
+
+TEST(config_load_partly_keeps_what_stands_before, "values before the error, defaults after it")
+{
+    Config config;
+    Err err = {0};
+    static const char *const wrong[] = {
+        "  prot: 1\n",     /* unknown key */
+        "  port: x\n",     /* wrong type */
+        "  @port: 5\n",    /* no YAML */
+        "  # Z\xfcrich\n", /* no UTF-8: the reader reads ahead */
+        "  port: \x01\n",
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        char text[256];
+        (void)snprintf(text, sizeof text,
+                       "db:\n  path: /a/db\nlisten:\n%scontrol:\n  socket: /a/s\n", wrong[i]);
+        err = (Err){0};
+        Status want = load(text, &config, &err);
+        CHECK(want != ST_OK);
+        CHECK_STATUS(config_load_partly(path, &config, &err), want);
+        CHECK(strstr(err.msg, "c.yaml:4:") != NULL);
+        CHECK_STR(config.db_path, "/a/db");
+        CHECK_STR(config.control_socket, "/run/ct2mr/control.sock");
+        CHECK_INT(config.listen_port, 11112);
+    }
+    CHECK_STATUS(load("db:\n  path: /a/Z\xfcrich\n", &config, &err), ST_CONFIG_SYNTAX);
+    CHECK_STATUS(config_load_partly(path, &config, &err), ST_CONFIG_SYNTAX);
+    CHECK_STR(config.db_path, "/var/lib/ct2mr/ct2mr.db"); /* not a path cut short */
+    CHECK_STATUS(config_load_partly("/nonexistent", &config, &err), ST_CONFIG_FILE);
+    CHECK_STR(config.db_path, "/var/lib/ct2mr/ct2mr.db");
+    accepts("db:\n  path: /a/db\n", &config);
+    CHECK_OK(config_load_partly(path, &config, &err), &err);
+    CHECK_STR(config.db_path, "/a/db");
 }
 
 static char *example_text(size_t *ret_size)
@@ -436,7 +473,7 @@ TEST(config_example_file_is_current, "etc/ct2mr.yaml is what the program prints"
     char *file;
     size_t size, file_size;
     Err err = {0};
-    if (config_load("etc/ct2mr.yaml", &(Config){0}, &err) == ST_NOT_FOUND)
+    if (config_load("etc/ct2mr.yaml", &(Config){0}, &err) == ST_CONFIG_FILE)
         SKIP("not started from the top of the source tree");
     char *text = example_text(&size);
     CHECK_OK(file_read("etc/ct2mr.yaml", 1 << 20, &file, &file_size, &err), &err);
