@@ -108,11 +108,34 @@ int cli_usage(const char *command, const char *format, ...)
     return CLI_USAGE;
 }
 
+/* Bytes of the UTF-8 character at p (RFC 3629: no overlong forms, no surrogates), 0 if there is
+** none. */
+static size_t utf8_length(const unsigned char *p)
+{
+    if (p[0] < 0x80)
+        return 1;
+    size_t n = p[0] >= 0xc2 && p[0] < 0xe0 ? 2 : (p[0] & 0xf0) == 0xe0 ? 3 : 4;
+    if (p[0] < 0xc2 || p[0] > 0xf4 || (p[0] == 0xe0 && p[1] < 0xa0) ||
+        (p[0] == 0xed && p[1] > 0x9f) || (p[0] == 0xf0 && p[1] < 0x90) ||
+        (p[0] == 0xf4 && p[1] > 0x8f))
+        return 0;
+    for (size_t i = 1; i < n; i++) /* stops at the closing 0 */
+        if ((p[i] & 0xc0) != 0x80)
+            return 0;
+    return n;
+}
+
 void cli_print_json(cJSON *json)
 {
     char *text = cJSON_PrintUnformatted(json);
     cJSON_Delete(json);
     ASSERT(text != NULL); /* out of memory: nothing sensible left to print */
+    for (unsigned char *p = (unsigned char *)text; *p != '\0';) {
+        size_t n = utf8_length(p);
+        if (n == 0)
+            *p = '?';
+        p += n > 0 ? n : 1;
+    }
     (void)puts(text);
     cJSON_free(text);
 }

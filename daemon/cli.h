@@ -42,7 +42,8 @@ int cli_import(int argc, char **argv);   /* NIFTI|INV3 --out DIR */
 int cli_fail(const Err *err, bool json);
 /* Prints "ct2mr COMMAND: text" and the command's usage line; returns CLI_USAGE. */
 __attribute__((format(printf, 2, 3))) int cli_usage(const char *command, const char *format, ...);
-/* Prints a JSON value on one line (unformatted) and deletes it. */
+/* Prints a JSON value on one line (unformatted) and deletes it. A byte that is not UTF-8 (paths may
+** hold any) becomes '?'. */
 void cli_print_json(cJSON *json);
 /* The configuration named by -c/--config, else $CT2MR_CONFIG, else /etc/ct2mr/ct2mr.yaml. */
 MUST_CHECK Status cli_load_config(const char *path_or_null, Config *ret, Err *err);

@@ -541,6 +541,23 @@ TEST(cli_with_a_wrong_configuration, "operators see the daemon all the same, and
     CONTAINS("CONFIG_FILE");
 }
 
+TEST(cli_json_is_utf8,
+     "a path that is not UTF-8 still makes valid JSON; what is UTF-8 stays as it is")
+{
+    static const char *const paths[] = {"/no/Z\xfcrich", "/no/\xc3", "/no/\xed\xa0\x80",
+                                        "/no/\xf5\x80\x80\x80", "/no/\xc0\x80"};
+    setup();
+    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
+        EXITS(1, "check --json %s", paths[i]);
+        for (const char *p = output; *p != '\0'; p++)
+            CHECK((unsigned char)*p < 128);
+        cJSON_Delete(json());
+    }
+    EXITS(1, "check --json /no/\xc3\xbc\xe2\x82\xac\xf0\x9f\x98\x80");
+    CONTAINS("/no/\xc3\xbc\xe2\x82\xac\xf0\x9f\x98\x80");
+    cJSON_Delete(json());
+}
+
 TEST(cli_offline_without_the_configuration, "one that this user may not read: defaults, if unnamed")
 {
     setup();
