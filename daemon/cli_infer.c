@@ -7,6 +7,7 @@
 #include "gpu/npy.h"
 
 #include <getopt.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +27,11 @@ static Status check_input(const Npy *x, Err *err)
     if (x->n_dims != 4 || x->dims[1] != 3 || x->dims[0] > INT32_MAX || x->dims[2] > INT32_MAX ||
         x->dims[3] > INT32_MAX)
         return err_set(err, ST_UNSUPPORTED, "input is not of shape (n, 3, h, w)");
+    size_t slice = (size_t)(x->dims[1] * x->dims[2] * x->dims[3]);
+    for (size_t i = 0; i < (size_t)x->dims[0] * slice; i++)
+        if (!isfinite(x->data[i]))
+            return err_set(err, ST_UNSUPPORTED, "slice %zu (the first is 0) holds NaN or infinity",
+                           i / slice);
     return ST_OK;
 }
 
