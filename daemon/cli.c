@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/files.h"
 #include "daemon/config_options.h"
+#include "gpu/net.h"
 
 #include <errno.h>
 #include <locale.h>
@@ -224,6 +225,20 @@ bool cli_parse_double(const char *text, double *ret)
         return false;
     *ret = value;
     return true;
+}
+
+bool cli_knows_backend(const char *name)
+{
+    bool known = strcmp(name, "auto") == 0;
+    for (int i = 0; net_backend_name(i) != NULL; i++)
+        known = known || strcmp(name, net_backend_name(i)) == 0;
+    return known;
+}
+
+bool cli_knows_precision(const char *name)
+{
+    Precision precision;
+    return strcmp(name, "auto") == 0 || precision_from_name(name, &precision);
 }
 
 int cli_get_options(const char *command, int argc, char **argv, const char *extra, CliOptions *ret)

@@ -53,6 +53,11 @@ MUST_CHECK Status cli_load_config_offline(const char *path_or_null, Config *ret,
 extern const char *cli_default_config; /* the last of the three; tests point it elsewhere */
 /* Whole decimal integer in [min, max]; false otherwise. */
 bool cli_parse_int(const char *text, int64_t min, int64_t max, int64_t *ret);
+/* "auto" or a name that net_open() knows (whether this machine has it, net_open() says). */
+#define CLI_BACKENDS "auto, cpu, ref"
+#define CLI_PRECISIONS "auto, f32, bf16, int8"
+bool cli_knows_backend(const char *name);
+bool cli_knows_precision(const char *name);
 /* Finite number in C locale; false otherwise. */
 bool cli_parse_double(const char *text, double *ret);
 

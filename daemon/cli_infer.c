@@ -149,13 +149,11 @@ static int parse_arguments(int argc, char **argv, Infer *infer)
         return cli_usage("infer", "unexpected argument");
     if (infer->model == NULL || infer->in == NULL || infer->out == NULL)
         return cli_usage("infer", "--model, --in and --out are needed");
-    bool known = strcmp(infer->backend, "auto") == 0;
-    for (int i = 0; net_backend_name(i) != NULL; i++)
-        known = known || strcmp(infer->backend, net_backend_name(i)) == 0;
-    Precision precision;
-    if (strcmp(infer->precision, "auto") != 0 && !precision_from_name(infer->precision, &precision))
-        return cli_usage("infer", "--precision is none of auto, f32, bf16, int8");
-    return known ? CLI_OK : cli_usage("infer", "--backend is none of auto, cpu, ref");
+    if (!cli_knows_precision(infer->precision))
+        return cli_usage("infer", "--precision is none of " CLI_PRECISIONS);
+    if (!cli_knows_backend(infer->backend))
+        return cli_usage("infer", "--backend is none of " CLI_BACKENDS);
+    return CLI_OK;
 }
 
 int cli_infer(int argc, char **argv)

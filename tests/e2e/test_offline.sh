@@ -39,5 +39,34 @@ says "left out: 1 not CT Image Storage"
 runs 1 "$ct2mr" check --json "$dir"
 says '"code":"SERIES_MIXED"'
 runs 1 "$ct2mr" run --out "$TEST_DIR/mr" "$dir"
+[ ! -e "$TEST_DIR/mr" ] || fail "a failed run left something"
 runs 1 "$ct2mr" mask --out "$TEST_DIR/mask.nii.gz" "$dir"
+
+# Refused before any work: a folder with anything in it, the input itself, unknown names.
+mkdir "$TEST_DIR/full" && touch "$TEST_DIR/full/x"
+for out in "$TEST_DIR/full" "$CT"; do
+    runs 2 "$ct2mr" run --out "$out" "$CT"
+    says "not empty"
+done
+[ "$(find "$CT" -mindepth 1 | wc -l)" = "$N_CT" ] || fail "the input was touched"
+for words in "--backend foo" "--backend cuda" "--precision f16"; do
+    # shellcheck disable=SC2086 # an option and its value
+    runs 2 "$ct2mr" run $words --out "$TEST_DIR/mr" "$CT"
+    says "is none of auto"
+    # shellcheck disable=SC2086
+    runs 2 "$ct2mr" check $words "$CT"
+    [ ! -e "$TEST_DIR/mr" ] || fail "a folder was made"
+done
+
+# The network alone: one value of the second slice is NaN.
+{
+    printf "\\x93NUMPY\\x01\\x00\\x76\\x00%-117s\\n" \
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3, 32, 32), }"
+    head -c 20000 /dev/zero
+    printf '\x00\x00\xc0\x7f'
+    head -c 4572 /dev/zero
+} >"$TEST_DIR/x.npy"
+runs 1 "$ct2mr" infer --model etc/models/demo-t1-w16.safetensors --in "$TEST_DIR/x.npy" --out "$TEST_DIR/y.npy"
+says "slice 1 (the first is 0) holds NaN or infinity"
+[ ! -e "$TEST_DIR/y.npy" ] || fail "infer wrote a result"
 exit 0
