@@ -34,6 +34,13 @@ extern "C" {
     X(STATE, 111, false, "not allowed in the present state", "see `ct2mr job show ID`")            \
     X(UNSUPPORTED, 112, false, "not supported", "see the message for what is")                     \
     X(UNREACHABLE, 113, true, "daemon not reachable", "start ct2mrd; check control.socket")        \
+    X(LISTEN, 114, false, "cannot listen for associations",                                        \
+      "in use: `ss -ltnp` names the program; not permitted: see systemd/ct2mrd.service; else "     \
+      "check "                                                                                     \
+      "listen.address")                                                                            \
+    X(DAEMON_RUNS, 115, false, "another daemon works on this spool, database or socket",           \
+      "stop it (`systemctl stop ct2mrd`), or give this one its own spool.path, db.path and "       \
+      "control.socket")                                                                            \
     X(CONFIG_SYNTAX, 201, false, "configuration is not valid YAML", "mend the line named")         \
     X(CONFIG_KEY, 202, false, "unknown or repeated configuration key",                             \
       "remove or correct the key; etc/ct2mr.yaml lists all")                                       \

@@ -30,6 +30,8 @@ grep -q 'CONFIG_RANGE.*ct2mr.yaml:[0-9]*:[0-9]*' "$TEST_DIR/out" || fail "no lin
 grep -q CONFIG_FILE "$TEST_DIR/out" || fail "no configuration: $(cat "$TEST_DIR/out")"
 fresh
 start_node
+"$ct2mrd" -c "$config" >"$TEST_DIR/out" 2>&1 && fail "two daemons on one spool"
+grep -q 'DAEMON_RUNS: it holds' "$TEST_DIR/out" || fail "second daemon: $(cat "$TEST_DIR/out")"
 echo "nonsense: 1" >>"$config"
 kill -HUP "$node_pid"
 wait_for 5 grep -q 'config.reload.*CONFIG_KEY' "$TEST_DIR/node.log" || fail "bad reload is not logged"
