@@ -254,11 +254,11 @@ enum { HOST_MAX_BYTES = 100 }; /* DCMTK 3.6.7 takes no more, and no IPv6 address
 
 static Status check_host(const char *value, bool is_plain, ConfigDestination *ret, Err *err)
 {
-    TRY(config_check_text(value, is_plain, sizeof ret->host, ret->host, err));
+    TRY(config_check_text(value, is_plain, HOST_MAX_BYTES + 1, ret->host, err));
     if (strspn(value, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-.") !=
-            strlen(value) ||
-        strlen(value) > HOST_MAX_BYTES)
-        return err_set(err, ST_CONFIG_RANGE, "not a host name or IPv4 address");
+        strlen(value))
+        return err_set(err, ST_CONFIG_RANGE,
+                       "not a host name or IPv4 address (IPv6 is not possible)");
     return ST_OK;
 }
 

@@ -303,6 +303,11 @@ TEST(config_destinations, "up to 16, complete, names unique; the calling AE titl
             "3:11: destinations[0].port: ");
     refuses("destinations:\n  - port: '104'\n", ST_CONFIG_TYPE, "2:11: destinations[0].port: ");
     refuses("destinations:\n  - host: 'a b'\n", ST_CONFIG_RANGE, "2:11: destinations[0].host: ");
+    refuses("destinations:\n  - host: '::1'\n", ST_CONFIG_RANGE,
+            "2:11: destinations[0].host: not a host name or IPv4 address (IPv6");
+    char host[128] = "destinations:\n  - host: ";
+    memset(host + strlen(host), 'h', 101);
+    refuses(host, ST_CONFIG_RANGE, "2:11: destinations[0].host: 101 bytes, allowed 1..100");
     refuses("destinations:\n  - host: [a]\n", ST_CONFIG_TYPE, "2:11: destinations[0].host: ");
     refuses("destinations:\n  - tps\n", ST_CONFIG_TYPE, "2:5: destinations[0]: ");
     refuses("destinations: tps\n", ST_CONFIG_TYPE, "1:15: destinations: ");
