@@ -69,4 +69,29 @@ done
 runs 1 "$ct2mr" infer --model etc/models/demo-t1-w16.safetensors --in "$TEST_DIR/x.npy" --out "$TEST_DIR/y.npy"
 says "slice 1 (the first is 0) holds NaN or infinity"
 [ ! -e "$TEST_DIR/y.npy" ] || fail "infer wrote a result"
+
+# Registration: the verdict of a job's gate, in the file and as exit code.
+reference=/usr/share/mricron/templates/ch2.nii.gz
+[ -f "$reference" ] || skip "mricron-data is not installed"
+t=$TEST_DIR/t.json
+runs 0 "$ct2mr" register --fixed "$CT" --moving "$reference" --out "$t"
+grep -q '"verdict":.*"OK"' "$t" && grep -q moving_from_fixed "$t" || fail "verdict: $(cat "$t")"
+runs 0 "$ct2mr" register --json --fixed "$reference" --moving "$CT" --out "$t" # swapped inside
+says '"verdict":"OK"'
+zcat "$reference" >"$TEST_DIR/large.nii"
+for at in 80 84 88 280 300 320; do # pixdim and the diagonal of the s-form: 2 mm instead of 1
+    printf '\x00\x00\x00\x40' | dd "of=$TEST_DIR/large.nii" bs=1 "seek=$at" conv=notrunc 2>/dev/null
+done
+rm "$t"
+runs 1 "$ct2mr" register --fixed "$CT" --moving "$TEST_DIR/large.nii" --out "$t"
+says "REG_QUALITY: "
+grep -q '"verdict":.*"REG_QUALITY"' "$t" && grep -q moving_from_fixed "$t" || fail "verdict: $(cat "$t")"
+{
+    head -c 352 "$TEST_DIR/large.nii"
+    head -c "$(($(stat -c %s "$TEST_DIR/large.nii") - 352))" /dev/zero
+} >"$TEST_DIR/empty.nii"
+rm "$t"
+runs 1 "$ct2mr" register --json --fixed "$CT" --moving "$TEST_DIR/empty.nii" --out "$t"
+says '{"verdict":"REG_OVERLAP"'
+grep -q '"verdict":.*"REG_OVERLAP"' "$t" || fail "verdict: $(cat "$t")"
 exit 0
