@@ -65,6 +65,7 @@ all: cuda-note $(PROGRAMS)
 
 help:
 	@echo "make            programs in build/release"
+	@echo "make deps       install the missing Debian packages (as root or with sudo)"
 	@echo "make demo       install packages, build, run the whole job on a real head CT"
 	@echo "make test       install packages, build, all tests"
 	@echo "make check      format, warnings as errors (gcc, clang), cppcheck, shellcheck, layout rules"
@@ -78,20 +79,23 @@ deps:
 cuda-note:
 	@echo "note: inference backends in this build: reference C, oneDNN (CPU). No CUDA backend yet."
 
+# What failed may be a missing package: then say how to get it.
+OR_HINT = || { sh .ci/deps --hint; exit 1; }
+
 $(B)/%.o: %.c
 	@mkdir -p $(@D)
-	@echo "  CC  $@"; $(CC) $(CPPFLAGS) $(CFLAGS) -c $< -o $@
+	@echo "  CC  $@"; $(CC) $(CPPFLAGS) $(CFLAGS) -c $< -o $@ $(OR_HINT)
 $(B)/%.o: %.cc
 	@mkdir -p $(@D)
-	@echo "  CXX $@"; $(CXX) $(CPPFLAGS) $(CXXFLAGS) -c $< -o $@
+	@echo "  CXX $@"; $(CXX) $(CPPFLAGS) $(CXXFLAGS) -c $< -o $@ $(OR_HINT)
 
 $(LIB): $(LIB_OBJ)
 	@rm -f $@
 	@$(AR) rcs $@ $^
 $(B)/ct2mrd: $(B)/daemon/ct2mrd.o $(LIB)
-	@echo "  LD  $@"; $(CXX) $(LDFLAGS) -Wl,--as-needed -o $@ $< $(LIB) $(LIBS_ct2mrd)
+	@echo "  LD  $@"; $(CXX) $(LDFLAGS) -Wl,--as-needed -o $@ $< $(LIB) $(LIBS_ct2mrd) $(OR_HINT)
 $(B)/ct2mr: $(B)/daemon/ct2mr.o $(LIB)
-	@echo "  LD  $@"; $(CXX) $(LDFLAGS) -Wl,--as-needed -o $@ $< $(LIB) $(LIBS_ct2mr)
+	@echo "  LD  $@"; $(CXX) $(LDFLAGS) -Wl,--as-needed -o $@ $< $(LIB) $(LIBS_ct2mr) $(OR_HINT)
 $(B)/tests/unit: $(TEST_OBJ) $(LIB)
 	@echo "  LD  $@"; $(CXX) $(LDFLAGS) -Wl,--as-needed -o $@ $(TEST_OBJ) $(LIB) $(LIBS_ct2mr)
 

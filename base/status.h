@@ -34,11 +34,20 @@ extern "C" {
     X(STATE, 111, false, "not allowed in the present state", "see `ct2mr job show ID`")            \
     X(UNSUPPORTED, 112, false, "not supported", "see the message for what is")                     \
     X(UNREACHABLE, 113, true, "daemon not reachable", "start ct2mrd; check control.socket")        \
+    X(LISTEN, 114, false, "cannot listen for associations",                                        \
+      "in use: `ss -ltnp` names the program; not permitted: see systemd/ct2mrd.service; else "     \
+      "check "                                                                                     \
+      "listen.address")                                                                            \
+    X(DAEMON_RUNS, 115, false, "another daemon works on this spool, database or socket",           \
+      "stop it (`systemctl stop ct2mrd`), or give this one its own spool.path, db.path and "       \
+      "control.socket")                                                                            \
     X(CONFIG_SYNTAX, 201, false, "configuration is not valid YAML", "mend the line named")         \
     X(CONFIG_KEY, 202, false, "unknown or repeated configuration key",                             \
       "remove or correct the key; etc/ct2mr.yaml lists all")                                       \
     X(CONFIG_TYPE, 203, false, "configuration value has the wrong type", "mend the line named")    \
     X(CONFIG_RANGE, 204, false, "configuration value is out of range", "mend the line named")      \
+    X(CONFIG_FILE, 205, false, "configuration file cannot be read",                                \
+      "check its path and who may read it: root:ct2mr, mode 0640; be in the group ct2mr")          \
     X(DB, 301, true, "database error", "check the disk under db.path")                             \
     X(DB_SCHEMA, 302, false, "database schema is not one this version can use",                    \
       "run the version that wrote it, or move the file away after all jobs are done")              \
@@ -75,6 +84,8 @@ extern "C" {
       "send the series again; or, if it is whole, `ct2mr job retry`")                              \
     X(SERIES_JUMP, 514, false, "neighbouring slices do not fit together",                          \
       "look at the slices named; if they are right, raise series.slice_jump_percent")              \
+    X(SERIES_MIXED, 515, false, "more than one CT series",                                         \
+      "put one series in a folder of its own")                                                     \
     X(REG_OVERLAP, 601, false, "registration: head and reference do not overlap",                  \
       "check that the series shows a whole head")                                                  \
     X(REG_QUALITY, 602, false, "registration: result is not plausible",                            \

@@ -2,8 +2,11 @@
 #include "daemon/cli_int.h"
 
 #include "base/clock.h"
+#include "base/files.h"
 #include "daemon/config_options.h"
+#include "gpu/net.h"
 
+#include <errno.h>
 #include <locale.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -106,24 +109,94 @@ int cli_usage(const char *command, const char *format, ...)
     return CLI_USAGE;
 }
 
+/* Bytes of the UTF-8 character at p (RFC 3629: no overlong forms, no surrogates), 0 if there is
+** none. */
+static size_t utf8_length(const unsigned char *p)
+{
+    if (p[0] < 0x80)
+        return 1;
+    size_t n = p[0] >= 0xc2 && p[0] < 0xe0 ? 2 : (p[0] & 0xf0) == 0xe0 ? 3 : 4;
+    if (p[0] < 0xc2 || p[0] > 0xf4 || (p[0] == 0xe0 && p[1] < 0xa0) ||
+        (p[0] == 0xed && p[1] > 0x9f) || (p[0] == 0xf0 && p[1] < 0x90) ||
+        (p[0] == 0xf4 && p[1] > 0x8f))
+        return 0;
+    for (size_t i = 1; i < n; i++) /* stops at the closing 0 */
+        if ((p[i] & 0xc0) != 0x80)
+            return 0;
+    return n;
+}
+
 void cli_print_json(cJSON *json)
 {
     char *text = cJSON_PrintUnformatted(json);
     cJSON_Delete(json);
     ASSERT(text != NULL); /* out of memory: nothing sensible left to print */
+    for (unsigned char *p = (unsigned char *)text; *p != '\0';) {
+        size_t n = utf8_length(p);
+        if (n == 0)
+            *p = '?';
+        p += n > 0 ? n : 1;
+    }
     (void)puts(text);
     cJSON_free(text);
 }
 
-Status cli_load_config(const char *path_or_null, Config *ret, Err *err)
+const char *cli_default_config = "/etc/ct2mr/ct2mr.yaml";
+
+/* *ret_named: a person named the file. */
+static const char *config_path(const char *path_or_null, bool *ret_named)
 {
     const char *path = path_or_null ? path_or_null : getenv("CT2MR_CONFIG");
-    return config_load(path && path[0] ? path : "/etc/ct2mr/ct2mr.yaml", ret, err);
+    *ret_named = path != NULL && path[0] != '\0';
+    return *ret_named ? path : cli_default_config;
 }
 
-Status cli_open(const char *config_path, Config *ret_config, Db **ret, Err *err)
+static void warn(const Err *err, const char *so)
 {
-    TRY(cli_load_config(config_path, ret_config, err));
+    (void)fprintf(stderr, "ct2mr: warning: %s: ", status_name(err->status));
+    cli_print_text(stderr, err->msg, 0);
+    (void)fputs("; ", stderr);
+    cli_print_text(stderr, so, 0);
+    (void)fputc('\n', stderr);
+}
+
+Status cli_load_config(const char *path_or_null, Config *ret, Err *err)
+{
+    bool named;
+    return config_load(config_path(path_or_null, &named), ret, err);
+}
+
+Status cli_load_config_offline(const char *path_or_null, Config *ret, Err *err)
+{
+    bool named;
+    Err own = {0};
+    Status status = config_load(config_path(path_or_null, &named), ret, &own);
+    if (status == ST_CONFIG_FILE && !named) {
+        if (own.native != ENOENT)
+            warn(&own, "going on with the defaults");
+        config_defaults(ret);
+        return ST_OK;
+    }
+    if (err != NULL)
+        *err = own;
+    return status;
+}
+
+void cli_load_config_partly(const char *path_or_null, Config *ret)
+{
+    bool named;
+    Err err = {0};
+    if (config_load_partly(config_path(path_or_null, &named), ret, &err) == ST_OK)
+        return;
+    char so[PATH_SIZE];
+    (void)snprintf(so, sizeof so, "going on with control.socket %s, db.path %s",
+                   ret->control_socket, ret->db_path);
+    warn(&err, so);
+}
+
+Status cli_open(const char *path_or_null, Config *ret_config, Db **ret, Err *err)
+{
+    cli_load_config_partly(path_or_null, ret_config);
     return db_open(ret_config->db_path, DB_READ, ret, err);
 }
 
@@ -152,6 +225,20 @@ bool cli_parse_double(const char *text, double *ret)
         return false;
     *ret = value;
     return true;
+}
+
+bool cli_knows_backend(const char *name)
+{
+    bool known = strcmp(name, "auto") == 0;
+    for (int i = 0; net_backend_name(i) != NULL; i++)
+        known = known || strcmp(name, net_backend_name(i)) == 0;
+    return known;
+}
+
+bool cli_knows_precision(const char *name)
+{
+    Precision precision;
+    return strcmp(name, "auto") == 0 || precision_from_name(name, &precision);
 }
 
 int cli_get_options(const char *command, int argc, char **argv, const char *extra, CliOptions *ret)

@@ -43,12 +43,22 @@ int cli_import(int argc, char **argv);          /* NIFTI|INV3 --out DIR */
 int cli_fail(const Err *err, bool json);
 /* Prints "ct2mr COMMAND: text" and the command's usage line; returns CLI_USAGE. */
 __attribute__((format(printf, 2, 3))) int cli_usage(const char *command, const char *format, ...);
-/* Prints a JSON value on one line (unformatted) and deletes it. */
+/* Prints a JSON value on one line (unformatted) and deletes it. A byte that is not UTF-8 (paths may
+** hold any) becomes '?'. */
 void cli_print_json(cJSON *json);
 /* The configuration named by -c/--config, else $CT2MR_CONFIG, else /etc/ct2mr/ct2mr.yaml. */
 MUST_CHECK Status cli_load_config(const char *path_or_null, Config *ret, Err *err);
+/* The same for the offline tools: if nobody named a file and the installed one is missing or not
+** for this user's eyes, the defaults; the latter with one line of warning on stderr. */
+MUST_CHECK Status cli_load_config_offline(const char *path_or_null, Config *ret, Err *err);
+extern const char *cli_default_config; /* the last of the three; tests point it elsewhere */
 /* Whole decimal integer in [min, max]; false otherwise. */
 bool cli_parse_int(const char *text, int64_t min, int64_t max, int64_t *ret);
+/* "auto" or a name that net_open() knows (whether this machine has it, net_open() says). */
+#define CLI_BACKENDS "auto, cpu, ref"
+#define CLI_PRECISIONS "auto, f32, bf16, int8"
+bool cli_knows_backend(const char *name);
+bool cli_knows_precision(const char *name);
 /* Finite number in C locale; false otherwise. */
 bool cli_parse_double(const char *text, double *ret);
 

@@ -7,6 +7,7 @@
 #include "gpu/npy.h"
 
 #include <getopt.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +27,11 @@ static Status check_input(const Npy *x, Err *err)
     if (x->n_dims != 4 || x->dims[1] != 3 || x->dims[0] > INT32_MAX || x->dims[2] > INT32_MAX ||
         x->dims[3] > INT32_MAX)
         return err_set(err, ST_UNSUPPORTED, "input is not of shape (n, 3, h, w)");
+    size_t slice = (size_t)(x->dims[1] * x->dims[2] * x->dims[3]);
+    for (size_t i = 0; i < (size_t)x->dims[0] * slice; i++)
+        if (!isfinite(x->data[i]))
+            return err_set(err, ST_UNSUPPORTED, "slice %zu (the first is 0) holds NaN or infinity",
+                           i / slice);
     return ST_OK;
 }
 
@@ -143,13 +149,11 @@ static int parse_arguments(int argc, char **argv, Infer *infer)
         return cli_usage("infer", "unexpected argument");
     if (infer->model == NULL || infer->in == NULL || infer->out == NULL)
         return cli_usage("infer", "--model, --in and --out are needed");
-    bool known = strcmp(infer->backend, "auto") == 0;
-    for (int i = 0; net_backend_name(i) != NULL; i++)
-        known = known || strcmp(infer->backend, net_backend_name(i)) == 0;
-    Precision precision;
-    if (strcmp(infer->precision, "auto") != 0 && !precision_from_name(infer->precision, &precision))
-        return cli_usage("infer", "--precision is none of auto, f32, bf16, int8");
-    return known ? CLI_OK : cli_usage("infer", "--backend is none of auto, cpu, ref");
+    if (!cli_knows_precision(infer->precision))
+        return cli_usage("infer", "--precision is none of " CLI_PRECISIONS);
+    if (!cli_knows_backend(infer->backend))
+        return cli_usage("infer", "--backend is none of " CLI_BACKENDS);
+    return CLI_OK;
 }
 
 int cli_infer(int argc, char **argv)

@@ -32,8 +32,11 @@ int cli_get_options(const char *command, int argc, char **argv, const char *extr
 
 /* Like cli_fail(), but for what control_request() returns: TIMEOUT is "not reachable" as well. */
 int cli_fail_control(const Err *err, bool json);
-/* Loads the configuration and opens its database for reading. */
-MUST_CHECK Status cli_open(const char *config_path, Config *ret_config, Db **ret, Err *err);
+/* For what an operator needs although the file is wrong (the daemon goes on with what it read
+** before): one line of warning on stderr, then what config_load_partly() gives. */
+void cli_load_config_partly(const char *path_or_null, Config *ret);
+/* cli_load_config_partly(), then opens the database for reading. */
+MUST_CHECK Status cli_open(const char *path_or_null, Config *ret_config, Db **ret, Err *err);
 
 /* Text for a terminal: control characters become '?', at most `width` columns (0: no limit; cut
 ** text ends in "..."). UTF-8 counts one column per character. */

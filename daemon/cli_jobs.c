@@ -377,8 +377,7 @@ static int job_move(const CliOptions *options, const char *verb, int64_t job_id)
     Config config;
     Err err = {0};
     cJSON *reply = NULL;
-    if (cli_load_config(options->config, &config, &err) != ST_OK)
-        return cli_fail(&err, options->json);
+    cli_load_config_partly(options->config, &config);
     if (control_request(config.control_socket, verb, job_id, CONTROL_TIMEOUT_MS, &reply, &err) !=
         ST_OK)
         return cli_fail_control(&err, options->json);

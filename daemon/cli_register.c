@@ -4,12 +4,17 @@
 **
 ** The registration bins the fixed image, which must be the CT of a CT and an MR (see
 ** registration/register.h); for an MR as fixed and a CT as moving the two are swapped inside and
-** the result is inverted, so that T.json means what the options say. */
+** the result is inverted, so that T.json means what the options say.
+**
+** T.json: {"verdict": "OK" or a status's name, "message", "moving_from_fixed", "fixed_from_moving",
+** "cost", "quality", "seconds"}; of these only verdict and message if there is no transform. The
+** verdict is that of a job's own gate; the exit code says the same. */
 #include "daemon/cli.h"
 
 #include "base/affine.h"
 #include "base/arena.h"
 #include "base/files.h"
+#include "pipeline/steps.h"
 #include "pipeline/volume_io.h"
 #include "registration/register.h"
 
@@ -26,10 +31,12 @@ typedef struct Arguments {
     bool json;
 } Arguments;
 
-/* The direction asked for, and its inverse. */
+/* The direction asked for, and its inverse; and what the gate of a job says about it. */
 typedef struct Answer {
+    bool has_transform;
     Affine moving_from_fixed, fixed_from_moving;
     RegResult result;
+    Err verdict; /* ST_OK, REG_QUALITY or REG_OVERLAP */
 } Answer;
 
 static cJSON *json_of_affine(Affine a)
@@ -46,6 +53,10 @@ static cJSON *json_of(const Answer *answer)
 {
     const RegResult *r = &answer->result;
     cJSON *json = cJSON_CreateObject();
+    cJSON_AddStringToObject(json, "verdict", status_name(answer->verdict.status));
+    cJSON_AddStringToObject(json, "message", answer->verdict.msg);
+    if (!answer->has_transform)
+        return json;
     cJSON_AddItemToObject(json, "moving_from_fixed", json_of_affine(answer->moving_from_fixed));
     cJSON_AddItemToObject(json, "fixed_from_moving", json_of_affine(answer->fixed_from_moving));
     cJSON_AddNumberToObject(json, "cost", r->cost);
@@ -100,30 +111,44 @@ static int parse(int argc, char **argv, Arguments *ret)
     return CLI_OK;
 }
 
+/* Turns the result of a registration whose two images were swapped. */
+static void swap_back(Answer *answer)
+{
+    RegResult *r = &answer->result;
+    double least = r->scale_min;
+    answer->moving_from_fixed = answer->fixed_from_moving;
+    answer->fixed_from_moving = r->moving_from_fixed;
+    r->determinant = 1 / r->determinant;
+    r->scale_min = 1 / r->scale_max;
+    r->scale_max = 1 / least;
+}
+
+/* A negative verdict is in ret->verdict; what is returned are failures without one. */
 static Status run(const Arguments *a, Arena *arena, Answer *ret, Err *err)
 {
     VolumeI16 fixed, moving;
     bool fixed_is_ct, moving_is_ct;
-    Answer answer;
+    Answer answer = {0};
     TRY(volume_read(a->fixed, arena, &fixed, &fixed_is_ct, err));
     TRY(volume_read(a->moving, arena, &moving, &moving_is_ct, err));
     RegOptions options = {.dof = a->dof};
     bool swap = !fixed_is_ct && moving_is_ct;
     options.fixed_modality = fixed_is_ct || swap ? REG_CT : REG_MR;
     options.moving_modality = moving_is_ct && !swap ? REG_CT : REG_MR;
-    TRY(reg_affine(swap ? &moving : &fixed, swap ? &fixed : &moving, &options, &answer.result,
-                   arena, err));
+    Status status = reg_affine(swap ? &moving : &fixed, swap ? &fixed : &moving, &options,
+                               &answer.result, arena, &answer.verdict);
+    if (status != ST_OK && status != ST_REG_OVERLAP && status != ST_REG_QUALITY) {
+        *err = answer.verdict;
+        return status;
+    }
     answer.moving_from_fixed = answer.result.moving_from_fixed;
-    if (!affine_inverse(answer.moving_from_fixed, &answer.fixed_from_moving))
-        return err_set(err, ST_REG_QUALITY, "the result cannot be inverted");
-    if (swap) {
-        RegResult *r = &answer.result;
-        double least = r->scale_min;
-        answer.moving_from_fixed = answer.fixed_from_moving;
-        answer.fixed_from_moving = r->moving_from_fixed;
-        r->determinant = 1 / r->determinant;
-        r->scale_min = 1 / r->scale_max;
-        r->scale_max = 1 / least;
+    if (status == ST_OK && !affine_inverse(answer.moving_from_fixed, &answer.fixed_from_moving))
+        status = err_set(&answer.verdict, ST_REG_QUALITY, "the result cannot be inverted");
+    if (status == ST_OK) {
+        answer.has_transform = true;
+        (void)align_gate(&answer.result, &answer.verdict); /* as it was made, before it is turned */
+        if (swap)
+            swap_back(&answer);
     }
     *ret = answer;
     return ST_OK;
@@ -137,6 +162,14 @@ static Status write_json(const char *path, const cJSON *json, Err *err)
     Status status = file_write_durable(path, text, strlen(text), err);
     free(text);
     return status;
+}
+
+static void print_numbers(const RegResult *r, const char *out)
+{
+    (void)printf("cost %.4f, overlap %.2f, runner-up %.2f mm, determinant %.3f, scale %.3f-%.3f, "
+                 "%.2f s: %s\n",
+                 r->cost, r->overlap_frac, r->runner_up_mm, r->determinant, r->scale_min,
+                 r->scale_max, r->seconds, out);
 }
 
 int cli_register(int argc, char **argv)
@@ -159,15 +192,13 @@ int cli_register(int argc, char **argv)
         cJSON_Delete(json);
         return cli_fail(&err, arguments.json);
     }
+    bool good = answer.verdict.status == ST_OK;
     if (arguments.json) {
         cli_print_json(json);
-        return CLI_OK;
+        return good ? CLI_OK : CLI_NEGATIVE;
     }
     cJSON_Delete(json);
-    const RegResult *r = &answer.result;
-    (void)printf("cost %.4f, overlap %.2f, runner-up %.2f mm, determinant %.3f, scale %.3f-%.3f, "
-                 "%.2f s: %s\n",
-                 r->cost, r->overlap_frac, r->runner_up_mm, r->determinant, r->scale_min,
-                 r->scale_max, r->seconds, arguments.out);
-    return CLI_OK;
+    if (answer.has_transform)
+        print_numbers(&answer.result, arguments.out);
+    return good ? CLI_OK : cli_fail(&answer.verdict, false);
 }

@@ -5,8 +5,8 @@
 ** network, the exit code is the verdict. */
 #include "daemon/cli.h"
 
-#include "base/files.h"
 #include "daemon/job_options.h"
+#include "daemon/out_folder.h"
 #include "pipeline/pipeline.h"
 
 #include <getopt.h>
@@ -64,15 +64,11 @@ static bool parse(int argc, char **argv, RunArguments *ret)
 }
 
 /* The configuration if one is named or there, else the defaults; then what the arguments say. */
-static Status options_of(const RunArguments *a, JobOptions *ret, Err *err)
+static Status options_of(const RunArguments *a, const char *out_dir, JobOptions *ret, Err *err)
 {
     static Config config; /* too large for the stack */
-    Status status = cli_load_config(a->config, &config, err);
-    if (status == ST_NOT_FOUND && a->config == NULL)
-        config_defaults(&config);
-    else if (status != ST_OK)
-        return status;
-    TRY(job_options_from_config(&config, a->out != NULL ? a->out : "", ret, err));
+    TRY(cli_load_config_offline(a->config, &config, err));
+    TRY(job_options_from_config(&config, out_dir, ret, err));
     if (a->model != NULL)
         (void)snprintf(ret->model_path, sizeof ret->model_path, "%s", a->model);
     if (a->reference != NULL)
@@ -106,6 +102,16 @@ static void print_step(void *context, const char *step, Status status, double se
     cJSON_AddItemToArray(p->steps, item);
 }
 
+/* What of the folder was not looked at: it may be the reason for a refusal. */
+static void print_left_out(const CtSeries *series)
+{
+    if (series->geometry.n_slices == 0 && series->dropped[0] != '\0') /* else in the step's note */
+        (void)printf("%s\n", series->dropped);
+    if (series->n_subfolders > 0)
+        (void)printf("%d subfolder%s not read\n", series->n_subfolders,
+                     series->n_subfolders == 1 ? "" : "s");
+}
+
 static void print_verdict(const Job *job, cJSON *reply, Status status, const Err *err,
                           const char *out)
 {
@@ -116,26 +122,35 @@ static void print_verdict(const Job *job, cJSON *reply, Status status, const Err
         cJSON_AddStringToObject(reply, "message", status == ST_OK ? "" : err->msg);
         cJSON_AddNumberToObject(reply, "slices", job->series.geometry.n_slices);
         cJSON_AddNumberToObject(reply, "skipped_files", job->series.n_skipped);
+        cJSON_AddNumberToObject(reply, "subfolders", job->series.n_subfolders);
+        cJSON_AddStringToObject(reply, "left_out", job->series.dropped);
         if (out != NULL && status == ST_OK)
             cJSON_AddStringToObject(reply, "mr_series_uid", job->mr_series_uid);
         cli_print_json(reply);
-    } else if (status == ST_OK && out != NULL) {
+        return;
+    }
+    print_left_out(&job->series);
+    if (status == ST_OK && out != NULL) {
         (void)printf("ok: %d MR images and qa.png in %s\n", job->series.geometry.n_slices, out);
     } else if (status == ST_OK) {
         (void)printf("ok: the series passes all gates\n");
     }
 }
 
-static int run(const RunArguments *a, const char *last)
+/* out: NULL for `check`. */
+static int run(const RunArguments *a, const char *last, OutFolder *out)
 {
     Err err = {0};
     JobOptions options;
     static Job job;
-    if (options_of(a, &options, &err) != ST_OK || job_open(&options, &job, &err) != ST_OK)
+    if (options_of(a, out != NULL ? out->part : "", &options, &err) != ST_OK ||
+        job_open(&options, &job, &err) != ST_OK)
         return cli_fail(&err, a->json);
     cJSON *reply = a->json ? cJSON_CreateObject() : NULL;
     Printing printing = {reply != NULL ? cJSON_AddArrayToObject(reply, "steps") : NULL};
     Status status = pipeline_run_dir(&job, a->dir, last, print_step, &printing, &err);
+    if (status == ST_OK && out != NULL)
+        status = out_folder_publish(out, &err);
     print_verdict(&job, reply, status, &err, a->out);
     int exit_code = CLI_OK;
     if (status != ST_OK)
@@ -145,15 +160,31 @@ static int run(const RunArguments *a, const char *last)
     return exit_code;
 }
 
+/* CLI_OK, or the exit code after a complaint: before anything is read or made. */
+static int check_names(const char *command, const RunArguments *a)
+{
+    if (a->backend != NULL && !cli_knows_backend(a->backend))
+        return cli_usage(command, "--backend is none of " CLI_BACKENDS);
+    if (a->precision != NULL && !cli_knows_precision(a->precision))
+        return cli_usage(command, "--precision is none of " CLI_PRECISIONS);
+    return CLI_OK;
+}
+
 int cli_run(int argc, char **argv)
 {
     RunArguments a;
     if (!parse(argc, argv, &a) || a.out == NULL)
         return cli_usage("run", "needs --out DIR and one folder of CT images");
+    int code = check_names("run", &a);
+    if (code != CLI_OK)
+        return code;
     Err err = {0};
-    if (dir_make(a.out, &err) != ST_OK)
+    OutFolder out;
+    if (out_folder_open(a.out, &out, &err) != ST_OK)
         return cli_fail(&err, a.json);
-    return run(&a, NULL);
+    code = run(&a, NULL, &out);
+    out_folder_close(&out);
+    return code;
 }
 
 int cli_check(int argc, char **argv)
@@ -161,5 +192,6 @@ int cli_check(int argc, char **argv)
     RunArguments a;
     if (!parse(argc, argv, &a) || a.out != NULL)
         return cli_usage("check", "needs one folder of CT images");
-    return run(&a, "gate");
+    int code = check_names("check", &a);
+    return code != CLI_OK ? code : run(&a, "gate", NULL);
 }

@@ -149,9 +149,7 @@ int cli_status(int argc, char **argv)
     if (optind < argc)
         return cli_usage("status", "takes no arguments");
     Config config;
-    Err err = {0};
-    if (cli_load_config(options.config, &config, &err) != ST_OK)
-        return cli_fail(&err, options.json);
+    cli_load_config_partly(options.config, &config);
     Found found = {0};
     Db *db = NULL;
     Status daemon = control_request(config.control_socket, "status", 0, STATUS_TIMEOUT_MS,
@@ -199,8 +197,7 @@ int cli_ready(int argc, char **argv)
     Config config;
     Err err = {0};
     cJSON *reply = NULL;
-    if (cli_load_config(options.config, &config, &err) != ST_OK)
-        return cli_fail(&err, options.json);
+    cli_load_config_partly(options.config, &config);
     Status status =
         control_request(config.control_socket, "ready", 0, (int)timeout_s * 1000, &reply, &err);
     if (status != ST_OK)

@@ -19,12 +19,14 @@ enum { MAX_FILE_BYTES = 1 << 18, MAX_OPTIONS = 128, KEY_SIZE = 96 };
 typedef struct Loader {
     yaml_parser_t parser;
     yaml_event_t event; /* zeroed when there is none */
-    const char *path;
+    const char *path, *data;
+    size_t size_bytes;
     Config *config;
     yaml_mark_t marks[MAX_OPTIONS]; /* where option i was set */
     bool seen[MAX_OPTIONS];         /* option i was set */
     bool section_seen[MAX_OPTIONS]; /* by the section's first option */
     bool destinations_seen;
+    size_t bad_byte; /* offset of the first byte that no YAML may hold, if it came to that */
     Err *err;
 } Loader;
 
@@ -65,13 +67,31 @@ static Status fail_value(Loader *loader, yaml_mark_t mark, const char *key)
                     key);
 }
 
+/* Line and column of a byte; a column is a character, as libyaml counts. */
+static yaml_mark_t mark_at(const Loader *loader, size_t offset)
+{
+    yaml_mark_t mark = {0};
+    for (size_t i = 0; i < offset && i < loader->size_bytes; i++) {
+        if (loader->data[i] == '\n') {
+            mark.line++;
+            mark.column = 0;
+        } else if (((unsigned char)loader->data[i] & 0xc0) != 0x80) {
+            mark.column++;
+        }
+    }
+    return mark;
+}
+
 static Status fail_parse(Loader *loader)
 {
     const yaml_parser_t *parser = &loader->parser;
     if (parser->error == YAML_MEMORY_ERROR)
         return err_set(loader->err, ST_NO_MEMORY, "reading %s", loader->path);
-    /* The reader (encoding, control characters) knows no mark of its own. */
-    yaml_mark_t mark = parser->error == YAML_READER_ERROR ? parser->mark : parser->problem_mark;
+    yaml_mark_t mark = parser->problem_mark;
+    if (parser->error == YAML_READER_ERROR) { /* reads ahead and knows only the byte */
+        loader->bad_byte = parser->problem_offset;
+        mark = mark_at(loader, parser->problem_offset);
+    }
     return fail(loader, mark, ST_CONFIG_SYNTAX, "", "%s",
                 parser->problem ? parser->problem : "not YAML");
 }
@@ -234,11 +254,11 @@ enum { HOST_MAX_BYTES = 100 }; /* DCMTK 3.6.7 takes no more, and no IPv6 address
 
 static Status check_host(const char *value, bool is_plain, ConfigDestination *ret, Err *err)
 {
-    TRY(config_check_text(value, is_plain, sizeof ret->host, ret->host, err));
+    TRY(config_check_text(value, is_plain, HOST_MAX_BYTES + 1, ret->host, err));
     if (strspn(value, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-.") !=
-            strlen(value) ||
-        strlen(value) > HOST_MAX_BYTES)
-        return err_set(err, ST_CONFIG_RANGE, "not a host name or IPv4 address");
+        strlen(value))
+        return err_set(err, ST_CONFIG_RANGE,
+                       "not a host name or IPv4 address (IPv6 is not possible)");
     return ST_OK;
 }
 
@@ -402,14 +422,13 @@ static Status check_whole(Loader *loader)
 
 static Status load_bytes(Loader *loader, const char *data, size_t size_bytes)
 {
+    loader->data = data;
+    loader->size_bytes = size_bytes;
     const char *zero = memchr(data, '\0', size_bytes);
-    if (zero != NULL) { /* libyaml would say so too, but without the place */
-        yaml_mark_t mark = {0, 0, 0};
-        for (const char *p = data; p < zero; p++) {
-            mark.column = *p == '\n' ? 0 : mark.column + 1;
-            mark.line += *p == '\n';
-        }
-        return fail(loader, mark, ST_CONFIG_SYNTAX, "", "0 byte in the file");
+    if (zero != NULL) {
+        loader->bad_byte = (size_t)(zero - data);
+        return fail(loader, mark_at(loader, loader->bad_byte), ST_CONFIG_SYNTAX, "",
+                    "0 byte in the file");
     }
     if (!yaml_parser_initialize(&loader->parser))
         return err_set(loader->err, ST_NO_MEMORY, "reading %s", loader->path);
@@ -421,36 +440,73 @@ static Status load_bytes(Loader *loader, const char *data, size_t size_bytes)
     return status != ST_OK ? status : check_whole(loader);
 }
 
+/* As far as the first error; then *ret_bad_byte is the offset of a byte that no YAML may hold,
+** before which nothing was read, or size_bytes. */
+static Status load_text(const char *path, const char *data, size_t size_bytes, Config *config,
+                        size_t *ret_bad_byte, Err *err)
+{
+    Loader loader;
+    memset(&loader, 0, sizeof loader);
+    loader.path = path;
+    loader.config = config;
+    loader.err = err;
+    loader.bad_byte = size_bytes;
+    ASSERT(config_option_at(MAX_OPTIONS) == NULL);
+    config_defaults(config);
+    Status status = load_bytes(&loader, data, size_bytes);
+    for (int i = 0; i < config->n_destinations; i++)
+        if (config->destinations[i].calling_ae[0] == '\0')
+            memcpy(config->destinations[i].calling_ae, config->listen_ae_title, AE_SIZE);
+    *ret_bad_byte = loader.bad_byte;
+    return status;
+}
+
+static Status read_text(const char *path, char **ret_data, size_t *ret_size_bytes, Err *err)
+{
+    Err own = {0};
+    Status status = file_read(path, MAX_FILE_BYTES, ret_data, ret_size_bytes, &own);
+    if (status == ST_LIMIT)
+        return err_set(err, ST_CONFIG_SYNTAX, "%s: larger than %d bytes", path, MAX_FILE_BYTES);
+    if (status == ST_NOT_FOUND || status == ST_IO)
+        own.status = ST_CONFIG_FILE;
+    if (status != ST_OK && err != NULL)
+        *err = own;
+    return own.status;
+}
+
 Status config_load(const char *path, Config *ret, Err *err)
 {
     char *data;
-    size_t size_bytes;
+    size_t size_bytes, bad_byte;
     Err own = {0};
     Config config;
-    Loader loader;
-    config_defaults(&config);
-    memset(&loader, 0, sizeof loader);
-    loader.path = path;
-    loader.config = &config;
-    loader.err = &own;
-    ASSERT(config_option_at(MAX_OPTIONS) == NULL);
-    Status status = file_read(path, MAX_FILE_BYTES, &data, &size_bytes, &own);
-    if (status == ST_LIMIT)
-        status = err_set(&own, ST_CONFIG_SYNTAX, "%s: larger than %d bytes", path, MAX_FILE_BYTES);
-    if (status == ST_OK) {
-        status = load_bytes(&loader, data, size_bytes);
-        free(data);
+    TRY(read_text(path, &data, &size_bytes, err));
+    Status status = load_text(path, data, size_bytes, &config, &bad_byte, &own);
+    free(data);
+    if (status == ST_OK)
+        *ret = config;
+    else if (err != NULL)
+        *err = own;
+    return status;
+}
+
+Status config_load_partly(const char *path, Config *ret, Err *err)
+{
+    char *data;
+    size_t size_bytes, bad_byte, ignored;
+    Err own = {0};
+    config_defaults(ret);
+    TRY(read_text(path, &data, &size_bytes, err));
+    Status status = load_text(path, data, size_bytes, ret, &bad_byte, &own);
+    if (bad_byte < size_bytes) { /* the whole lines before it */
+        while (bad_byte > 0 && data[bad_byte - 1] != '\n')
+            bad_byte--;
+        (void)load_text(path, data, bad_byte, ret, &ignored, NULL);
     }
-    if (status != ST_OK) {
-        if (err != NULL)
-            *err = own;
-        return status;
-    }
-    for (int i = 0; i < config.n_destinations; i++)
-        if (config.destinations[i].calling_ae[0] == '\0')
-            memcpy(config.destinations[i].calling_ae, config.listen_ae_title, AE_SIZE);
-    *ret = config;
-    return ST_OK;
+    free(data);
+    if (status != ST_OK && err != NULL)
+        *err = own;
+    return status;
 }
 
 int config_reload(Config *config, const Config *fresh, char ret_first[64])

@@ -40,9 +40,13 @@ typedef struct Config {
 
 /* Every option at its default, no destinations. */
 void config_defaults(Config *ret);
-/* Errors: CONFIG_SYNTAX, CONFIG_KEY (unknown, repeated), CONFIG_TYPE, CONFIG_RANGE, NOT_FOUND;
-** messages read "FILE:LINE:COLUMN: KEY: what is wrong, what is allowed". */
+/* Errors: CONFIG_SYNTAX, CONFIG_KEY (unknown, repeated), CONFIG_TYPE, CONFIG_RANGE; messages read
+** "FILE:LINE:COLUMN: KEY: what is wrong, what is allowed". CONFIG_FILE (missing, unreadable; err's
+** native is the errno), NO_MEMORY. */
 MUST_CHECK Status config_load(const char *path, Config *ret, Err *err);
+/* The same for who must go on with a wrong file: *ret is written in any case, with the values that
+** stand before the error and the defaults of all others. Returns what config_load() would. */
+MUST_CHECK Status config_load_partly(const char *path, Config *ret, Err *err);
 /* Takes the reloadable options of `fresh` over into `config`; returns how many options that need a
 ** restart differ, and names the first in ret_first. */
 int config_reload(Config *config, const Config *fresh, char ret_first[64]);

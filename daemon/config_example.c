@@ -51,7 +51,7 @@ static const char destinations[] =
     "# job then ends when the result is written); reload. Per destination:\n"
     "#   name        text of 1..63 letters, digits, '_' and '-'; unique\n"
     "#   ae_title    AE title of the destination, 1..16 characters\n"
-    "#   host        host name or address, 1..255 bytes\n"
+    "#   host        host name or IPv4 address, 1..100 bytes; IPv6 is not possible\n"
     "#   port        integer 1..65535\n"
     "#   calling_ae  our AE title towards it, 1..16 characters; default listen.ae_title\n"
     "#\n"

@@ -387,7 +387,7 @@ static Status remove_stale(const struct sockaddr_un *address, Err *err)
                    : err_sys(err, errno, "removing the stale socket %s", address->sun_path);
     if (rc != 0 && saved != EAGAIN) /* EAGAIN: its queue is full, so somebody lives there */
         return err_sys(err, saved, "control socket %s", address->sun_path);
-    return err_set(err, ST_STATE, "another daemon answers on %s", address->sun_path);
+    return err_set(err, ST_DAEMON_RUNS, "it answers on %s", address->sun_path);
 }
 
 static Status listen_on(const struct sockaddr_un *address, int *ret_fd, struct stat *ret_stat,

@@ -19,7 +19,7 @@ typedef struct Control Control;
 typedef Status (*ControlHandler)(void *context, const char *verb, int64_t job_id, cJSON *reply,
                                  Err *err);
 
-/* Errors: STATE (another daemon answers there), IO. */
+/* Errors: DAEMON_RUNS (another daemon answers there), IO. */
 MUST_CHECK Status control_start(uv_loop_t *loop, const char *socket_path, ControlHandler handler,
                                 void *context, Control **ret, Err *err);
 void control_stop(Control *control); /* NULL is fine; removes the socket file */

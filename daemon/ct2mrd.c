@@ -42,7 +42,7 @@ int main(int argc, char **argv)
                   (int)err.status, err.msg);
         (void)fprintf(stderr, "ct2mrd: %s: %s\n  what to do: %s\n", status_name(err.status),
                       err.msg, status_remedy(err.status));
-        bool for_a_person = (err.status >= ST_CONFIG_SYNTAX && err.status <= ST_CONFIG_RANGE) ||
+        bool for_a_person = (err.status >= ST_CONFIG_SYNTAX && err.status <= ST_CONFIG_FILE) ||
                             err.status == ST_DB_SCHEMA;
         return for_a_person ? EX_CONFIG : 1; /* systemd does not restart after EX_CONFIG */
     }

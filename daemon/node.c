@@ -200,7 +200,7 @@ static Status lock_file(const char *path, Err *err)
     if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
         int saved = errno;
         (void)close(fd);
-        return saved == EWOULDBLOCK ? err_set(err, ST_STATE, "another daemon holds %s", path)
+        return saved == EWOULDBLOCK ? err_set(err, ST_DAEMON_RUNS, "it holds %s", path)
                                     : err_sys(err, saved, "locking %s", path);
     }
     return ST_OK; /* the descriptor stays open until the process ends */

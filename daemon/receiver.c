@@ -471,7 +471,10 @@ static Status open_listener(const Config *config, int *ret_fd, Err *err)
     if (saved != 0) {
         if (fd >= 0)
             (void)close(fd);
-        return err_sys(err, saved, "listening on port %d", config->listen_port);
+        char text[96];
+        return err_set(err, ST_LISTEN, "listen.address %s, listen.port %d: %s",
+                       config->listen_address, config->listen_port,
+                       strerror_r(saved, text, sizeof text));
     }
     *ret_fd = fd;
     return ST_OK;

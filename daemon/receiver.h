@@ -40,7 +40,7 @@ typedef struct ReceiverStats {
 } ReceiverStats;
 
 /* Makes spool/tmp and spool/incoming, empties tmp, starts the zygote (program `ct2mr` beside this
-** program, or $CT2MR_PROGRAM), listens. config is borrowed until stop. */
+** program, or $CT2MR_PROGRAM), listens (LISTEN if it cannot). config is borrowed until stop. */
 MUST_CHECK Status receiver_start(uv_loop_t *loop, const Config *config,
                                  const ReceiverCallbacks *callbacks, Receiver **ret, Err *err);
 /* Takes over allow-lists and timeouts for new associations. config as above, replaces the old. */

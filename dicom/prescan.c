@@ -307,25 +307,31 @@ static Status take_meta_uid(Scan *scan, const Element *element, char ret[UID_SIZ
     return ST_OK;
 }
 
-static Status scan_meta(Scan *scan)
+static Status scan_meta_elements(Scan *scan, char ret_syntax[UID_SIZE])
 {
     if (scan->size_bytes < PREAMBLE_SIZE + 4 || memcmp(scan->data + PREAMBLE_SIZE, "DICM", 4) != 0)
         return bad_structure(scan, "not a DICOM file: no DICM after the preamble");
     scan->at = PREAMBLE_SIZE + 4;
-    char syntax[UID_SIZE] = "";
     while (scan->size_bytes - scan->at >= 2 && read_u16(scan->data + scan->at) == 0x0002) {
         Element element;
         TRY(read_element(scan, false, scan->size_bytes, &element));
         if (element.length == LENGTH_UNDEFINED)
             return bad_structure(scan, "undefined length in the meta information");
         if (element.tag == TAG_META_SYNTAX)
-            TRY(take_meta_uid(scan, &element, syntax));
+            TRY(take_meta_uid(scan, &element, ret_syntax));
         else if (element.tag == TAG_META_CLASS)
             TRY(take_meta_uid(scan, &element, scan->meta_class));
         else if (element.tag == TAG_META_INSTANCE)
             TRY(take_meta_uid(scan, &element, scan->meta_instance));
         scan->at += element.length;
     }
+    return ST_OK;
+}
+
+static Status scan_meta(Scan *scan)
+{
+    char syntax[UID_SIZE] = "";
+    TRY(scan_meta_elements(scan, syntax));
     for (size_t i = 0; i < sizeof syntaxes / sizeof syntaxes[0]; i++)
         if (strcmp(syntaxes[i].uid, syntax) == 0)
             scan->syntax = &syntaxes[i];
@@ -676,7 +682,9 @@ Status prescan_hashed(const unsigned char *data, size_t size_bytes,
     return scan_file(data, size_bytes, digest, ret, ret_dimse, err);
 }
 
-Status prescan_file(const char *path, Instance *ret, unsigned *ret_dimse, Err *err)
+/* Maps a whole file read-only; the caller unmaps. */
+static Status map_file(const char *path, void **ret_data, size_t *ret_size_bytes,
+                       unsigned *ret_dimse, Err *err)
 {
     *ret_dimse = DIMSE_OUT_OF_RESOURCES;
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO would wait */
@@ -698,7 +706,32 @@ Status prescan_file(const char *path, Instance *ret, unsigned *ret_dimse, Err *e
     (void)close(fd);
     if (status != ST_OK)
         return status;
-    status = prescan_memory(data, (size_t)st.st_size, ret, ret_dimse, err);
-    (void)munmap(data, (size_t)st.st_size);
+    *ret_data = data;
+    *ret_size_bytes = (size_t)st.st_size;
+    return ST_OK;
+}
+
+Status prescan_file(const char *path, Instance *ret, unsigned *ret_dimse, Err *err)
+{
+    void *data;
+    size_t size_bytes;
+    TRY(map_file(path, &data, &size_bytes, ret_dimse, err));
+    Status status = prescan_memory(data, size_bytes, ret, ret_dimse, err);
+    (void)munmap(data, size_bytes);
+    return status;
+}
+
+Status prescan_media_class(const char *path, char ret[UID_SIZE], Err *err)
+{
+    void *data;
+    size_t size_bytes;
+    unsigned dimse;
+    char syntax[UID_SIZE] = "";
+    TRY(map_file(path, &data, &size_bytes, &dimse, err));
+    Scan scan = {.data = data, .size_bytes = size_bytes, .err = err};
+    Status status = scan_meta_elements(&scan, syntax);
+    if (status == ST_OK)
+        memcpy(ret, scan.meta_class, UID_SIZE);
+    (void)munmap(data, size_bytes);
     return status;
 }

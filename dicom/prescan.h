@@ -43,6 +43,11 @@ MUST_CHECK Status prescan_memory(const unsigned char *data, size_t size_bytes, I
                                  unsigned *ret_dimse, Err *err);
 /* The same for a file (mapped read-only). */
 MUST_CHECK Status prescan_file(const char *path, Instance *ret, unsigned *ret_dimse, Err *err);
+/* Media Storage SOP Class UID (0002,0002): what a file says it is, whatever its transfer syntax.
+** Looks at the meta information only and decides nothing about a C-STORE.
+**   ret     "" if absent; written on success only
+** Errors: those of the meta information: DICOM_PARSE, DICOM_ATTRIBUTE; NOT_FOUND, IO. */
+MUST_CHECK Status prescan_media_class(const char *path, char ret[UID_SIZE], Err *err);
 /* True for 1..64 characters of digits and single dots, no empty component. Leading zeros in a
 ** component are accepted (seen in the field). */
 bool uid_is_valid(const char *uid);

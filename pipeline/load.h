@@ -9,6 +9,8 @@
 #include "dicom/read.h"
 #include "pipeline/geometry.h"
 
+enum { LEFT_OUT_SIZE = 224 };
+
 typedef struct CtSeries {
     VolumeI16 ct;                /* HU, clipped to [-1024, 3071] */
     Geometry geometry;           /* geometry.grid == ct.grid */
@@ -16,16 +18,22 @@ typedef struct CtSeries {
     const char **paths;          /* [n_slices] in the same order */
     char pixel_digest[HEX_SIZE]; /* SHA-256 over the slices' digests in that order */
     int32_t n_skipped;           /* files of a folder that are not DICOM */
-    char dropped[160];           /* what was left out and why, "" if nothing */
+    int32_t n_subfolders;        /* of a folder; not read */
+    char dropped[LEFT_OUT_SIZE]; /* "left out: 2 localizers (files 1, 2)", "" if nothing */
 } CtSeries;
 
 /* paths[0..n): all images of one series, in any order; strings are copied to the arena.
-** All of *ret lives in arena.
-** Errors: those of geometry_check(), dicom_read_header(), dicom_read_hu(), LIMIT. */
+** All of *ret lives in arena. On failure only n_skipped, n_subfolders and dropped are written: they
+** may be the reason.
+** Localizers, and files whose meta information names another class than CT Image Storage, are left
+** out and named; a damaged CT image is an error. Files are numbered from 1 in the order of paths:
+** their names may hold a patient's.
+** Errors: SERIES_NOT_CT, SERIES_MIXED (more than one CT series), those of geometry_check(),
+** dicom_read_header(), dicom_read_hu(), LIMIT. */
 MUST_CHECK Status load_series(const char *const *paths, int32_t n, const GeometryLimits *limits,
                               int threads, Arena *arena, CtSeries *ret, Err *err);
-/* The same for all files of a folder (not its subfolders). Files without the DICOM prefix are
-** skipped and counted; a damaged DICOM file is an error. More than one CT series: USAGE. */
+/* The same for all files of a folder in the order of their names. Files without the DICOM prefix
+** are skipped, subfolders not read; both are counted. */
 MUST_CHECK Status load_series_dir(const char *dir, const GeometryLimits *limits, int threads,
                                   Arena *arena, CtSeries *ret, Err *err);
 

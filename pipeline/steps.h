@@ -1,4 +1,5 @@
-/* The steps' own functions, for the table in pipeline.c and their unit tests. Private to pipeline/.
+/* The steps' own functions, for the table in pipeline.c and their unit tests. Private to pipeline/,
+** but for align_gate(), which `ct2mr register` asks, too.
 ** Each is described in its file. Thread: that of the Job. */
 #ifndef CT2MR_PIPELINE_STEPS_H
 #define CT2MR_PIPELINE_STEPS_H

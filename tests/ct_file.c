@@ -5,6 +5,8 @@
 
 #include <unistd.h>
 
+#define CT_CLASS "1.2.840.10008.5.1.4.1.1.2"
+
 typedef struct Writer {
     uint8_t data[CT_FILE_MAX];
     size_t n;
@@ -75,9 +77,10 @@ static void meta(Writer *w, const CtFile *f)
     static Writer m;
     m.n = 0;
     element(&m, 2, 1, "OB", "\0\1", 2);
-    text(&m, 2, 2, "UI", "1.2.840.10008.5.1.4.1.1.2", NULL);
+    text(&m, 2, 2, "UI", f->sop_class, CT_CLASS);
     text(&m, 2, 3, "UI", f->sop_uid, "1.2.3.4.5");
-    text(&m, 2, 0x10, "UI", f->is_implicit ? "1.2.840.10008.1.2" : "1.2.840.10008.1.2.1", NULL);
+    text(&m, 2, 0x10, "UI", f->syntax,
+         f->is_implicit ? "1.2.840.10008.1.2" : "1.2.840.10008.1.2.1");
     text(&m, 2, 0x12, "UI", "1.2.3", NULL);
     uint8_t zeros[128] = {0}, length[4] = {(uint8_t)m.n, (uint8_t)(m.n >> 8), 0, 0};
     put(w, zeros, sizeof zeros);
@@ -89,8 +92,8 @@ static void meta(Writer *w, const CtFile *f)
 static void group_0008_to_0018(Writer *w, const CtFile *f)
 {
     text(w, 8, 0x05, "CS", f->charset, "-");
-    text(w, 8, 0x08, "CS", "ORIGINAL\\PRIMARY\\AXIAL", NULL);
-    text(w, 8, 0x16, "UI", "1.2.840.10008.5.1.4.1.1.2", NULL);
+    text(w, 8, 0x08, "CS", f->image_type, "ORIGINAL\\PRIMARY\\AXIAL");
+    text(w, 8, 0x16, "UI", f->sop_class, CT_CLASS);
     text(w, 8, 0x18, "UI", f->sop_uid, "1.2.3.4.5");
     text(w, 8, 0x20, "DA", "20200102", NULL);
     text(w, 8, 0x21, "DA", f->series_date, "-");
@@ -121,7 +124,7 @@ static void group_0020_to_0028(Writer *w, const CtFile *f)
 {
     int stored = f->bits_stored > 0 ? f->bits_stored : 16;
     text(w, 0x20, 0x0d, "UI", "1.2.3.1", NULL);
-    text(w, 0x20, 0x0e, "UI", "1.2.3.2", NULL);
+    text(w, 0x20, 0x0e, "UI", f->series_uid, "1.2.3.2");
     text(w, 0x20, 0x10, "SH", "7", NULL);
     text(w, 0x20, 0x11, "IS", f->series_number, "2");
     text(w, 0x20, 0x12, "IS", "1", NULL);

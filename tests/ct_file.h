@@ -27,6 +27,8 @@ typedef struct CtFile {
     const char *series_date, *series_time; /* the six: ["-"]; study: 20200102 030405 */
     const char *lossy;                     /* ["-"] */
     const char *sop_uid;                   /* ["1.2.3.4.5"] */
+    const char *sop_class, *syntax;        /* [CT Image Storage, as is_implicit says] */
+    const char *series_uid, *image_type;   /* ["1.2.3.2", an axial original] */
     const char *series_number;             /* ["2"] */
     size_t pixel_bytes;                    /* length of Pixel Data [what the cells need] */
     bool is_implicit;

@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <libgen.h>
 #include <stdarg.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -511,6 +512,70 @@ TEST(cli_with_a_daemon, "status, ready and the verbs: 0, refused by state 4, unk
     EXITS(3, "job hold 1");
     CONTAINS("without an answer");
     EXITS(3, "ready");
+}
+
+TEST(cli_with_a_wrong_configuration, "operators see the daemon all the same, and one line about it")
+{
+    setup();
+    int64_t a, b;
+    make_jobs(&a, &b);
+    start_stand_in(true);
+    FILE *f = fopen(config_path, "a");
+    CHECK(f != NULL && fputs("listen:\n  prot: 5\n", f) >= 0 && fclose(f) == 0);
+    static const char *const commands[] = {"status",     "ready",     "jobs",
+                                           "job show 1", "job log 1", "job retry 1"};
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
+        EXITS(0, "%s", commands[i]);
+        CONTAINS("ct2mr: warning: CONFIG_KEY: ");
+        CONTAINS(":10:3: listen.prot: unknown");
+        CONTAINS(socket_path);
+    }
+    EXITS(1, "config check");
+    EXITS(1, "dest list");
+    EXITS(1, "check %s", test_dir());
+    CONTAINS("CONFIG_KEY");
+    CHECK(unlink(config_path) == 0);
+    EXITS(3, "ready");
+    CONTAINS("warning: CONFIG_FILE");
+    EXITS(1, "check %s", test_dir()); /* $CT2MR_CONFIG names it: no defaults */
+    CONTAINS("CONFIG_FILE");
+}
+
+TEST(cli_json_is_utf8,
+     "a path that is not UTF-8 still makes valid JSON; what is UTF-8 stays as it is")
+{
+    static const char *const paths[] = {"/no/Z\xfcrich", "/no/\xc3", "/no/\xed\xa0\x80",
+                                        "/no/\xf5\x80\x80\x80", "/no/\xc0\x80"};
+    setup();
+    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
+        EXITS(1, "check --json %s", paths[i]);
+        for (const char *p = output; *p != '\0'; p++)
+            CHECK((unsigned char)*p < 128);
+        cJSON_Delete(json());
+    }
+    EXITS(1, "check --json /no/\xc3\xbc\xe2\x82\xac\xf0\x9f\x98\x80");
+    CONTAINS("/no/\xc3\xbc\xe2\x82\xac\xf0\x9f\x98\x80");
+    cJSON_Delete(json());
+}
+
+TEST(cli_offline_without_the_configuration, "one that this user may not read: defaults, if unnamed")
+{
+    setup();
+    Config config;
+    Err err = {0};
+    cli_default_config = config_path;
+    CHECK_OK(cli_load_config_offline(config_path, &config, &err), &err);
+    CHECK_STR(config.db_path, db_path);
+    CHECK(chmod(config_path, 0) == 0);
+    if (geteuid() == 0)
+        CHECK(seteuid(65534) == 0);
+    CHECK_STATUS(cli_load_config_offline(config_path, &config, &err), ST_CONFIG_FILE);
+    CHECK_STATUS(cli_load_config_offline(NULL, &config, &err), ST_CONFIG_FILE); /* $CT2MR_CONFIG */
+    CHECK(unsetenv("CT2MR_CONFIG") == 0);
+    CHECK_OK(cli_load_config_offline(NULL, &config, &err), &err);
+    CHECK_STR(config.db_path, "/var/lib/ct2mr/ct2mr.db");
+    cli_default_config = "/nonexistent/c.yaml";
+    CHECK_OK(cli_load_config_offline(NULL, &config, &err), &err);
 }
 
 TEST(cli_ready_needs_the_daemons_yes, "a running daemon that is not ready: exit 1 and the reason")

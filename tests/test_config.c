@@ -8,6 +8,8 @@
 #include "base/files.h"
 #include "daemon/config_options.h"
 
+#include <errno.h>
+
 static char path[PATH_SIZE];
 
 static const char *write_file(const char *data, size_t size_bytes)
@@ -301,6 +303,11 @@ TEST(config_destinations, "up to 16, complete, names unique; the calling AE titl
             "3:11: destinations[0].port: ");
     refuses("destinations:\n  - port: '104'\n", ST_CONFIG_TYPE, "2:11: destinations[0].port: ");
     refuses("destinations:\n  - host: 'a b'\n", ST_CONFIG_RANGE, "2:11: destinations[0].host: ");
+    refuses("destinations:\n  - host: '::1'\n", ST_CONFIG_RANGE,
+            "2:11: destinations[0].host: not a host name or IPv4 address (IPv6");
+    char host[128] = "destinations:\n  - host: ";
+    memset(host + strlen(host), 'h', 101);
+    refuses(host, ST_CONFIG_RANGE, "2:11: destinations[0].host: 101 bytes, allowed 1..100");
     refuses("destinations:\n  - host: [a]\n", ST_CONFIG_TYPE, "2:11: destinations[0].host: ");
     refuses("destinations:\n  - tps\n", ST_CONFIG_TYPE, "2:5: destinations[0]: ");
     refuses("destinations: tps\n", ST_CONFIG_TYPE, "1:15: destinations: ");
@@ -341,8 +348,9 @@ TEST(config_no_yaml_tricks, "anchors, aliases, tags and further documents are re
     refuses("log:\n\tlevel: 5\n", ST_CONFIG_SYNTAX, "2:1: ");
     refuses("log: {level: 5\n", ST_CONFIG_SYNTAX, "2:1: ");
     refuses("log:\n  level: \"5\n", ST_CONFIG_SYNTAX, "3:1: ");
-    refuses("log:\n  level: \x01\n", ST_CONFIG_SYNTAX, "");
-    refuses("log:\n  level: \xff\xfe\n", ST_CONFIG_SYNTAX, "");
+    refuses("log:\n  level: \x01\n", ST_CONFIG_SYNTAX, "2:10: ");
+    refuses("log:\n  level: \xff\xfe\n", ST_CONFIG_SYNTAX, "2:10: ");
+    refuses("log:\n  level: 5\n# Z\xc3\xbcrich, Z\xfcrich\n", ST_CONFIG_SYNTAX, "3:12: ");
 }
 
 TEST_TIMEOUT(config_hostile_files, "0 bytes, 10 MB, deep nesting and an alias bomb: at once", 20)
@@ -385,16 +393,51 @@ TEST_TIMEOUT(config_hostile_files, "0 bytes, 10 MB, deep nesting and an alias bo
     CHECK(clock_monotonic_s() - start_s < 10);
 }
 
-TEST(config_missing_file, "NOT_FOUND; a folder is no file; err may be NULL")
+TEST(config_missing_file, "CONFIG_FILE; a folder is no file; err may be NULL")
 {
     Config config;
     Err err = {0};
-    CHECK_STATUS(config_load("/nonexistent/c.yaml", &config, &err), ST_NOT_FOUND);
+    CHECK_STATUS(config_load("/nonexistent/c.yaml", &config, &err), ST_CONFIG_FILE);
     CHECK(strstr(err.msg, "/nonexistent/c.yaml") != NULL);
+    CHECK_INT(err.native, ENOENT);
     err = (Err){0};
-    CHECK_STATUS(config_load(test_dir(), &config, &err), ST_IO);
-    CHECK_STATUS(config_load("/nonexistent/c.yaml", &config, NULL), ST_NOT_FOUND);
+    CHECK_STATUS(config_load(test_dir(), &config, &err), ST_CONFIG_FILE);
+    CHECK_STATUS(config_load("/nonexistent/c.yaml", &config, NULL), ST_CONFIG_FILE);
     CHECK_STATUS(config_load(write_file("x: 1\n", 5), &config, NULL), ST_CONFIG_KEY);
+}
+
+TEST(config_load_partly_keeps_what_stands_before, "values before the error, defaults after it")
+{
+    Config config;
+    Err err = {0};
+    static const char *const wrong[] = {
+        "  prot: 1\n",     /* unknown key */
+        "  port: x\n",     /* wrong type */
+        "  @port: 5\n",    /* no YAML */
+        "  # Z\xfcrich\n", /* no UTF-8: the reader reads ahead */
+        "  port: \x01\n",
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        char text[256];
+        (void)snprintf(text, sizeof text,
+                       "db:\n  path: /a/db\nlisten:\n%scontrol:\n  socket: /a/s\n", wrong[i]);
+        err = (Err){0};
+        Status want = load(text, &config, &err);
+        CHECK(want != ST_OK);
+        CHECK_STATUS(config_load_partly(path, &config, &err), want);
+        CHECK(strstr(err.msg, "c.yaml:4:") != NULL);
+        CHECK_STR(config.db_path, "/a/db");
+        CHECK_STR(config.control_socket, "/run/ct2mr/control.sock");
+        CHECK_INT(config.listen_port, 11112);
+    }
+    CHECK_STATUS(load("db:\n  path: /a/Z\xfcrich\n", &config, &err), ST_CONFIG_SYNTAX);
+    CHECK_STATUS(config_load_partly(path, &config, &err), ST_CONFIG_SYNTAX);
+    CHECK_STR(config.db_path, "/var/lib/ct2mr/ct2mr.db"); /* not a path cut short */
+    CHECK_STATUS(config_load_partly("/nonexistent", &config, &err), ST_CONFIG_FILE);
+    CHECK_STR(config.db_path, "/var/lib/ct2mr/ct2mr.db");
+    accepts("db:\n  path: /a/db\n", &config);
+    CHECK_OK(config_load_partly(path, &config, &err), &err);
+    CHECK_STR(config.db_path, "/a/db");
 }
 
 static char *example_text(size_t *ret_size)
@@ -435,7 +478,7 @@ TEST(config_example_file_is_current, "etc/ct2mr.yaml is what the program prints"
     char *file;
     size_t size, file_size;
     Err err = {0};
-    if (config_load("etc/ct2mr.yaml", &(Config){0}, &err) == ST_NOT_FOUND)
+    if (config_load("etc/ct2mr.yaml", &(Config){0}, &err) == ST_CONFIG_FILE)
         SKIP("not started from the top of the source tree");
     char *text = example_text(&size);
     CHECK_OK(file_read("etc/ct2mr.yaml", 1 << 20, &file, &file_size, &err), &err);

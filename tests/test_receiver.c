@@ -1064,7 +1064,7 @@ TEST(receiver_start_fails_cleanly,
                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     CHECK(bind(fd, (struct sockaddr *)&address, sizeof address) == 0 && listen(fd, 1) == 0);
-    CHECK_STATUS(receiver_start(&loop, &daemon_.config, &callbacks, &receiver, NULL), ST_IO);
+    CHECK_STATUS(receiver_start(&loop, &daemon_.config, &callbacks, &receiver, NULL), ST_LISTEN);
     CHECK(receiver == NULL);
     (void)uv_run(&loop, UV_RUN_DEFAULT);
     CHECK_INT(uv_loop_close(&loop), 0);

@@ -7,6 +7,7 @@ B=${B:-build/release}
 ct2mr=$B/ct2mr
 ct2mrd=$B/ct2mrd
 CRANIUM=/usr/share/doc/invesalius-examples/examples/Cranium.inv3
+PATH=$PATH:/usr/sbin:/sbin # an ordinary user's has them not; Debian's Orthanc is there
 export TCP_NODELAY=1 # the DCMTK tools leave Nagle's algorithm on otherwise
 pids=()
 

@@ -25,14 +25,19 @@ sed -i 's/  port: .*/  port: 99999/' "$config"
 grep -q 'CONFIG_RANGE.*ct2mr.yaml:[0-9]*:[0-9]*' "$TEST_DIR/out" || fail "no line and column: $(cat "$TEST_DIR/out")"
 "$ct2mr" config check "$config" >/dev/null 2>&1
 [ $? = 1 ] || fail "config check: verdict"
+"$ct2mrd" -c "$TEST_DIR/none.yaml" >"$TEST_DIR/out" 2>&1
+[ $? = 78 ] || fail "no configuration: systemd would start it again and again"
+grep -q CONFIG_FILE "$TEST_DIR/out" || fail "no configuration: $(cat "$TEST_DIR/out")"
 fresh
 start_node
-cp "$config" "$TEST_DIR/good.yaml"
+"$ct2mrd" -c "$config" >"$TEST_DIR/out" 2>&1 && fail "two daemons on one spool"
+grep -q 'DAEMON_RUNS: it holds' "$TEST_DIR/out" || fail "second daemon: $(cat "$TEST_DIR/out")"
 echo "nonsense: 1" >>"$config"
 kill -HUP "$node_pid"
 wait_for 5 grep -q 'config.reload.*CONFIG_KEY' "$TEST_DIR/node.log" || fail "bad reload is not logged"
-"$ct2mr" -c "$TEST_DIR/good.yaml" ready >/dev/null 2>&1 || CT2MR_CONFIG=$TEST_DIR/good.yaml "$ct2mr" ready >/dev/null ||
-    fail "a bad reload stopped the node"
+"$ct2mr" ready >/dev/null 2>&1 || fail "a bad reload stopped the node, or blinds ct2mr"
+"$ct2mr" status 2>"$TEST_DIR/out" | grep -q 'the last reload was refused' || fail "status does not warn"
+grep -q 'warning: CONFIG_KEY: .*nonsense' "$TEST_DIR/out" || fail "no warning: $(cat "$TEST_DIR/out")"
 kill_node TERM
 
 echo "# the TPS is down for a while"

@@ -4,6 +4,15 @@
 . tests/e2e/lib.sh
 need make
 
+# A package to build with is missing: the hint names it; nothing is missing: no hint.
+mkdir "$TEST_DIR/bin"
+printf '#!/bin/sh\ncase "$*" in *" libuv1-dev") exit 1 ;; esac\necho installed\n' >"$TEST_DIR/bin/dpkg-query"
+chmod +x "$TEST_DIR/bin/dpkg-query"
+PATH=$TEST_DIR/bin:$PATH sh .ci/deps --hint 2>&1 | grep -q 'make deps.*: libuv1-dev$' || fail "no hint"
+sed -i 's/libuv1-dev/nothing/' "$TEST_DIR/bin/dpkg-query"
+[ -z "$(PATH=$TEST_DIR/bin:$PATH sh .ci/deps --hint 2>&1)" ] || fail "a hint without a reason"
+make -s help | grep '^make deps ' >/dev/null || fail "make help does not list deps"
+
 root=$TEST_DIR/root
 do_install() { make -s install "B=$B" "DESTDIR=$root" PREFIX=/usr >"$TEST_DIR/install.log" 2>&1 || fail "make install"; }
 do_install

@@ -1,0 +1,97 @@
+#!/bin/bash
+# timeout: 120
+# The offline commands on what people's folders hold: verdicts by exit code, valid JSON, nothing half.
+. tests/e2e/lib.sh
+need dcmodify
+make_ct
+write_config
+dir=$TEST_DIR/in
+mkdir "$dir"
+cp "$CT"/*.dcm "$dir"
+# runs CODE COMMAND...: the exit code is CODE; stdout and stderr are in $TEST_DIR/out.
+runs() {
+    local want=$1
+    shift
+    "$@" >"$TEST_DIR/out" 2>&1
+    local got=$?
+    [ $got = "$want" ] || fail "exit $got, not $want, from $*: $(cat "$TEST_DIR/out")"
+}
+says() { grep -qF -- "$1" "$TEST_DIR/out" || fail "no '$1' in: $(cat "$TEST_DIR/out")"; }
+
+# A secondary capture, a DICOMDIR's class and subfolders beside the series.
+first=$(find "$CT" -name '*.dcm' | sort | head -1)
+cp "$first" "$dir/zz1.dcm"
+dcmodify -nb -m "(0008,0016)=1.2.840.10008.5.1.4.1.1.7" "$dir/zz1.dcm" || fail "dcmodify"
+mkdir "$dir/one" "$dir/two"
+runs 0 "$ct2mr" check "$dir"
+says "left out: 1 not CT Image Storage (file $((N_CT + 1)))"
+says "2 subfolders not read"
+runs 0 "$ct2mr" check --json "$dir"
+says '"subfolders":2'
+says '"left_out":"left out: 1 not CT Image Storage'
+
+# Two series: a verdict, not a usage error.
+cp "$first" "$dir/zz2.dcm"
+dcmodify -nb -gin -gse "$dir/zz2.dcm" || fail "dcmodify"
+runs 1 "$ct2mr" check "$dir"
+says "SERIES_MIXED: 2 CT series ($N_CT, 1 images)"
+says "left out: 1 not CT Image Storage"
+runs 1 "$ct2mr" check --json "$dir"
+says '"code":"SERIES_MIXED"'
+runs 1 "$ct2mr" run --out "$TEST_DIR/mr" "$dir"
+[ ! -e "$TEST_DIR/mr" ] || fail "a failed run left something"
+runs 1 "$ct2mr" mask --out "$TEST_DIR/mask.nii.gz" "$dir"
+
+# Refused before any work: a folder with anything in it, the input itself, unknown names.
+mkdir "$TEST_DIR/full" && touch "$TEST_DIR/full/x"
+for out in "$TEST_DIR/full" "$CT"; do
+    runs 2 "$ct2mr" run --out "$out" "$CT"
+    says "not empty"
+done
+[ "$(find "$CT" -mindepth 1 | wc -l)" = "$N_CT" ] || fail "the input was touched"
+for words in "--backend foo" "--backend cuda" "--precision f16"; do
+    # shellcheck disable=SC2086 # an option and its value
+    runs 2 "$ct2mr" run $words --out "$TEST_DIR/mr" "$CT"
+    says "is none of auto"
+    # shellcheck disable=SC2086
+    runs 2 "$ct2mr" check $words "$CT"
+    [ ! -e "$TEST_DIR/mr" ] || fail "a folder was made"
+done
+
+# The network alone: one value of the second slice is NaN.
+{
+    printf "\\x93NUMPY\\x01\\x00\\x76\\x00%-117s\\n" \
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3, 32, 32), }"
+    head -c 20000 /dev/zero
+    printf '\x00\x00\xc0\x7f'
+    head -c 4572 /dev/zero
+} >"$TEST_DIR/x.npy"
+runs 1 "$ct2mr" infer --model etc/models/demo-t1-w16.safetensors --in "$TEST_DIR/x.npy" --out "$TEST_DIR/y.npy"
+says "slice 1 (the first is 0) holds NaN or infinity"
+[ ! -e "$TEST_DIR/y.npy" ] || fail "infer wrote a result"
+
+# Registration: the verdict of a job's gate, in the file and as exit code.
+reference=/usr/share/mricron/templates/ch2.nii.gz
+[ -f "$reference" ] || skip "mricron-data is not installed"
+t=$TEST_DIR/t.json
+runs 0 "$ct2mr" register --fixed "$CT" --moving "$reference" --out "$t"
+grep -q '"verdict":.*"OK"' "$t" && grep -q moving_from_fixed "$t" || fail "verdict: $(cat "$t")"
+runs 0 "$ct2mr" register --json --fixed "$reference" --moving "$CT" --out "$t" # swapped inside
+says '"verdict":"OK"'
+zcat "$reference" >"$TEST_DIR/large.nii"
+for at in 80 84 88 280 300 320; do # pixdim and the diagonal of the s-form: 2 mm instead of 1
+    printf '\x00\x00\x00\x40' | dd "of=$TEST_DIR/large.nii" bs=1 "seek=$at" conv=notrunc 2>/dev/null
+done
+rm "$t"
+runs 1 "$ct2mr" register --fixed "$CT" --moving "$TEST_DIR/large.nii" --out "$t"
+says "REG_QUALITY: "
+grep -q '"verdict":.*"REG_QUALITY"' "$t" && grep -q moving_from_fixed "$t" || fail "verdict: $(cat "$t")"
+{
+    head -c 352 "$TEST_DIR/large.nii"
+    head -c "$(($(stat -c %s "$TEST_DIR/large.nii") - 352))" /dev/zero
+} >"$TEST_DIR/empty.nii"
+rm "$t"
+runs 1 "$ct2mr" register --json --fixed "$CT" --moving "$TEST_DIR/empty.nii" --out "$t"
+says '{"verdict":"REG_OVERLAP"'
+grep -q '"verdict":.*"REG_OVERLAP"' "$t" || fail "verdict: $(cat "$t")"
+exit 0
