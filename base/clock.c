@@ -25,6 +25,14 @@ int64_t clock_wall_ms(void)
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
+int64_t clock_steady_ms(void)
+{
+    static int64_t offset_ms; /* 0: not yet known */
+    if (offset_ms == 0)
+        offset_ms = clock_wall_ms() - clock_monotonic_ms();
+    return offset_ms + clock_monotonic_ms();
+}
+
 const char *clock_text(int64_t wall_ms, char ret[CLOCK_TEXT_SIZE])
 {
     time_t seconds = (time_t)(wall_ms / 1000);

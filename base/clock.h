@@ -1,5 +1,5 @@
 /* Clocks. Deadlines inside one process use the monotonic clock; what is stored uses wall time.
-** Thread: any. */
+** Thread: any; clock_steady_ms() is first called before there are others. */
 #ifndef CT2MR_BASE_CLOCK_H
 #define CT2MR_BASE_CLOCK_H
 
@@ -14,6 +14,9 @@ enum { CLOCK_TEXT_SIZE = 32 };
 int64_t clock_monotonic_ms(void);
 double clock_monotonic_s(void);
 int64_t clock_wall_ms(void); /* since 1970-01-01 UTC */
+/* Wall time as it was at this process's first call, plus what has passed since by the monotonic
+** clock: a clock that is set while the process runs changes no wait and no deadline. */
+int64_t clock_steady_ms(void);
 /* "2026-01-31T12:00:00.000Z" of a wall time. Returns ret. */
 const char *clock_text(int64_t wall_ms, char ret[CLOCK_TEXT_SIZE]);
 

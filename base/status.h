@@ -41,6 +41,8 @@ extern "C" {
     X(DAEMON_RUNS, 115, false, "another daemon works on this spool, database or socket",           \
       "stop it (`systemctl stop ct2mrd`), or give this one its own spool.path, db.path and "       \
       "control.socket")                                                                            \
+    X(DAEMON_ENDED, 116, true, "the daemon ended while the job ran",                               \
+      "nothing to do: the job starts again")                                                       \
     X(CONFIG_SYNTAX, 201, false, "configuration is not valid YAML", "mend the line named")         \
     X(CONFIG_KEY, 202, false, "unknown or repeated configuration key",                             \
       "remove or correct the key; etc/ct2mr.yaml lists all")                                       \

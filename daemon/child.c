@@ -159,7 +159,7 @@ Status child_start(uv_loop_t *loop, const char *flag, const char *file, int dead
     child->job = *job;
     child->handler = *handler;
     child->channel_fd = pair[0];
-    child->started_ms = clock_wall_ms();
+    child->started_ms = clock_steady_ms();
     child->process.data = child->channel.data = child->deadline.data = child;
     (void)fcntl(pair[0], F_SETFL, O_NONBLOCK);
     Status status = spawn(child, loop, flag, file, pair[1], err);

@@ -29,8 +29,8 @@ void node_event(Node *node, int64_t job_id, const char *kind, const char *step, 
     (void)vsnprintf(text, sizeof text, format, args);
     va_end(args);
     Err err = {0};
-    if (db_event(node->db, job_id, kind, step, status, duration_ms, text, clock_wall_ms(), &err) !=
-        ST_OK)
+    if (db_event(node->db, job_id, kind, step, status, duration_ms, text, clock_steady_ms(),
+                 &err) != ST_OK)
         log_event(LOG_LEVEL_ERROR, "event.store", "code=%s %s", status_name(err.status), err.msg);
     LogLevel level = strcmp(kind, "alert") == 0 ? LOG_LEVEL_ALERT
                      : status != ST_OK          ? LOG_LEVEL_WARNING
@@ -43,7 +43,7 @@ bool node_move(Node *node, int64_t job_id, JobState from, JobState to, Status co
                const char *message, int64_t next_try_ms)
 {
     Err err = {0};
-    if (db_job_move(node->db, job_id, from, to, code, message, next_try_ms, clock_wall_ms(),
+    if (db_job_move(node->db, job_id, from, to, code, message, next_try_ms, clock_steady_ms(),
                     &err) != ST_OK) {
         log_event(LOG_LEVEL_ERROR, "job.move", "job=%lld from=%s to=%s code=%s %s",
                   (long long)job_id, job_state_name(from), job_state_name(to),
@@ -60,7 +60,7 @@ void node_schedule(Node *node)
 {
     if (node->stopping)
         return;
-    int64_t now_ms = clock_wall_ms();
+    int64_t now_ms = clock_steady_ms();
     node_judge_series(node, now_ms);
     node_start_worker(node, now_ms);
     node_start_senders(node, now_ms);
@@ -70,7 +70,7 @@ static void on_tick(uv_timer_t *timer)
 {
     Node *node = timer->data;
     node_schedule(node);
-    node_retention(node, clock_wall_ms());
+    node_retention(node, clock_steady_ms());
 }
 
 static void on_watchdog(uv_timer_t *timer)
@@ -232,7 +232,7 @@ Status node_run(const char *config_path, Err *err)
     Node *node = calloc(1, sizeof *node);
     ASSERT(node != NULL);
     node->config_path = config_path;
-    node->started_ms = clock_wall_ms();
+    node->started_ms = clock_steady_ms();
     node->loop = uv_default_loop();
     (void)signal(SIGPIPE, SIG_IGN);
     Status status = config_load(config_path, &node->config, err);

@@ -24,13 +24,14 @@
 enum {
     NODE_MAX_TOUCHES = 4096,
     NODE_MAX_TOUCHES_EACH = 64, /* of one association */
-    NODE_MAX_SENDERS = 4,
+    NODE_MAX_SENDERS = 16,
+    NODE_SENDERS_EACH = 2, /* to one destination: a dead one does not keep the others waiting */
     NODE_TICK_MS = 500
 };
 
 typedef struct Touch { /* an open association has sent images of this series */
     uint64_t association;
-    char series_uid[UID_SIZE];
+    char series_uid[UID_SIZE], calling_ae[AE_SIZE];
     int64_t last_ms; /* its last image; monotonic */
 } Touch;
 
@@ -55,17 +56,15 @@ typedef struct Node {
 } Node;
 
 /* node_receive.c: the receiver's callbacks. */
-uint16_t node_stored(void *context, uint64_t association, const char *calling_ae,
-                     const Instance *instance);
-void node_refused(void *context, uint64_t association, Status status, uint16_t dimse_status,
+uint16_t node_stored(void *context, const AssociationInfo *from, const Instance *instance);
+void node_refused(void *context, const AssociationInfo *from, Status status, uint16_t dimse_status,
                   const char *text);
 void node_turned_away(void *context, const char *calling_ae);
-void node_association_ended(void *context, uint64_t association, const char *calling_ae,
-                            bool orderly);
+void node_association_ended(void *context, const AssociationInfo *from, bool orderly);
 /* Enters an image; unlike node_stored() it never removes the file of one that could not be entered.
-** association 0: none is open. */
-MUST_CHECK Status node_enter(Node *node, uint64_t association, const char *calling_ae,
-                             const Instance *instance, uint16_t *ret_dimse, Err *err);
+** from NULL: at start, no association is open. */
+MUST_CHECK Status node_enter(Node *node, const AssociationInfo *from, const Instance *instance,
+                             uint16_t *ret_dimse, Err *err);
 /* How many open associations have brought images of the series; *ret_last_ms (monotonic) the last.
 ** */
 int32_t node_open_associations(const Node *node, const char *series_uid, int64_t *ret_last_ms);
@@ -92,7 +91,7 @@ bool node_ready(const Node *node, char ret_reason[160]);
 /* node_recover.c: spool and database agree again. Before the receiver starts. */
 MUST_CHECK Status node_recover(Node *node, Err *err);
 /* Enters what a child of an association that did not end in order stored but did not report. */
-void node_recover_association(Node *node, uint64_t association);
+void node_recover_association(Node *node, const AssociationInfo *from);
 /* Removes files of jobs past retention; at most once an hour. */
 void node_retention(Node *node, int64_t now_ms);
 

@@ -9,7 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define RETRY_PAUSE_MS 5000 /* before a job whose worker failed is tried again */
+#define RETRY_PAUSE_MS 5000  /* before a job whose worker failed is tried again */
+enum { DAEMON_DEATHS = 20 }; /* more than these during one job are taken for its fault */
 
 Status node_job_dir(const Node *node, const JobRow *job, char ret[PATH_SIZE], Err *err)
 {
@@ -74,7 +75,7 @@ static void attempt_failed(Node *node, const JobRow *job, Status status, const c
 {
     if (status_retryable(status) && job->attempt < node->config.job_attempts)
         (void)node_move(node, job->id, JOB_RUNNING, JOB_QUEUED, status, text,
-                        clock_wall_ms() + RETRY_PAUSE_MS * job->attempt);
+                        clock_steady_ms() + RETRY_PAUSE_MS * job->attempt);
     else
         (void)node_move(node, job->id, JOB_RUNNING, JOB_FAILED, status, text, 0);
 }
@@ -117,7 +118,7 @@ static Status enter_result(Node *node, const JobRow *job, Err *err)
     TRY(read_result(node, job, &r, err));
     Status status = db_job_computed(node->db, job->id, r.model_digest, r.mr_series_uid, r.images,
                                     r.n, r.destinations, node->config.n_destinations,
-                                    node->config.job_hold, clock_wall_ms(), err);
+                                    node->config.job_hold, clock_steady_ms(), err);
     free(r.images);
     return status;
 }
@@ -127,7 +128,7 @@ Status node_release(Node *node, const JobRow *job, Err *err)
     Result r;
     TRY(read_result(node, job, &r, err));
     Status status = db_job_release(node->db, job->id, r.images, r.n, r.destinations,
-                                   node->config.n_destinations, clock_wall_ms(), err);
+                                   node->config.n_destinations, clock_steady_ms(), err);
     free(r.images);
     return status;
 }
@@ -144,7 +145,7 @@ static void on_ended(void *context, Child *child, Status status, const char *tex
         log_event(LOG_LEVEL_ERROR, "job.get", "code=%s %s", status_name(err.status), err.msg);
         return; /* requeue_lost() finds it */
     }
-    int64_t duration_ms = clock_wall_ms() - child_started_ms(child);
+    int64_t duration_ms = clock_steady_ms() - child_started_ms(child);
     node_event(node, job.id, "worker", "", status, duration_ms, "%s", text);
     if (job.state == JOB_RUNNING) { /* else it was cancelled or restarted meanwhile */
         if (status == ST_OK)
@@ -159,7 +160,10 @@ static void on_ended(void *context, Child *child, Status status, const char *tex
 
 static void start(Node *node, const JobRow *job)
 {
-    if (job->attempt >= node->config.job_attempts) { /* each ended the worker or the daemon */
+    /* Each attempt ended the worker or the daemon; the daemon may be ended by anybody. */
+    int32_t allowed =
+        node->config.job_attempts + (job->code == ST_DAEMON_ENDED ? DAEMON_DEATHS : 0);
+    if (job->attempt >= allowed) {
         (void)node_move(node, job->id, JOB_QUEUED, JOB_FAILED,
                         job->code != ST_OK ? job->code : ST_CRASHED, job->message, 0);
         return;
@@ -200,7 +204,9 @@ void node_start_worker(Node *node, int64_t now_ms)
     JobRow *jobs;
     int32_t n;
     Err err = {0};
-    if (db_jobs_ready(node->db, JOB_QUEUED, now_ms, &jobs, &n, &err) != ST_OK) {
+    if (db_jobs_ready(node->db, JOB_QUEUED, now_ms,
+                      (int64_t)RETRY_PAUSE_MS * node->config.job_attempts, &jobs, &n,
+                      &err) != ST_OK) {
         log_event(LOG_LEVEL_ERROR, "job.list", "code=%s %s", status_name(err.status), err.msg);
         return;
     }

@@ -69,7 +69,7 @@ static Status status_reply(const Node *node, cJSON *reply, Err *err)
     cJSON_AddNumberToObject(reply, "pid", getpid());
     cJSON_AddStringToObject(reply, "version", CT2MR_VERSION);
     cJSON_AddNumberToObject(reply, "uptime_s",
-                            (double)((clock_wall_ms() - node->started_ms) / 1000));
+                            (double)((clock_steady_ms() - node->started_ms) / 1000));
     cJSON_AddBoolToObject(reply, "ready", ready);
     cJSON_AddStringToObject(reply, "ready_reason", reason);
     cJSON_AddNumberToObject(reply, "associations_open", r.open);
@@ -88,7 +88,7 @@ static Status status_reply(const Node *node, cJSON *reply, Err *err)
 static Status operator_move(Node *node, const JobRow *job, JobState to, Err *err)
 {
     TRY(db_job_move(node->db, job->id, job->state, to, to == JOB_CANCELLED ? ST_CANCELLED : ST_OK,
-                    NULL, 0, clock_wall_ms(), err));
+                    NULL, 0, clock_steady_ms(), err));
     node_event(node, job->id, "operator", "", ST_OK, -1, "%s -> %s", job_state_name(job->state),
                job_state_name(to));
     return ST_OK;
@@ -127,7 +127,7 @@ static Status retry(Node *node, const JobRow *job, Err *err)
                        (long long)job->id, job_state_name(job->state));
     Err resend = {0};
     if (job->mr_series_uid[0] != '\0' && output_is_there(node, job) &&
-        db_job_resend(node->db, job->id, clock_wall_ms(), &resend) == ST_OK) {
+        db_job_resend(node->db, job->id, clock_steady_ms(), &resend) == ST_OK) {
         node_event(node, job->id, "operator", "", ST_OK, -1, "%s -> SENDING",
                    job_state_name(job->state));
         return ST_OK;

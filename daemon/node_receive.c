@@ -11,25 +11,28 @@
 
 #define REFUSED_IMAGE "" /* in place of a series: an image was refused in the association */
 
-static void touch(Node *node, uint64_t association, const char *series_uid)
+/* True if it is the association's first image of the series. */
+static bool touch(Node *node, const AssociationInfo *from, const char *series_uid)
 {
     int32_t n_own = 0;
     for (int32_t i = 0; i < node->n_touches; i++) {
         Touch *t = &node->touches[i];
-        if (t->association != association)
+        if (t->association != from->id)
             continue;
         n_own++;
         if (strcmp(t->series_uid, series_uid) == 0) {
             t->last_ms = clock_monotonic_ms();
-            return;
+            return false;
         }
     }
     /* What does not fit stays OPEN without an association, which counts as cut. */
     if (node->n_touches == NODE_MAX_TOUCHES || n_own == NODE_MAX_TOUCHES_EACH)
-        return;
+        return false;
     Touch *t = &node->touches[node->n_touches++];
-    *t = (Touch){.association = association, .last_ms = clock_monotonic_ms()};
+    *t = (Touch){.association = from->id, .last_ms = clock_monotonic_ms()};
     (void)snprintf(t->series_uid, sizeof t->series_uid, "%s", series_uid);
+    (void)snprintf(t->calling_ae, sizeof t->calling_ae, "%s", from->calling_ae);
+    return true;
 }
 
 int32_t node_open_associations(const Node *node, const char *series_uid, int64_t *ret_last_ms)
@@ -118,58 +121,71 @@ static uint16_t act(Node *node, const Instance *instance, const ReceivedResult *
     return DIMSE_OUT_OF_RESOURCES;
 }
 
-Status node_enter(Node *node, uint64_t association, const char *calling_ae,
-                  const Instance *instance, uint16_t *ret_dimse, Err *err)
+/* What could not be noted stays OPEN without an association, which counts as cut. */
+static void log_failure(Status status, const Err *err)
+{
+    if (status != ST_OK)
+        log_event(LOG_LEVEL_ERROR, "receive.transfer", "code=%s %s", status_name(status), err->msg);
+}
+
+static Status join(Node *node, const AssociationInfo *from, const char *series_uid, Err *err)
+{
+    const Arrival arrival = {from->calling_ae, from->opened_ms,
+                             (int64_t)node->config.max_quiet_s * 1000};
+    return db_transfer_joined(node->db, series_uid, &arrival, clock_steady_ms(), err);
+}
+
+Status node_enter(Node *node, const AssociationInfo *from, const Instance *instance,
+                  uint16_t *ret_dimse, Err *err)
 {
     ReceivedResult result;
-    TRY(db_receive(node->db, instance, calling_ae, clock_wall_ms(), &result, err));
-    if (association != 0)
-        touch(node, association, instance->series_uid);
+    bool is_first = from != NULL && touch(node, from, instance->series_uid);
+    if (is_first) /* of a series that is there; a new one follows below */
+        TRY(join(node, from, instance->series_uid, err));
+    TRY(db_receive(node->db, instance, from != NULL ? from->calling_ae : "", clock_steady_ms(),
+                   &result, err));
+    if (is_first && result.what == RECEIVED_NEW)
+        TRY(join(node, from, instance->series_uid, err));
+    if (from != NULL && result.what == RECEIVED_CONFLICT)
+        (void)touch(node, from, REFUSED_IMAGE);
     *ret_dimse = act(node, instance, &result);
     return ST_OK;
 }
 
-uint16_t node_stored(void *context, uint64_t association, const char *calling_ae,
-                     const Instance *instance)
+uint16_t node_stored(void *context, const AssociationInfo *from, const Instance *instance)
 {
     Node *node = context;
     uint16_t dimse = DIMSE_OUT_OF_RESOURCES;
     Err err = {0};
-    if (node_enter(node, association, calling_ae, instance, &dimse, &err) != ST_OK) {
+    if (node_enter(node, from, instance, &dimse, &err) != ST_OK) {
         log_event(LOG_LEVEL_ERROR, "receive.store", "code=%s %s", status_name(err.status), err.msg);
         put_away(node, instance->file, false); /* not acknowledged: the sender keeps it */
-        touch(node, association, REFUSED_IMAGE);
+        (void)touch(node, from, REFUSED_IMAGE);
     }
     return dimse;
 }
 
 /* Noted until the association ends. An image of another class (a dose report, a presentation state)
 ** is no slice of any CT. */
-void node_refused(void *context, uint64_t association, Status status, uint16_t dimse_status,
+void node_refused(void *context, const AssociationInfo *from, Status status, uint16_t dimse_status,
                   const char *text)
 {
     Node *node = context;
     node_event(node, 0, "receive", "", status, -1, "image refused with %04XH: %s", dimse_status,
                text);
     if (dimse_status != DIMSE_SOP_CLASS_NOT_SUPPORTED)
-        touch(node, association, REFUSED_IMAGE);
+        (void)touch(node, from, REFUSED_IMAGE);
 }
 
-/* A series whose transfer was cut had been given up; now it was sent again, in order. */
+/* A series whose transfer was cut had been given up; now it was sent again, in order: it is judged
+** again when it has gone quiet. */
 static void revive(Node *node, int64_t job_id)
 {
     JobRow job;
     Err err = {0};
     if (db_job_get(node->db, job_id, &job, &err) == ST_OK && job.state == JOB_FAILED &&
         job.code == ST_SERIES_CUT)
-        (void)node_move(node, job_id, JOB_FAILED, JOB_QUEUED, ST_OK, NULL, 0);
-}
-
-/* What could not be noted stays OPEN without an association, which counts as cut. */
-static void log_failure(Status status, const Err *err)
-{
-    if (status != ST_OK)
-        log_event(LOG_LEVEL_ERROR, "receive.transfer", "code=%s %s", status_name(status), err->msg);
+        (void)node_move(node, job_id, JOB_FAILED, JOB_RECEIVING, ST_OK, NULL, 0);
 }
 
 static void note_ended(Node *node, const char *series_uid)
@@ -181,11 +197,18 @@ static void note_ended(Node *node, const char *series_uid)
         revive(node, job_id);
 }
 
+/* An image of the peer may be missing whose series nobody knows (db/transfer.c). */
 void node_turned_away(void *context, const char *calling_ae)
 {
     Node *node = context;
     Err err = {0};
-    log_failure(db_transfers_cut_of_peer(node->db, calling_ae, &err), &err);
+    int64_t now_ms = clock_steady_ms();
+    log_failure(db_peer_suspect(node->db, calling_ae, now_ms, &err), &err);
+    for (int32_t i = 0; i < node->n_touches; i++) { /* what its open associations are bringing */
+        const Touch *t = &node->touches[i];
+        if (strcmp(t->calling_ae, calling_ae) == 0 && strcmp(t->series_uid, REFUSED_IMAGE) != 0)
+            log_failure(db_transfer_cut(node->db, t->series_uid, now_ms, &err), &err);
+    }
 }
 
 /* Takes the association's touches out of the list; the series' UIDs into ret. True if no image was
@@ -207,24 +230,24 @@ static bool take_touches(Node *node, uint64_t association, char ret[][UID_SIZE],
     return none_refused;
 }
 
-/* An association that was cut within its first image, or had it refused, names no series. Senders
-** that use one association per image do that: so a cut concerns all that its peer is sending. */
-void node_association_ended(void *context, uint64_t association, const char *calling_ae,
-                            bool orderly)
+/* An association that was cut within its first image, or had it refused, names no series; one that
+** never asked for a C-STORE (an echo) has lost none. */
+void node_association_ended(void *context, const AssociationInfo *from, bool orderly)
 {
     Node *node = context;
     static char series[NODE_MAX_TOUCHES_EACH][UID_SIZE];
     int32_t n;
     int64_t last_ms;
     if (!orderly)
-        node_recover_association(node, association);
-    bool whole = take_touches(node, association, series, &n) && orderly;
-    if (!whole)
-        node_turned_away(node, calling_ae);
+        node_recover_association(node, from);
+    bool refused = !take_touches(node, from->id, series, &n);
+    bool whole = orderly && !refused;
+    if (refused || (!orderly && (from->stores || n > 0)))
+        node_turned_away(node, from->calling_ae);
     for (int32_t i = 0; i < n; i++) {
         Err err = {0};
-        if (!whole) /* by name as well: images that recovery entered have no calling AE title */
-            log_failure(db_transfer_cut(node->db, series[i], &err), &err);
+        if (!whole)
+            log_failure(db_transfer_cut(node->db, series[i], clock_steady_ms(), &err), &err);
         else if (node_open_associations(node, series[i], &last_ms) == 0)
             note_ended(node, series[i]);
     }

@@ -20,8 +20,8 @@
 
 #define RETENTION_PERIOD_MS (3600 * 1000)
 
-static Status recover_file(Node *node, const char *name, uint64_t association, int32_t *entered,
-                           Err *err)
+static Status recover_file(Node *node, const char *name, const AssociationInfo *from,
+                           int32_t *entered, Err *err)
 {
     bool known;
     TRY(db_has_file(node->db, name, &known, err));
@@ -40,16 +40,17 @@ static Status recover_file(Node *node, const char *name, uint64_t association, i
     }
     (void)snprintf(instance.file, sizeof instance.file, "%s", name);
     uint16_t answer;
-    TRY(node_enter(node, association, "", &instance, &answer, err));
+    TRY(node_enter(node, from, &instance, &answer, err));
     ++*entered;
     return ST_OK;
 }
 
-/* association 0: every file; else those that this association's child named. */
-static Status recover_incoming(Node *node, uint64_t association, int32_t *entered, Err *err)
+/* from NULL: every file; else those that this association's child named. */
+static Status recover_incoming(Node *node, const AssociationInfo *from, int32_t *entered, Err *err)
 {
     char middle[32];
-    (void)snprintf(middle, sizeof middle, "-%llu-", (unsigned long long)association);
+    (void)snprintf(middle, sizeof middle, "-%llu-",
+                   (unsigned long long)(from != NULL ? from->id : 0));
     char dir[PATH_SIZE];
     TRY(path_format(dir, err, "%s/incoming", node->config.spool_path));
     struct dirent **entries;
@@ -59,39 +60,24 @@ static Status recover_incoming(Node *node, uint64_t association, int32_t *entere
     Status status = ST_OK;
     for (int i = 0; i < n; i++) {
         const char *name = entries[i]->d_name;
-        bool wanted = name[0] != '.' && (association == 0 || strstr(name, middle) != NULL);
+        bool wanted = name[0] != '.' && (from == NULL || strstr(name, middle) != NULL);
         if (status == ST_OK && wanted)
-            status = recover_file(node, name, association, entered, err);
+            status = recover_file(node, name, from, entered, err);
         free(entries[i]);
     }
     free(entries);
     return status;
 }
 
-void node_recover_association(Node *node, uint64_t association)
+void node_recover_association(Node *node, const AssociationInfo *from)
 {
     int32_t entered = 0;
     Err err = {0};
-    if (recover_incoming(node, association, &entered, &err) != ST_OK)
+    if (recover_incoming(node, from, &entered, &err) != ST_OK)
         log_event(LOG_LEVEL_ERROR, "recover.association", "code=%s %s", status_name(err.status),
                   err.msg);
     else if (entered > 0)
         log_event(LOG_LEVEL_NOTICE, "recover.association", "images_entered=%d", entered);
-}
-
-/* An association that was open when the daemon died has not ended in order. */
-static Status cut_open_transfers(Node *node, JobState state, Err *err)
-{
-    JobRow *jobs;
-    int32_t n;
-    TRY(db_jobs_list(node->db, state, 0, &jobs, &n, err));
-    Status status = ST_OK;
-    for (int32_t i = 0; i < n && status == ST_OK; i++) {
-        if (jobs[i].transfer == TRANSFER_OPEN)
-            status = db_transfer_cut(node->db, jobs[i].series_uid, err);
-    }
-    free(jobs);
-    return status;
 }
 
 Status node_recover(Node *node, Err *err)
@@ -103,10 +89,9 @@ Status node_recover(Node *node, Err *err)
         TRY(dir_make(dir, err));
     }
     int32_t requeued = 0, entered = 0;
-    TRY(db_recover(node->db, clock_wall_ms(), &requeued, err));
-    TRY(recover_incoming(node, 0, &entered, err));
-    TRY(cut_open_transfers(node, JOB_RECEIVING, err));
-    TRY(cut_open_transfers(node, JOB_WAITING, err));
+    TRY(db_recover(node->db, clock_steady_ms(), &requeued, err));
+    TRY(recover_incoming(node, NULL, &entered, err));
+    TRY(db_transfers_interrupted(node->db, clock_steady_ms(), err));
     if (requeued > 0 || entered > 0)
         log_event(LOG_LEVEL_NOTICE, "recover.done", "jobs_queued_again=%d images_entered=%d",
                   requeued, entered);
@@ -119,8 +104,14 @@ static void forget(Node *node, const JobRow *job)
     Err err = {0};
     Instance *images = NULL;
     int32_t n = 0;
-    if (node_job_dir(node, job, path, &err) != ST_OK || dir_remove(path, &err) != ST_OK ||
-        db_series_images(node->db, job->series_id, &images, &n, &err) != ST_OK) {
+    JobRow at = *job;
+    Status status = ST_OK;
+    for (at.revision = 1; at.revision <= job->revision && status == ST_OK; at.revision++) {
+        status = node_job_dir(node, &at, path, &err);
+        if (status == ST_OK)
+            status = dir_remove(path, &err);
+    }
+    if (status != ST_OK || db_series_images(node->db, job->series_id, &images, &n, &err) != ST_OK) {
         log_event(LOG_LEVEL_WARNING, "retention", "job=%lld %s", (long long)job->id, err.msg);
         return;
     }

@@ -63,7 +63,7 @@ static bool find_delivery(Node *node, int64_t job_id, const char *destination, D
 static void delivery_ended(Node *node, int64_t job_id, const char *destination, Status status,
                            const char *text)
 {
-    int64_t now_ms = clock_wall_ms(), next_ms = 0;
+    int64_t now_ms = clock_steady_ms(), next_ms = 0;
     DeliveryRow row = {0};
     (void)find_delivery(node, job_id, destination, &row);
     status = delivery_outcome(status, &row);
@@ -93,6 +93,7 @@ static void on_report(void *context, Child *child, const RoleReport *r)
     Sending *sending = context;
     Node *node = sending->node;
     const ChildJob *who = child_job(child);
+    JobRow job;
     Err err = {0};
     if (r->type != ROLE_IMAGE || r->index < -1 || r->index >= sending->n)
         return;
@@ -100,6 +101,9 @@ static void on_report(void *context, Child *child, const RoleReport *r)
         if (db_delivery_connected(node->db, who->job_id, &err) != ST_OK)
             log_event(LOG_LEVEL_ERROR, "send.connected", "job=%lld code=%s %s",
                       (long long)who->job_id, status_name(err.status), err.msg);
+        if (db_job_get(node->db, who->job_id, &job, NULL) == ST_OK && job.state != JOB_SENDING)
+            node_event(node, who->job_id, "alert", who->destination, ST_SERIES_LATE, -1,
+                       "it may hold images of the result that a late slice replaced");
         return;
     }
     Status status = (Status)r->status;
@@ -108,7 +112,7 @@ static void on_report(void *context, Child *child, const RoleReport *r)
     if (db_delivery_image(node->db, who->job_id, who->destination,
                           sending->images[r->index].sop_uid,
                           status == ST_OK ? DELIVERY_SENT : DELIVERY_REFUSED,
-                          (uint16_t)r->dimse_status, clock_wall_ms(), &err) != ST_OK)
+                          (uint16_t)r->dimse_status, clock_steady_ms(), &err) != ST_OK)
         log_event(LOG_LEVEL_ERROR, "send.image", "job=%lld code=%s %s", (long long)who->job_id,
                   status_name(err.status), err.msg);
 }
@@ -127,7 +131,7 @@ static void on_ended(void *context, Child *child, Status status, const char *tex
     if (node->stopping)
         return;
     node_event(node, who.job_id, "send", who.destination, status,
-               clock_wall_ms() - child_started_ms(child), "%s", text);
+               clock_steady_ms() - child_started_ms(child), "%s", text);
     JobRow job;
     if (!was_stopped && db_job_get(node->db, who.job_id, &job, NULL) == ST_OK &&
         job.state == JOB_SENDING)
@@ -216,6 +220,15 @@ static bool is_active(const Node *node, int64_t job_id, const char *destination)
     return false;
 }
 
+static bool is_busy(const Node *node, const char *destination)
+{
+    int n = 0;
+    for (int i = 0; i < NODE_MAX_SENDERS; i++)
+        n += node->senders[i] != NULL &&
+             strcmp(child_job(node->senders[i])->destination, destination) == 0;
+    return n >= NODE_SENDERS_EACH;
+}
+
 static int free_slot(const Node *node)
 {
     for (int i = 0; i < NODE_MAX_SENDERS; i++)
@@ -234,7 +247,7 @@ static void start_job(Node *node, const JobRow *job, int64_t now_ms)
     for (int32_t i = 0; i < n; i++) {
         int slot = free_slot(node);
         if (slot < 0 || rows[i].ended || !is_due(node, rows[i].next_try_ms, now_ms) ||
-            is_active(node, job->id, rows[i].destination))
+            is_active(node, job->id, rows[i].destination) || is_busy(node, rows[i].destination))
             continue;
         start(node, &now, rows[i].destination, slot, now_ms);
         if (db_job_get(node->db, job->id, &now, NULL) != ST_OK ||

@@ -72,11 +72,14 @@ static void judge(Node *node, const JobRow *job, int64_t now_ms)
     /* While an association is open the quiet time is that of a clock which nobody sets. */
     int64_t touched_ms = 0, last_image_ms = job->last_image_ms;
     int32_t n_open = node_open_associations(node, job->series_uid, &touched_ms);
+    if (last_image_ms < node->started_ms)
+        last_image_ms = node->started_ms; /* nobody could send while the daemon was down */
     if (n_open > 0)
         last_image_ms = now_ms - (clock_monotonic_ms() - touched_ms);
     SeriesFacts facts = {.now_ms = now_ms,
                          .last_image_ms = last_image_ms,
                          .n_open = n_open,
+                         .n_associations = job->n_associations,
                          .transfer = job->transfer,
                          .n_got = job->n_images,
                          .state = job->state,

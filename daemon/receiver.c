@@ -37,6 +37,8 @@
 enum {
     SWEEP_MS = 100,
     MAX_OPENING = 256,      /* connections whose association is not yet established */
+    MAX_CONNECTIONS = 1024, /* with those that are ending */
+    CROWD_NOTE_MS = 60000,
     RATE_WINDOW_MS = 30000, /* of listen.min_rate_kib_s; the idle timeout if that is shorter */
     END_GRACE_MS = 3000,    /* from REPORT_END to the end of the child */
     IDLE_GRACE_MS = 1000,   /* the child's own timeout comes first: it aborts in order */
@@ -67,6 +69,8 @@ typedef struct Connection {
     bool channel_open, exited, kill_sent;
     bool receiving; /* within a slow data set: the rate is watched */
     int64_t accepted_ms, activity_ms, ended_ms, window_ms;
+    int64_t opened_ms; /* accepted, as clock_steady_ms() */
+    bool stores;
     uint64_t bytes, window_bytes;
     char calling_ae[AE_SIZE]; /* from CONNECTION_OPEN on */
 } Connection;
@@ -100,6 +104,7 @@ struct Receiver {
     Spawn held; /* could not be sent because the control socket was full */
     Connection *connections;
     int n_connections, n_opening;
+    int64_t crowd_noted_ms;
     Zygote *zygote; /* NULL between two zygotes */
     unsigned generation;
     int64_t restart_at_ms, restart_pause_ms;
@@ -173,6 +178,11 @@ static void connection_closed(uv_handle_t *handle)
     handle_released(receiver);
 }
 
+static AssociationInfo info_of(const Connection *c)
+{
+    return (AssociationInfo){c->id, c->opened_ms, c->calling_ae, c->stores};
+}
+
 static void end_association(Connection *c, bool orderly)
 {
     Receiver *receiver = c->receiver;
@@ -182,7 +192,8 @@ static void end_association(Connection *c, bool orderly)
         receiver->stats.open--;
         log_event(LOG_LEVEL_INFO, "receiver.ended", "association=%" PRIu64 " orderly=%d", c->id,
                   orderly);
-        receiver->callbacks.ended(receiver->callbacks.context, c->id, c->calling_ae, orderly);
+        AssociationInfo info = info_of(c);
+        receiver->callbacks.ended(receiver->callbacks.context, &info, orderly);
     }
     if (c->state != CONNECTION_ENDED)
         c->ended_ms = clock_monotonic_ms();
@@ -263,8 +274,7 @@ static void admit(Connection *c, const ReceiveReport *report)
     } else {
         receiver->stats.rejected++;
         end_association(c, false);
-        if (reason == REJECT_CONGESTION)
-            receiver->callbacks.turned_away(receiver->callbacks.context, report->calling_ae);
+        receiver->callbacks.turned_away(receiver->callbacks.context, report->calling_ae);
         log_event(LOG_LEVEL_WARNING, "receiver.rejected", "association=%" PRIu64 " reason=%s",
                   c->id, reason == REJECT_LIMIT ? "limit" : "congestion");
     }
@@ -296,7 +306,8 @@ static void handle_report(Connection *c, const ReceiveReport *report)
         note_progress(c, report->bytes, c->activity_ms);
     } else if (report->type == REPORT_STORED && is_open) {
         c->receiving = false;
-        uint16_t status = cb->stored(cb->context, c->id, report->calling_ae, &report->instance);
+        AssociationInfo info = info_of(c);
+        uint16_t status = cb->stored(cb->context, &info, &report->instance);
         if (status == DIMSE_SUCCESS)
             receiver->stats.stored++;
         answer_child(c, status);
@@ -304,8 +315,11 @@ static void handle_report(Connection *c, const ReceiveReport *report)
         c->receiving = false;
         receiver->stats.refused++;
         Status status;
+        AssociationInfo info = info_of(c);
         if (status_from_number(report->status, &status))
-            cb->refused(cb->context, c->id, status, report->dimse_status, report->text);
+            cb->refused(cb->context, &info, status, report->dimse_status, report->text);
+    } else if (report->type == REPORT_STORES && is_open) {
+        c->stores = true;
     } else if (report->type == REPORT_REJECTED && c->state == CONNECTION_OPENING) {
         receiver->stats.rejected++;
         log_event(LOG_LEVEL_WARNING, "receiver.rejected",
@@ -361,6 +375,7 @@ static Connection *add_connection(Receiver *receiver, int channel_fd)
     c->channel_fd = channel_fd;
     c->channel_open = true;
     c->accepted_ms = c->activity_ms = clock_monotonic_ms();
+    c->opened_ms = clock_steady_ms();
     c->next = receiver->connections;
     receiver->connections = c;
     receiver->n_connections++;
@@ -390,11 +405,41 @@ static bool send_spawn(Receiver *receiver, Spawn *spawn)
     return true;
 }
 
+/* At most one line a minute. */
+static void note_crowd(Receiver *receiver, const char *what)
+{
+    int64_t now_ms = clock_monotonic_ms();
+    if (receiver->crowd_noted_ms != 0 && now_ms - receiver->crowd_noted_ms < CROWD_NOTE_MS)
+        return;
+    receiver->crowd_noted_ms = now_ms;
+    log_event(LOG_LEVEL_WARNING, "receiver.crowd", "connections=%d opening=%d %s",
+              receiver->n_connections, receiver->n_opening, what);
+}
+
+/* The connection that has gone longest without an association gives its place to a new one: who
+** means well needs milliseconds. */
+static void make_room(Receiver *receiver)
+{
+    Connection *oldest = NULL;
+    for (Connection *c = receiver->connections; c != NULL; c = c->next)
+        if (c->state == CONNECTION_OPENING && !c->kill_sent &&
+            (oldest == NULL || c->id < oldest->id))
+            oldest = c;
+    if (oldest == NULL)
+        return;
+    note_crowd(receiver, "the oldest without an association is closed for each new one");
+    kill_child(oldest, "too many connections without an association");
+    end_association(oldest, false);
+}
+
 static void take_connection(Receiver *receiver, int fd)
 {
     int pair[2], one = 1;
-    if (receiver->n_opening >= MAX_OPENING || message_pair(pair, NULL) != ST_OK) {
+    if (receiver->n_opening >= MAX_OPENING)
+        make_room(receiver);
+    if (receiver->n_connections >= MAX_CONNECTIONS || message_pair(pair, NULL) != ST_OK) {
         receiver->stats.rejected++;
+        note_crowd(receiver, "closed: too many connections");
         (void)close(fd);
         return;
     }

@@ -20,18 +20,24 @@ extern "C" {
 
 typedef struct Receiver Receiver;
 
-typedef struct ReceiverCallbacks {
+typedef struct AssociationInfo {
+    uint64_t id;       /* not 0; never used again by this process */
+    int64_t opened_ms; /* clock_steady_ms() when its connection was accepted */
+    const char *calling_ae;
+    bool stores; /* it has asked for a C-STORE */
+} AssociationInfo;
+
+typedef struct ReceiverCallbacks { /* the info is valid during the call */
     void *context;
     /* A durable file in spool/incoming; returns the DIMSE status for the peer. */
-    uint16_t (*stored)(void *context, uint64_t association, const char *calling_ae,
-                       const Instance *instance);
+    uint16_t (*stored)(void *context, const AssociationInfo *from, const Instance *instance);
     /* An image that was refused with dimse_status; nothing was kept. */
-    void (*refused)(void *context, uint64_t association, Status status, uint16_t dimse_status,
-                    const char *text);
-    /* An association was turned away because the spool is full. */
+    void (*refused)(void *context, const AssociationInfo *from, Status status,
+                    uint16_t dimse_status, const char *text);
+    /* An association was turned away: the spool is full, or too many are open. */
     void (*turned_away)(void *context, const char *calling_ae);
     /* The association is over; orderly = released by the peer, who waits until this returns. */
-    void (*ended)(void *context, uint64_t association, const char *calling_ae, bool orderly);
+    void (*ended)(void *context, const AssociationInfo *from, bool orderly);
 } ReceiverCallbacks;
 
 typedef struct ReceiverStats {

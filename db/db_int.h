@@ -83,4 +83,13 @@ MUST_CHECK Status event_in_tx(Db *db, int64_t job_id, const char *kind, const ch
                               Status status, int64_t duration_ms, const char *text, int64_t now_ms,
                               Err *err);
 
+/* SQL: of a row of series, whether images of it are still wanted: its newest job is RECEIVING (1),
+** WAITING (2), or FAILED (9) as cut (513), which more images can mend. */
+#define SERIES_IS_ARRIVING                                                                         \
+    "EXISTS(SELECT 1 FROM job j WHERE j.series_id = series.id AND"                                 \
+    " (j.state IN (1, 2) OR (j.state = 9 AND j.code = 513)) AND j.revision ="                      \
+    " (SELECT max(n.revision) FROM job n WHERE n.series_id = series.id))"
+_Static_assert(JOB_RECEIVING == 1 && JOB_WAITING == 2 && JOB_FAILED == 9 && ST_SERIES_CUT == 513,
+               "the numbers in SERIES_IS_ARRIVING");
+
 #endif

@@ -10,13 +10,14 @@
 #define JOB_SELECT                                                                                 \
     "SELECT j.id, j.series_id, j.revision, j.state, j.code, j.message, j.attempt, j.created_ms,"   \
     " j.updated_ms, s.last_image_ms, j.wait_until_ms, j.next_try_ms, s.n_images, s.series_uid,"    \
-    " s.study_uid, j.model_digest, j.mr_series_uid, s.transfer"                                    \
+    " s.study_uid, j.model_digest, j.mr_series_uid, s.transfer, s.n_associations"                  \
     " FROM job j JOIN series s ON s.id = j.series_id "
 
 static const char sql_get[] = JOB_SELECT "WHERE j.id = ?1";
 static const char sql_list[] = JOB_SELECT "WHERE ?1 IN (0, j.state) ORDER BY j.id DESC LIMIT ?2";
 static const char sql_ready[] =
-    JOB_SELECT "WHERE j.state = ?1 AND j.next_try_ms <= ?2 ORDER BY j.id";
+    JOB_SELECT "WHERE j.state = ?1 AND (j.next_try_ms <= ?2 OR j.next_try_ms > ?2 + ?3)"
+               " ORDER BY j.id";
 /* 8 DONE; 8..11 terminal. */
 static const char sql_expired[] =
     JOB_SELECT "WHERE j.forgotten = 0 AND j.series_id IN"
@@ -87,6 +88,7 @@ static void read_job(sqlite3_stmt *query, JobRow *ret)
     column_text(query, 15, ret->model_digest, sizeof ret->model_digest);
     column_text(query, 16, ret->mr_series_uid, sizeof ret->mr_series_uid);
     ret->transfer = (Transfer)sqlite3_column_int(query, 17);
+    ret->n_associations = sqlite3_column_int(query, 18);
 }
 
 /* Reads the query to its end, which closes it. */
@@ -140,10 +142,11 @@ Status db_jobs_list(Db *db, JobState state, int32_t n, JobRow **ret, int32_t *re
     return read_jobs(db, query, ret, ret_n, err);
 }
 
-Status db_jobs_ready(Db *db, JobState state, int64_t now_ms, JobRow **ret, int32_t *ret_n, Err *err)
+Status db_jobs_ready(Db *db, JobState state, int64_t now_ms, int64_t longest_ms, JobRow **ret,
+                     int32_t *ret_n, Err *err)
 {
     sqlite3_stmt *query;
-    TRY(query_open(db, &query, err, sql_ready, "ii", (int64_t)state, now_ms));
+    TRY(query_open(db, &query, err, sql_ready, "iii", (int64_t)state, now_ms, longest_ms));
     return read_jobs(db, query, ret, ret_n, err);
 }
 
@@ -309,7 +312,7 @@ static Status recover_in_tx(Db *db, RowList *list, int64_t now_ms, Err *err)
     TRY(read_running(db, list, err));
     const int64_t *ids = list->rows;
     for (int32_t i = 0; i < list->n; i++)
-        TRY(job_move_in_tx(db, ids[i], JOB_RUNNING, JOB_QUEUED, ST_CRASHED,
+        TRY(job_move_in_tx(db, ids[i], JOB_RUNNING, JOB_QUEUED, ST_DAEMON_ENDED,
                            "the daemon ended while it ran", 0, now_ms, err));
     return ST_OK;
 }

@@ -26,6 +26,7 @@ typedef struct JobRow {
     char series_uid[UID_SIZE], study_uid[UID_SIZE];
     char model_digest[HEX_SIZE], mr_series_uid[UID_SIZE]; /* "" until computed */
     Transfer transfer;
+    int32_t n_associations; /* that brought images of the series */
 } JobRow;
 
 /* What db_receive() did with an image, and what the daemon must do about it. "The job" is the
@@ -64,15 +65,30 @@ MUST_CHECK Status db_receive(Db *db, const Instance *instance, const char *calli
                              int64_t now_ms, ReceivedResult *ret, Err *err);
 /* True in *ret if an image with this file name is stored (recovery). */
 MUST_CHECK Status db_has_file(Db *db, const char *file, bool *ret, Err *err);
+/* What the daemon knows of the association that brings an image. */
+typedef struct Arrival {
+    const char *calling_ae;
+    int64_t opened_ms; /* when its connection was accepted */
+    int64_t memory_ms; /* how long before its first image a suspicion still concerns a series */
+} Arrival;
+
+/* An association brings the first of its images of this series (before db_receive(), but for a new
+** series after it). Counted; and the series is cut if the peer is suspect (transfer.c). */
+MUST_CHECK Status db_transfer_joined(Db *db, const char *series_uid, const Arrival *arrival,
+                                     int64_t now_ms, Err *err);
 /* The last open association with images of the series has ended in order. A cut transfer is ENDED
 ** by that only if every image of the series came (again) after the cut. The id of the series'
 ** present job in *ret_job_id, 0 if it is still cut. (OPEN is noted by db_receive(), with the
 ** image.) */
 MUST_CHECK Status db_transfer_ended(Db *db, const char *series_uid, int64_t *ret_job_id, Err *err);
-/* Slices of the series may be missing: noted if it is RECEIVING or WAITING. */
-MUST_CHECK Status db_transfer_cut(Db *db, const char *series_uid, Err *err);
-/* The same for every such series of which images came from this calling AE title. */
-MUST_CHECK Status db_transfers_cut_of_peer(Db *db, const char *calling_ae, Err *err);
+/* Slices of the series may be missing: noted if it is RECEIVING, WAITING or FAILED(SERIES_CUT). */
+MUST_CHECK Status db_transfer_cut(Db *db, const char *series_uid, int64_t now_ms, Err *err);
+/* An image of this calling AE title may be missing whose series is not known: remembered, and every
+** such series of it that came in more than one association is cut. */
+MUST_CHECK Status db_peer_suspect(Db *db, const char *calling_ae, int64_t now_ms, Err *err);
+/* At start: what was arriving when the daemon ended, and may have lost images since: all but what
+** came in one association that had ended in order. */
+MUST_CHECK Status db_transfers_interrupted(Db *db, int64_t now_ms, Err *err);
 /* The image lies in this file from now on. */
 MUST_CHECK Status db_image_file(Db *db, const char *sop_uid, const char *file, Err *err);
 /* All images of a series in order of arrival; *ret is malloc'ed (the caller frees). */
@@ -95,9 +111,10 @@ MUST_CHECK Status db_job_get(Db *db, int64_t job_id, JobRow *ret, Err *err); /* 
 /* The newest first; state 0: any; n <= 0: all. *ret malloc'ed. */
 MUST_CHECK Status db_jobs_list(Db *db, JobState state, int32_t n, JobRow **ret, int32_t *ret_n,
                                Err *err);
-/* Oldest first: the jobs in `state` whose next_try_ms <= now_ms. */
-MUST_CHECK Status db_jobs_ready(Db *db, JobState state, int64_t now_ms, JobRow **ret,
-                                int32_t *ret_n, Err *err);
+/* Oldest first: the jobs in `state` whose next_try_ms <= now_ms, or further away than any pause
+** (longest_ms): that was set by a clock which has been set back since. */
+MUST_CHECK Status db_jobs_ready(Db *db, JobState state, int64_t now_ms, int64_t longest_ms,
+                                JobRow **ret, int32_t *ret_n, Err *err);
 
 /* One image of the result, as it must arrive on every destination. */
 typedef struct OutputImage {

@@ -12,13 +12,14 @@
 
 static const char sql_find_image[] = "SELECT digest, file, series_id FROM image WHERE sop_uid = ?1";
 #define PRESENT_JOB                                                                                \
-    "SELECT s.id, s.study_uid, s.patient_key, j.id, j.state, j.any_sent, j.revision"               \
+    "SELECT s.id, s.study_uid, s.patient_key, j.id, j.state, j.any_sent, j.revision, s.conflict"   \
     " FROM series s JOIN job j ON j.series_id = s.id "
 static const char sql_by_uid[] =
     PRESENT_JOB "WHERE s.series_uid = ?1 ORDER BY j.revision DESC LIMIT 1";
 static const char sql_by_id[] = PRESENT_JOB "WHERE s.id = ?1 ORDER BY j.revision DESC LIMIT 1";
 static const char sql_add_series[] =
-    "INSERT INTO series(series_uid, study_uid, patient_key, last_image_ms) VALUES(?1, ?2, ?3, ?4)";
+    "INSERT INTO series(series_uid, study_uid, patient_key, last_image_ms, first_image_ms)"
+    " VALUES(?1, ?2, ?3, ?4, ?4)";
 static const char sql_add_job[] =
     "INSERT INTO job(series_id, revision, state, created_ms, updated_ms) VALUES(?1, ?2, 1, ?3, ?3)";
 static const char sql_add_image[] =
@@ -32,26 +33,14 @@ static const char sql_add_image[] =
 static const char sql_count_image[] =
     "UPDATE series SET n_images = n_images + 1, last_image_ms = ?2 WHERE id = ?1";
 static const char sql_has_file[] = "SELECT 1 FROM image WHERE file = ?1";
-/* 1, 2 RECEIVING, WAITING; transfer 1 OPEN, 2 ENDED, 3 CUT. */
-#define IS_ARRIVING                                                                                \
-    "EXISTS(SELECT 1 FROM job j WHERE j.series_id = series.id AND j.state IN (1, 2))"
 static const char sql_open[] =
     "UPDATE series SET transfer = 1 WHERE id = (SELECT series_id FROM job WHERE id = ?1)"
-    " AND transfer = 2 AND " IS_ARRIVING;
+    " AND transfer = 2 AND " SERIES_IS_ARRIVING;
 static const char sql_seen[] =
     "UPDATE image SET seen_cuts = (SELECT cuts FROM series WHERE series.id = series_id)"
     " WHERE sop_uid = ?1";
-static const char sql_cut[] =
-    "UPDATE series SET transfer = 3, cuts = cuts + 1 WHERE series_uid = ?1 AND " IS_ARRIVING;
-static const char sql_cut_peer[] =
-    "UPDATE series SET transfer = 3, cuts = cuts + 1 WHERE id IN"
-    " (SELECT series_id FROM job WHERE state IN (1, 2)) AND EXISTS"
-    " (SELECT 1 FROM image i WHERE i.series_id = series.id AND i.calling_ae = ?1)";
-static const char sql_ended[] =
-    "UPDATE series SET transfer = 2 WHERE series_uid = ?1 AND (transfer = 1 OR NOT EXISTS"
-    " (SELECT 1 FROM image i WHERE i.series_id = series.id AND i.seen_cuts < series.cuts))"
-    " RETURNING (SELECT j.id FROM job j WHERE j.series_id = series.id"
-    " ORDER BY j.revision DESC LIMIT 1)";
+static const char sql_seen_at[] = "UPDATE series SET last_image_ms = ?2 WHERE id = ?1";
+static const char sql_conflict[] = "UPDATE series SET conflict = ?2 WHERE id = ?1";
 static const char sql_move_file[] = "UPDATE image SET file = ?2 WHERE sop_uid = ?1";
 static const char sql_touch[] = "UPDATE job SET updated_ms = updated_ms WHERE id = ?1";
 static const char sql_images[] =
@@ -62,9 +51,7 @@ static const char sql_images[] =
     " i.has_position, i.is_localizer"
     " FROM image i JOIN series s ON s.id = i.series_id WHERE s.id = ?1 ORDER BY i.id";
 
-_Static_assert(JOB_RECEIVING == 1 && JOB_WAITING == 2 && TRANSFER_OPEN == 1 &&
-                   TRANSFER_ENDED == 2 && TRANSFER_CUT == 3,
-               "the numbers in the statements above");
+_Static_assert(TRANSFER_OPEN == 1 && TRANSFER_ENDED == 2, "the numbers in the statements above");
 
 /* The series and its newest job. */
 typedef struct Present {
@@ -72,6 +59,7 @@ typedef struct Present {
     JobState state;
     int32_t revision;
     bool any_sent, same_patient;
+    Status conflict; /* of an earlier job: whatever comes now is QUARANTINED with it */
 } Present;
 
 static Status find_present(Db *db, sqlite3_stmt *query, const Instance *instance, bool *ret_found,
@@ -88,6 +76,8 @@ static Status find_present(Db *db, sqlite3_stmt *query, const Instance *instance
     ret->state = (JobState)sqlite3_column_int(query, 4);
     ret->any_sent = sqlite3_column_int(query, 5) != 0;
     ret->revision = sqlite3_column_int(query, 6);
+    if (!status_from_number(sqlite3_column_int(query, 7), &ret->conflict))
+        ret->conflict = ST_INTERNAL;
     query_close(query);
     ret->same_patient = strcmp(study_uid, instance->study_uid) == 0 &&
                         strcmp(patient_key, instance->patient_key) == 0;
@@ -135,6 +125,7 @@ static Status quarantine(Db *db, const Present *present, Status code, const char
                          int64_t now_ms, Err *err)
 {
     TRY(event_in_tx(db, present->job_id, "alert", "", code, -1, text, now_ms, err));
+    TRY(query_run(db, NULL, err, sql_conflict, "ii", present->series_id, (int64_t)code));
     if (job_state_terminal(present->state))
         return ST_OK;
     return job_move_in_tx(db, present->job_id, present->state, JOB_QUARANTINED, code, text, 0,
@@ -156,8 +147,10 @@ static Status receive_again(Db *db, int64_t series_id, bool same_content, bool s
     ret->job_id = present.job_id;
     ret->previous_state = present.state;
     ret->is_stored_file = same_file;
-    if (same_content)
+    if (same_content) {
+        TRY(query_run(db, NULL, err, sql_seen_at, "ii", series_id, now_ms));
         return query_run(db, NULL, err, sql_seen, "s", instance->sop_uid);
+    }
     return quarantine(db, &present, ST_SERIES_CONFLICT,
                       "an image came a second time with other content; the first is kept", now_ms,
                       err);
@@ -173,8 +166,12 @@ static Status make_new_job(Db *db, const Present *present, Received what, int64_
     bool late = what == RECEIVED_LATE;
     (void)snprintf(text, sizeof text, "an image came after job %lld %s; this job replaces it",
                    (long long)present->job_id, late ? "had sent its result" : "had stopped");
-    return event_in_tx(db, ret->job_id, late ? "alert" : "receive", "",
-                       late ? ST_SERIES_LATE : ST_OK, -1, text, now_ms, err);
+    TRY(event_in_tx(db, ret->job_id, late ? "alert" : "receive", "", late ? ST_SERIES_LATE : ST_OK,
+                    -1, text, now_ms, err));
+    if (present->conflict == ST_OK)
+        return ST_OK;
+    return job_move_in_tx(db, ret->job_id, JOB_RECEIVING, JOB_QUARANTINED, present->conflict,
+                          "an earlier job of the series found it", 0, now_ms, err);
 }
 
 /* A further image of a known series: what it does to the present job. */
@@ -194,7 +191,6 @@ static Status receive_further(Db *db, const Present *present, int64_t now_ms, Re
     case JOB_QUARANTINED:
         return ST_OK;
     case JOB_DONE:
-    case JOB_SENDING: /* an image may be there whose answer is still to come */
         return make_new_job(db, present, RECEIVED_LATE, now_ms, ret, err);
     case JOB_CANCELLED:
         if (!present->any_sent)
@@ -206,8 +202,9 @@ static Status receive_further(Db *db, const Present *present, int64_t now_ms, Re
     case JOB_QUEUED:
     case JOB_RUNNING:
     case JOB_HELD:
+    case JOB_SENDING:
     case JOB_RETRY:
-        if (present->any_sent)
+        if (present->any_sent) /* or may have been: an association with a destination stood */
             return make_new_job(db, present, RECEIVED_LATE, now_ms, ret, err);
         ret->what = RECEIVED_RESTARTED;
         break;
@@ -289,36 +286,6 @@ Status db_has_file(Db *db, const char *file, bool *ret, Err *err)
         query_close(query);
     *ret = row;
     return ST_OK;
-}
-
-static Status ended_in_tx(Db *db, const char *series_uid, int64_t *ret_job_id, Err *err)
-{
-    sqlite3_stmt *query;
-    bool row;
-    TRY(query_open(db, &query, err, sql_ended, "s", series_uid));
-    TRY(query_step(db, query, &row, err));
-    *ret_job_id = row ? sqlite3_column_int64(query, 0) : 0;
-    while (row)
-        TRY(query_step(db, query, &row, err));
-    return ST_OK;
-}
-
-Status db_transfer_ended(Db *db, const char *series_uid, int64_t *ret_job_id, Err *err)
-{
-    TRY(tx_begin(db, TX_FULL, err));
-    return tx_end(db, ended_in_tx(db, series_uid, ret_job_id, err), err);
-}
-
-Status db_transfer_cut(Db *db, const char *series_uid, Err *err)
-{
-    TRY(tx_begin(db, TX_FULL, err));
-    return tx_end(db, query_run(db, NULL, err, sql_cut, "s", series_uid), err);
-}
-
-Status db_transfers_cut_of_peer(Db *db, const char *calling_ae, Err *err)
-{
-    TRY(tx_begin(db, TX_FULL, err));
-    return tx_end(db, query_run(db, NULL, err, sql_cut_peer, "s", calling_ae), err);
 }
 
 Status db_image_file(Db *db, const char *sop_uid, const char *file, Err *err)

@@ -21,7 +21,16 @@ static const char schema_sql[] =
     " n_images INTEGER NOT NULL DEFAULT 0 CHECK(n_images >= 0),"
     " last_image_ms INTEGER NOT NULL,"
     " transfer INTEGER NOT NULL DEFAULT 1 CHECK(transfer BETWEEN 1 AND 3)," /* enum Transfer */
-    " cuts INTEGER NOT NULL DEFAULT 0) STRICT;" /* how often the transfer was cut */
+    " cuts INTEGER NOT NULL DEFAULT 0,"   /* how often the transfer was cut */
+    " cut_ms INTEGER NOT NULL DEFAULT 0," /* when last */
+    " first_image_ms INTEGER NOT NULL DEFAULT 0,"
+    " n_associations INTEGER NOT NULL DEFAULT 0,"   /* that brought images of it */
+    " conflict INTEGER NOT NULL DEFAULT 0) STRICT;" /* Status; a safety finding outlives its job */
+
+    /* Calling AE titles of which an association was cut, refused an image or turned away, so that
+    ** images may be missing whose series is not known. */
+    "CREATE TABLE suspect("
+    " calling_ae TEXT PRIMARY KEY, at_ms INTEGER NOT NULL) STRICT, WITHOUT ROWID;"
 
     "CREATE TABLE image("
     " id INTEGER PRIMARY KEY," /* order of arrival */

@@ -60,6 +60,7 @@ static const char *const why[N][N] = {
         },
     [JOB_SENDING] =
         {
+            [JOB_RECEIVING] = NEW_IMAGE,
             [JOB_HELD] = "a person stopped the sending for now",
             [JOB_RETRY] = "a destination is not reachable now and no other is being tried",
             [JOB_DONE] = "every destination answered every image with success",
@@ -78,7 +79,8 @@ static const char *const why[N][N] = {
         },
     [JOB_FAILED] =
         {
-            [JOB_QUEUED] = "a person wants it computed again, or its cut transfer was repeated",
+            [JOB_RECEIVING] = "its cut transfer was repeated: judge it again when quiet",
+            [JOB_QUEUED] = "a person wants it computed again",
             [JOB_SENDING] = "a person wants the finished result sent again",
             [JOB_CANCELLED] = "a person took note of it",
         },

@@ -60,6 +60,7 @@ typedef enum ReceiveReportType {
                            ** unchanged bytes: another message (C-ECHO) was handled */
     REPORT_STORED,         /* instance is set and durable; wants an answer */
     REPORT_REFUSED,        /* an image was answered with dimse_status; status, text say why */
+    REPORT_STORES,         /* the association's first C-STORE request */
     REPORT_REJECTED,       /* the association was rejected by the child; calling_ae, text say why */
     REPORT_END             /* orderly = the peer wants to release: wants an answer */
 } ReceiveReportType;

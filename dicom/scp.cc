@@ -196,6 +196,7 @@ class Association
     const AssociationJob &job_;
     const ReceiveOptions &options_;
     TransferMeter meter_;
+    bool stores_ = false; // the daemon has been told
     T_ASC_Association *association_ = nullptr;
     SpoolFile file_;
     SpoolBuffer buffer_ = {};
@@ -394,6 +395,10 @@ OFCondition Association::serve()
         if (cond.bad())
             return cond;
         if (message.CommandField == DIMSE_C_STORE_RQ) {
+            if (!stores_) {
+                ReceiveReport report = make_report(REPORT_STORES);
+                stores_ = send(report);
+            }
             cond = store(id, message.msg.CStoreRQ);
         } else if (message.CommandField == DIMSE_C_ECHO_RQ) {
             cond = DIMSE_sendEchoResponse(association_, id, &message.msg.CEchoRQ, STATUS_Success,

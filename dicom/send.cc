@@ -149,6 +149,8 @@ Status status_of_dimse(uint16_t code)
 {
     if (code == 0 || (code & 0xf000) == 0xb000)
         return ST_OK;
+    if (code == 0x0111) // Duplicate SOP Instance: it is there; our UIDs stand for the very bytes
+        return ST_OK;
     return (code & 0xff00) == 0xa700 ? ST_SEND_RESOURCES : ST_SEND_REFUSED;
 }
 

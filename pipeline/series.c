@@ -11,7 +11,8 @@ static int64_t quiet_needed(const SeriesPolicy *policy, const SeriesFacts *facts
 {
     bool fewer_than_announced = facts->n_expected > facts->n_got;
     bool is_open = facts->n_open > 0 || facts->transfer == TRANSFER_OPEN;
-    bool patient = is_open || facts->transfer == TRANSFER_CUT || fewer_than_announced;
+    bool patient = is_open || facts->transfer == TRANSFER_CUT || facts->n_associations > 1 ||
+                   fewer_than_announced;
     if (patient || policy->quiet_ms > policy->max_quiet_ms)
         return policy->max_quiet_ms;
     return policy->quiet_ms;
@@ -37,7 +38,7 @@ static bool is_gap(Status verdict)
 static SeriesDecision while_waiting(const SeriesPolicy *policy, const SeriesFacts *facts)
 {
     if (facts->transfer == TRANSFER_ENDED && !is_gap(facts->code))
-        return decision(SERIES_CHECK, 0, ST_OK);                /* what was cut was sent again */
+        return while_receiving(policy, facts); /* what was cut was sent again: when it is quiet */
     if (facts->wait_until_ms > facts->now_ms + policy->wait_ms) /* clock set back, or new policy */
         return decision(SERIES_WAIT, facts->now_ms + policy->wait_ms, ST_OK);
     if (facts->wait_until_ms > facts->now_ms)

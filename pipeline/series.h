@@ -7,8 +7,9 @@
 **   quiet long enough -> SERIES_CHECK -> gate -> complete | wait for the missing slice | refused
 **
 ** Quiet: no open association touches it and nothing came for quiet_ms; or nothing came for
-** max_quiet_ms. A series whose transfer was cut, or that announced more images than it has, is
-** given max_quiet_ms in any case.
+** max_quiet_ms. A series whose transfer was cut, that came in more than one association (some
+** senders use one for each image, and pause), or that announced more images than it has, is given
+** max_quiet_ms in any case.
 **
 ** A transfer that was cut may lack slices at an end of the volume, which the gate cannot see. Such
 ** a series waits like one with a gap until an association brings images of it again and ends in
@@ -36,6 +37,7 @@ typedef struct SeriesPolicy {
 typedef struct SeriesFacts {
     int64_t now_ms, last_image_ms; /* wall clock */
     int32_t n_open;                /* open associations that brought an image of it */
+    int32_t n_associations;        /* all that did */
     Transfer transfer;
     int32_t n_got, n_expected; /* images; n_expected 0: not announced */
     JobState state;            /* JOB_RECEIVING or JOB_WAITING */

@@ -97,6 +97,7 @@ TEST(receive_same_is_a_no_op, "same UID and content under a new file name: SAME 
         CHECK_INT(result.previous_state, s);
         CHECK(!result.is_stored_file);
         JobRow after = fixture_job(db, id);
+        before.last_image_ms = 9000; /* quiet is counted from now */
         CHECK(memcmp(&before, &after, sizeof before) == 0);
     }
     CHECK(fixture_receive(db, &in, 9000).is_stored_file);
@@ -249,22 +250,25 @@ TEST(receive_after_cancel, "nothing sent: the image is kept, the job stays CANCE
 }
 
 TEST(receive_while_sending,
-     "no answer yet, but an image may be there: late, as after one was sent; "
-     "so is RETRY once the association stood")
+     "no association with a destination yet: the job starts over; once one stood: late, a new job")
 {
     Db *db = fixture_open();
     Err err = {0};
-    for (int retry = 0; retry < 2; retry++) {
-        int64_t id = fixture_computed(db, 1 + retry, 2, false);
-        if (retry) {
+    static const JobState states[] = {JOB_SENDING, JOB_RETRY};
+    for (int i = 0; i < 4; i++) {
+        int64_t id = fixture_computed(db, 1 + i, 2, false);
+        bool seen = i >= 2;
+        if (seen)
             CHECK_OK(db_delivery_connected(db, id, &err), &err);
+        if (states[i % 2] == JOB_RETRY)
             fixture_move(db, id, JOB_SENDING, JOB_RETRY);
-        }
-        Instance in = fixture_image(1 + retry, 2);
+        Instance in = fixture_image(1 + i, 2);
         ReceivedResult result = fixture_receive(db, &in, 8000);
-        CHECK_INT(result.what, RECEIVED_LATE);
-        CHECK_INT(result.previous_job_id, id);
-        CHECK_INT(fixture_job(db, id).state, retry ? JOB_RETRY : JOB_SENDING);
+        CHECK_INT(result.what, seen ? RECEIVED_LATE : RECEIVED_RESTARTED);
+        CHECK_INT(result.previous_job_id, seen ? id : 0);
+        JobRow job = fixture_job(db, id);
+        CHECK_INT(job.state, seen ? states[i % 2] : JOB_RECEIVING);
+        CHECK_INT(job.revision, seen ? 1 : 2);
     }
     db_close(db);
 }
@@ -372,7 +376,7 @@ TEST(series_transfer, "an image opens it, an orderly end ends it; a cut is mende
     CHECK_INT(transfer_of(db, id), TRANSFER_ENDED);
     (void)fixture_receive(db, &b, 1001);
     CHECK_INT(transfer_of(db, id), TRANSFER_OPEN);
-    CHECK_OK(db_transfer_cut(db, a.series_uid, &err), &err);
+    CHECK_OK(db_transfer_cut(db, a.series_uid, 1, &err), &err);
     CHECK_INT(transfer_of(db, id), TRANSFER_CUT);
     (void)fixture_receive(db, &c, 1002); /* the rest, and one again: not enough */
     (void)fixture_receive(db, &a, 1003);
@@ -382,30 +386,43 @@ TEST(series_transfer, "an image opens it, an orderly end ends it; a cut is mende
     CHECK_INT(end_transfer(db, &a), id);
     CHECK_INT(transfer_of(db, id), TRANSFER_ENDED);
     fixture_move(db, id, JOB_RECEIVING, JOB_QUEUED);
-    CHECK_OK(db_transfer_cut(db, a.series_uid, &err), &err);
+    CHECK_OK(db_transfer_cut(db, a.series_uid, 1, &err), &err);
     (void)fixture_receive(db, &a, 1005);
     CHECK_INT(transfer_of(db, id), TRANSFER_ENDED);
     CHECK_INT(end_transfer(db, &(Instance){.series_uid = "1.2.3"}), 0);
     db_close(db);
 }
 
-TEST(series_transfers_of_a_peer, "cut: what arrives from that calling AE title, nothing else")
+TEST(series_transfers_of_a_peer,
+     "suspect: cut is what comes from that calling AE title in several associations, nothing else")
 {
     Db *db = fixture_open();
     Err err = {0};
-    Instance images[3];
-    int64_t ids[3];
-    for (int i = 0; i < 3; i++) {
+    Instance images[4];
+    int64_t ids[4];
+    for (int i = 0; i < 4; i++) {
         ReceivedResult result;
+        const char *ae = i < 3 ? "CT_A" : "CT_B";
+        const Arrival arrival = {ae, 1, 0};
         images[i] = fixture_image(i + 1, 1);
-        CHECK_OK(db_receive(db, &images[i], i < 2 ? "CT_A" : "CT_B", 1, &result, &err), &err);
+        CHECK_OK(db_receive(db, &images[i], ae, 1, &result, &err), &err);
         ids[i] = result.job_id;
+        for (int n = 0; n < (i == 2 ? 1 : 2); n++)
+            CHECK_OK(db_transfer_joined(db, images[i].series_uid, &arrival, 1, &err), &err);
     }
     fixture_move(db, ids[1], JOB_RECEIVING, JOB_QUEUED);
-    CHECK_OK(db_transfers_cut_of_peer(db, "CT_A", &err), &err);
+    CHECK_OK(db_peer_suspect(db, "CT_A", 5, &err), &err);
     CHECK_INT(transfer_of(db, ids[0]), TRANSFER_CUT);
-    CHECK_INT(transfer_of(db, ids[1]), TRANSFER_OPEN);
-    CHECK_INT(transfer_of(db, ids[2]), TRANSFER_OPEN);
+    CHECK_INT(transfer_of(db, ids[1]), TRANSFER_OPEN); /* no longer arriving */
+    CHECK_INT(transfer_of(db, ids[2]), TRANSFER_OPEN); /* one association */
+    CHECK_INT(transfer_of(db, ids[3]), TRANSFER_OPEN); /* another peer */
+    const Arrival before = {"CT_A", 4, 0}, after = {"CT_A", 6, 0};
+    Instance fresh = fixture_image(9, 1);
+    int64_t id = fixture_receive(db, &fresh, 7).job_id;
+    CHECK_OK(db_transfer_joined(db, fresh.series_uid, &after, 7, &err), &err);
+    CHECK_INT(transfer_of(db, id), TRANSFER_OPEN);
+    CHECK_OK(db_transfer_joined(db, fresh.series_uid, &before, 8, &err), &err);
+    CHECK_INT(transfer_of(db, id), TRANSFER_CUT);
     db_close(db);
 }
 
@@ -433,10 +450,13 @@ TEST(jobs_recover_lists_and_counts, "RUNNING becomes QUEUED with its attempt kep
     CHECK_OK(db_job_move(db, second, JOB_RUNNING, JOB_QUEUED, ST_CRASHED, "c", 20000, 9000, &err),
              &err);
     JobRow *rows;
-    CHECK_OK(db_jobs_ready(db, JOB_QUEUED, 19999, &rows, &n, &err), &err);
+    CHECK_OK(db_jobs_ready(db, JOB_QUEUED, 19999, 15000, &rows, &n, &err), &err);
     CHECK(n == 1 && rows[0].id == running);
     free(rows);
-    CHECK_OK(db_jobs_ready(db, JOB_QUEUED, 20000, &rows, &n, &err), &err);
+    CHECK_OK(db_jobs_ready(db, JOB_QUEUED, 4000, 15000, &rows, &n, &err), &err);
+    CHECK_INT(n, 2); /* 16 s away: no pause is that long */
+    free(rows);
+    CHECK_OK(db_jobs_ready(db, JOB_QUEUED, 20000, 15000, &rows, &n, &err), &err);
     CHECK(n == 2 && rows[0].id == running && rows[1].id == second && rows[1].attempt == 2);
     free(rows);
     CHECK_OK(db_jobs_list(db, (JobState)0, 2, &rows, &n, &err), &err);

@@ -45,7 +45,7 @@ __attribute__((constructor)) static void run_as_zygote(void)
 typedef struct Shared {
     bool ready, stopped;
     ReceiverStats stats;
-    int n_stored, n_refused, n_ended, n_orderly;
+    int n_stored, n_refused, n_ended, n_orderly, n_turned_away, n_storing;
     uint16_t answer; /* of stored() */
     uint16_t refused_dimse;
     Status refused_status;
@@ -63,21 +63,19 @@ typedef struct Daemon {
 
 static Daemon daemon_;
 
-static uint16_t on_stored(void *context, uint64_t association, const char *calling_ae,
-                          const Instance *instance)
+static uint16_t on_stored(void *context, const AssociationInfo *from, const Instance *instance)
 {
-    (void)association;
     Shared *shared = context;
     shared->n_stored++;
-    memcpy(shared->calling_ae, calling_ae, AE_SIZE);
+    memcpy(shared->calling_ae, from->calling_ae, AE_SIZE);
     shared->last = *instance;
     return shared->answer;
 }
 
-static void on_refused(void *context, uint64_t association, Status status, uint16_t dimse_status,
-                       const char *text)
+static void on_refused(void *context, const AssociationInfo *from, Status status,
+                       uint16_t dimse_status, const char *text)
 {
-    (void)association;
+    (void)from;
     Shared *shared = context;
     shared->n_refused++;
     shared->refused_dimse = dimse_status;
@@ -87,14 +85,16 @@ static void on_refused(void *context, uint64_t association, Status status, uint1
 
 static void on_turned_away(void *context, const char *calling_ae)
 {
-    (void)context, (void)calling_ae;
+    (void)calling_ae;
+    Shared *shared = context;
+    shared->n_turned_away++;
 }
 
-static void on_ended(void *context, uint64_t association, const char *calling_ae, bool orderly)
+static void on_ended(void *context, const AssociationInfo *from, bool orderly)
 {
-    (void)association, (void)calling_ae;
     Shared *shared = context;
     shared->n_ended++;
+    shared->n_storing += from->stores;
     shared->n_orderly += orderly;
 }
 
@@ -767,6 +767,9 @@ TEST(receiver_case_10_association_limit,
     for (int i = 0; i < 16; i++)
         CHECK(peer_release(&peers[i]));
     CHECK_WITHIN(5, daemon_.shared->stats.rejected == 1);
+    CHECK_INT(daemon_.shared->n_turned_away, 1);
+    CHECK_WITHIN(5, daemon_.shared->n_ended >= 17);
+    CHECK_INT(daemon_.shared->n_storing, 0); /* echoes */
     check_service(only_child(daemon_.pid));
     stop_daemon();
 }

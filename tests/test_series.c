@@ -38,12 +38,13 @@ TEST(series_quiet_time, "closed associations: checked 5 s after the last image, 
 }
 
 TEST(series_waits_longer_when_in_doubt,
-     "an open association, an abort or fewer images than announced: "
+     "an open association, an abort, several associations or fewer images than announced: "
      "60 s; as many or more than announced: 5 s")
 {
-    for (int doubt = 0; doubt < 5; doubt++) {
+    for (int doubt = 0; doubt < 6; doubt++) {
         SeriesFacts facts = receiving(T0 + 30000);
         facts.n_open = doubt == 0 ? 1 : 0;
+        facts.n_associations = doubt == 5 ? 2 : 1;
         facts.transfer = doubt == 1 ? TRANSFER_CUT : doubt == 4 ? TRANSFER_OPEN : TRANSFER_ENDED;
         facts.n_expected = doubt == 2 ? 41 : doubt == 3 ? 40 : 0;
         if (doubt == 3) {
@@ -56,6 +57,20 @@ TEST(series_waits_longer_when_in_doubt,
         facts.now_ms = T0 + 60000;
         CHECK_DECISION(facts, SERIES_CHECK, 0, ST_OK);
     }
+}
+
+TEST(series_sent_again_waits_until_it_is_quiet,
+     "WAITING as cut, then mended: checked when quiet, as if it had just arrived")
+{
+    SeriesFacts facts = receiving(T0 + 4999);
+    facts.state = JOB_WAITING;
+    facts.code = ST_SERIES_CUT;
+    facts.wait_until_ms = T0 + 500000;
+    CHECK_DECISION(facts, SERIES_NOT_YET, T0 + 5000, ST_OK);
+    facts.now_ms = T0 + 5000;
+    CHECK_DECISION(facts, SERIES_CHECK, 0, ST_OK);
+    facts.transfer = TRANSFER_CUT;
+    CHECK_DECISION(facts, SERIES_NOT_YET, T0 + 500000, ST_OK);
 }
 
 TEST(series_verdicts,

@@ -217,13 +217,13 @@ struct Result {
 
 // ---- the two receivers ----
 
-uint16_t stored(void *, uint64_t, const char *, const Instance *)
+uint16_t stored(void *, const AssociationInfo *, const Instance *)
 {
     return 0;
 }
-void refused(void *, uint64_t, Status, uint16_t, const char *) {}
+void refused(void *, const AssociationInfo *, Status, uint16_t, const char *) {}
 void turned_away(void *, const char *) {}
-void ended(void *, uint64_t, const char *, bool) {}
+void ended(void *, const AssociationInfo *, bool) {}
 
 [[noreturn]] void run_receiver(const std::string &spool, int port)
 {
