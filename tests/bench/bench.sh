@@ -22,6 +22,10 @@ awk '/ s  / && $1 != "infer" { s += $2 } / s  / && $1 == "infer" { i = $2 }
 echo "peak memory of a worker $(($(cat "$TEST_DIR/rss") / 1024)) MB (limit 1500)"
 
 echo
+echo "== the network: DRUNet-101, width 64, 448 x 448"
+"$B/tests/bench_network" "$TEST_DIR"
+
+echo
 echo "== idle daemon"
 start_node
 sleep 1

@@ -1,0 +1,160 @@
+/* Rates of the network on this machine: DRUNet-101 of width 64 on slices of 448 x 448 with random
+** weights, in each precision that the processor has, beside the processor's own peak of float32
+** multiply-adds (independent sums in registers, all threads). Prints one line per precision. */
+#include "base/clock.h"
+#include "base/parallel.h"
+#include "gpu/calibrate.h"
+#include "gpu/graph_passes.h"
+#include "gpu/network.h"
+#include "tests/model_file.h"
+#include "tests/test.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { SIDE = 448, PIXELS = SIDE * SIDE, N = 8, ROUNDS = 5 };
+
+/* What the writer of model files calls when it cannot go on. */
+void test_fail(const char *file, int line, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    (void)fprintf(stderr, "%s:%d: ", file, line);
+    (void)vfprintf(stderr, format, args);
+    (void)fputc('\n', stderr);
+    va_end(args);
+    exit(1);
+}
+
+/* ---- the processor's peak ------------------------------------------------------------------ */
+
+typedef float Lanes __attribute__((vector_size(64)));
+enum { SUMS = 16, TURNS = 20 * 1000 * 1000 };
+static volatile Lanes sink[64]; /* or the compiler would leave the sums out */
+
+__attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"))) static void
+multiply_add(void *context, int item)
+{
+    (void)context;
+    Lanes sums[SUMS], a, b;
+    for (int k = 0; k < 16; k++) {
+        a[k] = 1.0f - 1e-7f * (float)(k + item);
+        b[k] = 1e-7f;
+    }
+    for (int i = 0; i < SUMS; i++)
+        sums[i] = a + (float)i;
+    for (int turn = 0; turn < TURNS; turn++)
+        for (int i = 0; i < SUMS; i++)
+            sums[i] = sums[i] * a + b;
+    for (int i = 1; i < SUMS; i++)
+        sums[0] += sums[i];
+    sink[item] = sums[0];
+}
+
+static double peak_gflops(int threads)
+{
+    double best = 0;
+    for (int round = 0; round < 3; round++) {
+        double start = clock_monotonic_s();
+        parallel_for(threads, threads, multiply_add, NULL);
+        double seconds = clock_monotonic_s() - start;
+        double rate = 2e-9 * 16 * SUMS * (double)TURNS * threads / seconds;
+        best = rate > best ? rate : best;
+    }
+    return best;
+}
+
+/* ---- the network --------------------------------------------------------------------------- */
+
+static float *slices;
+
+static void fill(void *context, int32_t i, float *ret_x)
+{
+    (void)context;
+    memcpy(ret_x, slices + (size_t)i * 3 * PIXELS, 3 * PIXELS * sizeof *ret_x);
+}
+
+static void must(Status status, const Err *err)
+{
+    if (status == ST_OK)
+        return;
+    (void)fprintf(stderr, "bench_network: %s: %s\n", status_name(status), err->msg);
+    exit(1);
+}
+
+/* Milliseconds per slice: the best of some rounds; < 0 if this machine has no such precision. */
+static double measure(const char *path, const char *precision, float *y)
+{
+    Model *model;
+    Net *net;
+    Err err = {0};
+    const NetOptions options = {
+        .backend = "cpu", .batch = 1, .height = SIDE, .width = SIDE, .precision = precision};
+    must(model_open(path, &model, &err), &err);
+    Status status = net_open(model, &options, &net, &err);
+    if (status == ST_BACKEND) {
+        model_close(model);
+        return -1;
+    }
+    must(status, &err);
+    double best = 1e9;
+    for (int round = 0; round < ROUNDS; round++) {
+        double start = clock_monotonic_s();
+        must(net_run(net, slices, N, y, &err), &err);
+        double ms = 1e3 * (clock_monotonic_s() - start) / N;
+        best = ms < best ? ms : best;
+    }
+    net_close(net);
+    model_close(model);
+    return best;
+}
+
+static double gmac(void)
+{
+    Graph *literal = malloc(sizeof *literal), *fast = malloc(sizeof *fast);
+    Err err = {0};
+    const ModelInfo info = {.arch = ARCH_DRUNET101, .width = 64};
+    must(network_build(&info, SIDE, SIDE, literal, &err), &err);
+    must(graph_rewrite(literal, GRAPH_PASSES_ALL, fast, &err), &err);
+    double ret = 1e-9 * (double)graph_macs(fast);
+    free(literal);
+    free(fast);
+    return ret;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc != 2)
+        return 2;
+    char plain[4096], path[4096];
+    (void)snprintf(plain, sizeof plain, "%s/plain.safetensors", argv[1]);
+    (void)snprintf(path, sizeof path, "%s/calibrated.safetensors", argv[1]);
+    slices = malloc((size_t)N * 3 * PIXELS * sizeof *slices);
+    float *y = malloc((size_t)N * PIXELS * sizeof *y);
+    uint64_t seed = 1;
+    for (size_t i = 0; slices != NULL && i < (size_t)N * 3 * PIXELS; i++)
+        slices[i] = (float)(4 * model_file_random(&seed) - 2);
+    model_file_write_random(plain, ARCH_DRUNET101, 64);
+    const CalibrateData data = {1, SIDE, SIDE, NULL, fill};
+    CalibrateResult results[3];
+    Err err = {0};
+    must(calibrate_model(plain, &data, 0, path, results, &err), &err);
+
+    int threads = parallel_processors();
+    double peak = peak_gflops(threads), work = 2 * gmac();
+    (void)printf("%d processors, float32 peak %.0f GFLOP/s; %.1f GFLOP per slice\n", threads, peak,
+                 work);
+    for (int p = PRECISION_F32; p <= PRECISION_INT8; p++) {
+        double ms = measure(path, precision_name((Precision)p), y);
+        if (ms < 0)
+            (void)printf("%-5s not on this processor\n", precision_name((Precision)p));
+        else
+            (void)printf("%-5s %7.1f ms per slice, %6.0f GFLOP/s, %.2f of the float32 peak\n",
+                         precision_name((Precision)p), ms, work / ms * 1e3, work / ms * 1e3 / peak);
+    }
+    free(slices);
+    free(y);
+    return 0;
+}
