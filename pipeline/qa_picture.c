@@ -5,7 +5,7 @@
 **   axial     to the right: patient's left (+x)   down: posterior (+y)
 **   coronal   to the right: patient's left (+x)   down: feet (-z)
 **   sagittal  to the right: posterior (+y)        down: feet (-z)
-** All panels share one scale. */
+** All panels share one scale. Letters in the corners say which side of the patient is which. */
 #include "pipeline/qa_picture.h"
 
 #include "base/files.h"
@@ -245,6 +245,41 @@ static void draw_panel(const Picture *p, RowKind kind, int panel, int32_t top)
         }
 }
 
+/* ---- which side is which ---- */
+
+enum { GLYPH_COLUMNS = 5, GLYPH_ROWS = 7, GLYPH_ZOOM = 2, LETTER_MARGIN = 4 };
+
+typedef struct Glyph {
+    char letter;
+    uint8_t rows[GLYPH_ROWS]; /* bit 4: the leftmost column */
+} Glyph;
+
+static const Glyph GLYPHS[] = {{'R', {0x1e, 0x11, 0x11, 0x1e, 0x14, 0x12, 0x11}},
+                               {'L', {0x10, 0x10, 0x10, 0x10, 0x10, 0x10, 0x1f}},
+                               {'A', {0x0e, 0x11, 0x11, 0x1f, 0x11, 0x11, 0x11}},
+                               {'P', {0x1e, 0x11, 0x11, 0x1e, 0x10, 0x10, 0x10}}};
+
+static void draw_letter(const Picture *p, char letter, int32_t left, int32_t top)
+{
+    static const uint8_t colour[3] = {0, 200, 255};
+    const Glyph *glyph = GLYPHS;
+    while (glyph->letter != letter)
+        glyph++;
+    for (int32_t y = 0; y < GLYPH_ROWS * GLYPH_ZOOM; y++)
+        for (int32_t x = 0; x < GLYPH_COLUMNS * GLYPH_ZOOM; x++)
+            if ((glyph->rows[y / GLYPH_ZOOM] >> (GLYPH_COLUMNS - 1 - x / GLYPH_ZOOM) & 1) != 0)
+                memcpy(p->rgb + ((size_t)(top + y) * WIDTH + (size_t)(left + x)) * 3, colour, 3);
+}
+
+/* The patient's sides at the left and right edge of a panel. */
+static void draw_sides(const Picture *p, int panel, int32_t top)
+{
+    int32_t left = panel * (PANEL + GAP) + LETTER_MARGIN;
+    int32_t right = panel * (PANEL + GAP) + PANEL - LETTER_MARGIN - GLYPH_COLUMNS * GLYPH_ZOOM;
+    draw_letter(p, panel == 2 ? 'A' : 'R', left, top + LETTER_MARGIN);
+    draw_letter(p, panel == 2 ? 'P' : 'L', right, top + LETTER_MARGIN);
+}
+
 Status qa_picture_write(const char *path, const VolumeI16 *ct, const VolumeU8 *mask,
                         const VolumeF32 *mr, double level_hu, double width_hu, Arena *scratch,
                         Err *err)
@@ -265,6 +300,8 @@ Status qa_picture_write(const char *path, const VolumeI16 *ct, const VolumeU8 *m
     for (int row = 0; row < n_rows; row++)
         for (int panel = 0; panel < 3; panel++)
             draw_panel(&p, (RowKind)row, panel, row * (PANEL + GAP));
+    for (int panel = 0; panel < 3; panel++)
+        draw_sides(&p, panel, 0);
     Status status = write_png(path, PNG_FORMAT_RGB, p.rgb, WIDTH, p.height, err);
     arena_reset(scratch, mark);
     return status;
