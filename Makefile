@@ -60,6 +60,10 @@ HOT := registration/resample registration/metric registration/pyramid pipeline/w
        pipeline/distance pipeline/filter pipeline/window
 $(addprefix $(B)/,$(addsuffix .o,$(HOT))): CFLAGS += $(if $(filter release werror clang,$(VARIANT)),-O3)
 
+# precision.c has the names of all precisions; those of model_metadata.c do not know f16.
+$(B)/gpu/model_metadata.o: CPPFLAGS += -Dprecision_name=metadata_precision_name \
+    -Dprecision_from_name=metadata_precision_from_name
+
 .PHONY: all help deps test demo check bench install clean asan ubsan tsan format cuda-note
 all: cuda-note $(PROGRAMS)
 
