@@ -16,7 +16,7 @@ typedef struct Infer {
     unsigned without;
     int64_t batch, threads;
     bool json;
-    char used[16], used_precision[8]; /* results */
+    char used[16], used_precision[8], notice[ERR_MSG_SIZE]; /* results */
     int64_t n_slices;
     double open_s, run_s;
 } Infer;
@@ -41,13 +41,14 @@ static Status run_net(Infer *infer, const Model *model, const Npy *x, Npy *y, Er
     Net *net;
     double start = clock_monotonic_s();
     TRY(net_open(model, &options, &net, err));
-    (void)snprintf(infer->used, sizeof infer->used, "%s", net_backend(net));
-    (void)snprintf(infer->used_precision, sizeof infer->used_precision, "%s",
-                   precision_name(net_precision(net)));
     double opened = clock_monotonic_s();
     Status status = net_run(net, x->data, (int32_t)x->dims[0], y->data, err);
     infer->open_s = opened - start;
     infer->run_s = clock_monotonic_s() - opened;
+    (void)snprintf(infer->used, sizeof infer->used, "%s", net_backend(net));
+    (void)snprintf(infer->used_precision, sizeof infer->used_precision, "%s",
+                   precision_name(net_precision(net)));
+    (void)snprintf(infer->notice, sizeof infer->notice, "%s", net_notice(net));
     net_close(net);
     return status;
 }
@@ -78,6 +79,8 @@ static void report(const Infer *infer, const ModelInfo *info)
 {
     double per_slice_ms = infer->n_slices > 0 ? infer->run_s * 1e3 / (double)infer->n_slices : 0;
     if (!infer->json) {
+        if (infer->notice[0] != '\0')
+            (void)fprintf(stderr, "ct2mr: note: %s\n", infer->notice);
         (void)printf("%s: %lld slices on backend %s in %s, %.1f ms per slice (start %.0f ms)\n",
                      info->name, (long long)infer->n_slices, infer->used, infer->used_precision,
                      per_slice_ms, infer->open_s * 1e3);
@@ -88,6 +91,7 @@ static void report(const Infer *infer, const ModelInfo *info)
     (void)cJSON_AddStringToObject(json, "digest", info->digest);
     (void)cJSON_AddStringToObject(json, "backend", infer->used);
     (void)cJSON_AddStringToObject(json, "precision", infer->used_precision);
+    (void)cJSON_AddStringToObject(json, "notice", infer->notice);
     (void)cJSON_AddNumberToObject(json, "n_slices", (double)infer->n_slices);
     (void)cJSON_AddNumberToObject(json, "open_ms", infer->open_s * 1e3);
     (void)cJSON_AddNumberToObject(json, "per_slice_ms", per_slice_ms);
@@ -143,13 +147,13 @@ static int parse_arguments(int argc, char **argv, Infer *infer)
         return cli_usage("infer", "unexpected argument");
     if (infer->model == NULL || infer->in == NULL || infer->out == NULL)
         return cli_usage("infer", "--model, --in and --out are needed");
-    bool known = strcmp(infer->backend, "auto") == 0;
+    bool known = strcmp(infer->backend, "auto") == 0 || strcmp(infer->backend, "cuda") == 0;
     for (int i = 0; net_backend_name(i) != NULL; i++)
         known = known || strcmp(infer->backend, net_backend_name(i)) == 0;
     Precision precision;
     if (strcmp(infer->precision, "auto") != 0 && !precision_from_name(infer->precision, &precision))
-        return cli_usage("infer", "--precision is none of auto, f32, bf16, int8");
-    return known ? CLI_OK : cli_usage("infer", "--backend is none of auto, cpu, ref");
+        return cli_usage("infer", "--precision is none of auto, f32, bf16, int8, f16");
+    return known ? CLI_OK : cli_usage("infer", "--backend is none of auto, cpu, ref, cuda");
 }
 
 int cli_infer(int argc, char **argv)

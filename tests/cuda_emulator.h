@@ -1,0 +1,48 @@
+/* The CUDA backend's device, emulated on the host, with faults to order: a plugin of its own that
+** holds the backend's code, the real libcudnn for descriptors and plans, and this in place of the
+** device. What a plan does is read from the plan's own JSON (cuda_interpreter.h).
+**
+** Memory is host memory that is known by base and size; everything enqueued is done at once, or
+** recorded while a stream is captured. Thread: one. */
+#ifndef CT2MR_TESTS_CUDA_EMULATOR_H
+#define CT2MR_TESTS_CUDA_EMULATOR_H
+
+#include "base/err.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct EmulatedPlan { /* one convolution to plan for a card of gpu_catalog.h */
+    int32_t card, n, c_in, h, w, c_out, kernel, stride;
+    bool residual, relu;
+    enum { PLAN_GOOD, PLAN_DIMS, PLAN_BF16, PLAN_LAYOUT } control; /* a mistake to be refused */
+    int64_t workspace_bytes, engine;                               /* results */
+    bool tensor_core;
+} EmulatedPlan;
+
+typedef struct CudaEmulator {
+    /* Faults; 0: none. Calls are counted from 1 since the process began. */
+    int no_driver;        /* as where no NVIDIA driver is installed */
+    int card;             /* index in gpu_catalog.h */
+    int fail_alloc;       /* this allocation fails */
+    int64_t memory_bytes; /* allocations beyond it fail; 0: no limit */
+    int fail_work;        /* this kernel or plan and everything after it fails */
+    int hang_event;       /* this event record and all after it are never reached */
+    int spoil_upload;     /* this upload of weights since cuDNN was opened: (c_out, c_in, k, k) */
+    int spoil_c, spoil_taps; /* c_in and k * k of that layer */
+    int no_capture;          /* streams cannot be captured */
+    /* Counts. */
+    int n_allocs, n_works, n_records, n_uploads, n_graph_runs, n_plans_run;
+    int n_live; /* allocations, streams, events, graphs, handles not freed */
+    int64_t live_bytes, peak_bytes;
+    char complaint[256]; /* the first thing that a device would not have forgiven; "" if none */
+    /* Plans without a device. */
+    Status (*plan)(EmulatedPlan *plan, Err *err);
+    /* Reloads a good plan's JSON for another card; and with `from` replaced by `to` in it. */
+    Status (*reload)(const EmulatedPlan *plan, int other_card, const char *from, const char *to,
+                     Err *err);
+} CudaEmulator;
+
+#define CUDA_EMULATOR_SYMBOL "cuda_emulator"
+
+#endif
