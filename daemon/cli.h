@@ -34,6 +34,7 @@ int cli_mask(int argc, char **argv);     /* CT --out MASK.nii.gz [--brain] */
 int cli_window(int argc, char **argv);   /* CT --out W.nii.gz [--preset P | --level L --width W] */
 int cli_infer(int argc, char **argv);    /* --model M --in X.npy --out Y.npy [--backend B] */
 int cli_model(int argc, char **argv);    /* show|verify FILE */
+int cli_gpu(int argc, char **argv);      /* list|plan|selftest */
 int cli_import(int argc, char **argv);   /* NIFTI|INV3 --out DIR */
 /* Child roles, not for people, are in roles.h and dicom/receive.h. */
 
