@@ -93,6 +93,7 @@ help:
 	@echo "make test       install packages, build, all tests"
 	@echo "make check      format, warnings as errors (gcc, clang), cppcheck, shellcheck, layout rules"
 	@echo "make asan|ubsan|tsan   the unit tests under a sanitizer"
+	@echo "make gpu-plans  cuDNN plans of every convolution for 8 GPUs and 5 batch sizes (no GPU needed)"
 	@echo "make bench      rates and times beside named peers"
 	@echo "make install DESTDIR= PREFIX=/usr/local"
 	@echo "GPU=auto|0|1 CUDA_HOME=/usr/local/cuda   whether the CUDA backend is built"
@@ -158,7 +159,10 @@ demo: deps
 	@bash tests/demo.sh $(B)
 asan ubsan tsan:
 	@$(MAKE) --no-print-directory VARIANT=$@ unit
-.PHONY: test-run unit
+# Plans for all cards and batches, with counts; `make test` runs them, too.
+gpu-plans: $(B)/tests/unit
+	$(B)/tests/unit -f cuda_plans
+.PHONY: test-run unit gpu-plans
 unit: $(B)/tests/unit $(PROGRAMS)
 	$(B)/tests/unit
 

@@ -65,3 +65,17 @@ Status cuda_layout(const Graph *from, Graph *ret_graph, CudaLayout *ret, Err *er
     *ret = layout;
     return ST_OK;
 }
+
+ConvShape cuda_conv_shape(const Graph *graph, const Op *op, int32_t batch)
+{
+    const Value *in = &graph->values[op->input], *out = &graph->values[op->output];
+    return (ConvShape){.n = batch,
+                       .c_in = in->c,
+                       .h = in->h,
+                       .w = in->w,
+                       .c_out = out->c,
+                       .kernel = graph_conv_kernel(op),
+                       .stride = op->stride,
+                       .residual = op->second >= 0,
+                       .relu = op->relu};
+}

@@ -8,6 +8,7 @@
 #ifndef CT2MR_GPU_CUDA_LAYOUT_H
 #define CT2MR_GPU_CUDA_LAYOUT_H
 
+#include "gpu/cuda_plan.h"
 #include "gpu/graph.h"
 
 enum { CUDA_LANES = 8 };
@@ -22,5 +23,7 @@ typedef struct CudaLayout {
 ** and planned in bytes of one slice. Errors: BACKEND (an operation that this backend does not have,
 ** channels that are no multiple of 8). */
 MUST_CHECK Status cuda_layout(const Graph *from, Graph *ret_graph, CudaLayout *ret, Err *err);
+/* What a convolution of such a table is to cuDNN. */
+ConvShape cuda_conv_shape(const Graph *graph, const Op *op, int32_t batch);
 
 #endif

@@ -134,20 +134,6 @@ Status cuda_upload_weights(Cuda *cuda, Err *err)
 
 /* ---- plans --------------------------------------------------------------------------------- */
 
-static ConvShape shape_of(const Cuda *cuda, const Op *op)
-{
-    const Value *in = &cuda->graph->values[op->input], *out = &cuda->graph->values[op->output];
-    return (ConvShape){.n = cuda->batch,
-                       .c_in = in->c,
-                       .h = in->h,
-                       .w = in->w,
-                       .c_out = out->c,
-                       .kernel = graph_conv_kernel(op),
-                       .stride = op->stride,
-                       .residual = op->second >= 0,
-                       .relu = op->relu};
-}
-
 /* From the cache if it is there and good; else a new one, and *changed. */
 static Status make_plan(Cuda *cuda, const PlanCache *cache, const ConvShape *shape, bool *changed,
                         Err *err)
@@ -186,7 +172,7 @@ Status cuda_make_plans(Cuda *cuda, Err *err)
     for (int32_t i = 0; status == ST_OK && i < cuda->graph->n_ops; i++) {
         if (cuda->graph->ops[i].kind != OP_CONV)
             continue;
-        const ConvShape shape = shape_of(cuda, &cuda->graph->ops[i]);
+        const ConvShape shape = cuda_conv_shape(cuda->graph, &cuda->graph->ops[i], cuda->batch);
         int32_t p = 0;
         while (p < cuda->n_plans && !conv_shape_equal(&cuda->plans[p].shape, &shape))
             p++;

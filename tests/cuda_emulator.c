@@ -16,7 +16,10 @@ enum { MAX_PIECES = 64, MAX_BOUND = 8, PIECE_ALIGN = 256, MAX_OBJECTS = 1024 };
 /* Found by the tests with dlsym(). */
 extern CudaEmulator cuda_emulator;
 __attribute__((visibility("default")))
-CudaEmulator cuda_emulator = {.card = 2, .plan = emulated_plan, .reload = emulated_reload};
+CudaEmulator cuda_emulator = {.card = 2,
+                              .plan = emulated_plan,
+                              .reload = emulated_reload,
+                              .plan_networks = emulated_networks};
 static CudaEmulator *const emulator = &cuda_emulator;
 
 typedef struct Piece {

@@ -20,6 +20,13 @@ typedef struct EmulatedPlan { /* one convolution to plan for a card of gpu_catal
     bool tensor_core;
 } EmulatedPlan;
 
+/* Every distinct convolution of some networks, planned for one card and batch. */
+typedef struct EmulatedTally {
+    int n_shapes, n_good, n_tensor_core;
+    int64_t workspace_bytes; /* the largest */
+    char trouble[256];       /* the first */
+} EmulatedTally;
+
 typedef struct CudaEmulator {
     /* Faults; 0: none. Calls are counted from 1 since the process began. */
     int no_driver;        /* as where no NVIDIA driver is installed */
@@ -38,6 +45,9 @@ typedef struct CudaEmulator {
     char complaint[256]; /* the first thing that a device would not have forgiven; "" if none */
     /* Plans without a device. */
     Status (*plan)(EmulatedPlan *plan, Err *err);
+    /* Adds the convolutions of DRUNet-34, -50 and -101 of that width on side x side. */
+    Status (*plan_networks)(int card, int32_t batch, int32_t width, int32_t side,
+                            EmulatedTally *ret, Err *err);
     /* Reloads a good plan's JSON for another card; and with `from` replaced by `to` in it. */
     Status (*reload)(const EmulatedPlan *plan, int other_card, const char *from, const char *to,
                      Err *err);

@@ -5,7 +5,9 @@
 
 #include "tests/cuda_emulator.h"
 
-/* The two functions of CudaEmulator. */
+/* The three functions of CudaEmulator. */
+Status emulated_networks(int card, int32_t batch, int32_t width, int32_t side, EmulatedTally *ret,
+                         Err *err);
 Status emulated_plan(EmulatedPlan *plan, Err *err);
 Status emulated_reload(const EmulatedPlan *plan, int other_card, const char *from, const char *to,
                        Err *err);

@@ -8,51 +8,20 @@
 #include "tests/test.h"
 
 #include "base/files.h"
+#include "daemon/cli.h"
 #include "gpu/cuda_plugin.h"
-#include "gpu/gpu_catalog.h"
+#include "gpu/gpu_predict.h"
+#include "gpu/graph_passes.h"
 #include "gpu/net.h"
 #include "gpu/network.h"
 #include "gpu/trust.h"
-#include "tests/cuda_emulator.h"
+#include "tests/cuda_fixture.h"
 #include "tests/model_file.h"
 
 #include <dirent.h>
-#include <dlfcn.h>
-#include <libgen.h>
-#include <unistd.h>
 
 #define TOLERANCE 2e-3
 enum { H = 64, W = 96, N = 5, PIXELS = H * W };
-
-/* Making plans, libcudnn calls cublasLtCreate() and keeps what it gets. */
-const char *__lsan_default_suppressions(void);
-const char *__lsan_default_suppressions(void)
-{
-    return "leak:libcublasLt";
-}
-
-/* The emulated plugin is beside the tests' program; its caches go to the test's folder. */
-static CudaEmulator *open_emulator(void)
-{
-    char self[PATH_SIZE], dir[PATH_SIZE], file[PATH_SIZE];
-    Err err = {0};
-    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-    CHECK(n > 0);
-    self[n] = '\0';
-    CHECK_OK(path_format(dir, &err, "%s/plugin", dirname(self)), &err);
-    CHECK_OK(path_format(file, &err, "%s/" CUDA_PLUGIN_FILE, dir), &err);
-    if (access(file, R_OK) != 0)
-        SKIP("no CUDA toolkit: the backend was not built");
-    CHECK(setenv("CT2MR_PLUGIN_DIR", dir, 1) == 0);
-    CHECK(setenv("CT2MR_CACHE_DIR", test_dir(), 1) == 0);
-    const CudaPlugin *plugin;
-    CHECK_OK(cuda_plugin(&plugin, &err), &err);
-    void *handle = dlopen(file, RTLD_NOW);
-    CHECK(handle != NULL);
-    CudaEmulator *emulator = dlsym(handle, CUDA_EMULATOR_SYMBOL);
-    CHECK(emulator != NULL && gpu_catalog_card(emulator->card) != NULL);
-    return emulator;
-}
 
 static Model *random_model(ModelArch arch, int32_t width)
 {
@@ -109,7 +78,7 @@ static void check_clean(const CudaEmulator *emulator)
 
 static void check_agrees(ModelArch arch, int32_t width)
 {
-    CudaEmulator *emulator = open_emulator();
+    CudaEmulator *emulator = cuda_emulator_open();
     Err err = {0};
     char used[512];
     Model *model = random_model(arch, width);
@@ -159,7 +128,7 @@ TEST_TIMEOUT(cuda_agrees_unet, "the U-Net emulated equals ref to 2e-3", 120)
 
 TEST_TIMEOUT(cuda_agrees_demo_model, "the shipped model emulated equals ref to 2e-3", 120)
 {
-    CudaEmulator *emulator = open_emulator();
+    CudaEmulator *emulator = cuda_emulator_open();
     Err err = {0};
     Model *model;
     CHECK_OK(model_open("etc/models/demo-t1-w16.safetensors", &model, &err), &err);
@@ -187,7 +156,7 @@ typedef struct Fixture {
 
 static Fixture open_fixture(void)
 {
-    Fixture f = {.emulator = open_emulator(), .model = random_model(ARCH_DRUNET34, 8)};
+    Fixture f = {.emulator = cuda_emulator_open(), .model = random_model(ARCH_DRUNET34, 8)};
     Err err = {0};
     size_t n = (size_t)N * PIXELS;
     f.x = slices();
@@ -475,4 +444,60 @@ TEST_TIMEOUT(cuda_plan_cache, "damaged, foreign, other card's or unwritable: ign
     for (int i = 0; i < n_more; i++)
         free(more[i].data);
     close_fixture(&f);
+}
+
+/* ---- the command --------------------------------------------------------------------------- */
+
+TEST_TIMEOUT(cuda_command_gpu, "ct2mr gpu: exit codes of list, plan and selftest", 120)
+{
+    char path[PATH_SIZE];
+    CudaEmulator *emulator = cuda_emulator_open();
+    Err err = {0};
+    CHECK_OK(path_format(path, &err, "%s/random.safetensors", test_dir()), &err);
+    model_close(random_model(ARCH_DRUNET50, 8));
+    char *list[] = {"gpu", "list", "--json", NULL}, *bare[] = {"gpu", "list", NULL};
+    char *plan[] = {"gpu", "--json", "plan", "--model", path, "--batch", "8", NULL};
+    char *selftest[] = {"gpu", "selftest", "--json", "--model", path, NULL};
+    CHECK_INT(cli_gpu(3, list), CLI_OK);
+    CHECK_INT(cli_gpu(7, plan), CLI_OK);
+    CHECK_INT(cli_gpu(5, selftest), CLI_OK);
+    CHECK_INT(cli_gpu(1, bare), CLI_USAGE); /* no verb */
+    emulator->spoil_upload = 1;
+    emulator->spoil_c = 8;
+    emulator->spoil_taps = 49;
+    CHECK_INT(cli_gpu(5, selftest), CLI_NEGATIVE);
+    emulator->no_driver = 1;
+    CHECK_INT(cli_gpu(3, list), CLI_NEGATIVE);
+    CHECK_INT(cli_gpu(2, bare), CLI_NEGATIVE);
+    CHECK_INT(cli_gpu(5, selftest), CLI_NEGATIVE);
+    CHECK_INT(cli_gpu(7, plan), CLI_OK); /* needs none */
+    plan[6] = "0";
+    CHECK_INT(cli_gpu(7, plan), CLI_USAGE);
+    bare[1] = "burn";
+    CHECK_INT(cli_gpu(2, bare), CLI_USAGE);
+    bare[1] = "selftest"; /* without a model */
+    CHECK_INT(cli_gpu(2, bare), CLI_USAGE);
+    CHECK_STR(emulator->complaint, "");
+}
+
+/* Data-sheet rates are bounds: H100 and RTX 2070 for the paper's network, by hand. */
+TEST(cuda_prediction, "floor = operations / rate; predicted is slower; more cards are ordered")
+{
+    const ModelInfo info = {.arch = ARCH_DRUNET101, .width = 64, .activation = ACTIVATION_SIGMOID};
+    Graph *literal = malloc(sizeof *literal), *fast = malloc(sizeof *fast);
+    Err err = {0};
+    CHECK(literal != NULL && fast != NULL);
+    CHECK_OK(network_build(&info, 448, 448, literal, &err), &err);
+    CHECK_OK(graph_rewrite(literal, GRAPH_PASSES_ALL, fast, &err), &err);
+    for (int i = 0; i < GPU_CATALOG_COUNT; i++) {
+        const GpuCard *card = gpu_catalog_card(i);
+        GpuPrediction p = gpu_predict(fast, 4, card);
+        CHECK_NEAR(p.floor_ms, 2e3 * (double)graph_macs(fast) / (card->half_tflops * 1e12), 1e-9);
+        CHECK(p.predicted_ms >= p.floor_ms / GPU_PREDICT_COMPUTE);
+        CHECK(p.predicted_ms < 4 * p.floor_ms / GPU_PREDICT_COMPUTE);
+        CHECK(p.memory_bytes > 170000000 && p.memory_bytes < 400000000);
+    }
+    CHECK(gpu_catalog_card(GPU_CATALOG_COUNT) == NULL && gpu_catalog_card(-1) == NULL);
+    free(literal);
+    free(fast);
 }
