@@ -59,6 +59,7 @@ typedef struct CudaApi {
     cudaError_t (*graph_run)(cudaGraphExec_t graph, cudaStream_t stream);
     void (*graph_free)(cudaGraphExec_t graph);
 
+    bool plans_by_handle; /* the handle is a real one, that plans may be made for */
     cudnnStatus_t (*dnn_new)(cudnnHandle_t *ret);
     void (*dnn_free)(cudnnHandle_t handle);
     cudnnStatus_t (*dnn_stream)(cudnnHandle_t handle, cudaStream_t stream);

@@ -206,6 +206,7 @@ const CudaApi *cuda_api(void)
         .capture_end = capture_end,
         .graph_run = graph_run,
         .graph_free = graph_free,
+        .plans_by_handle = true,
         .dnn_new = cudnnCreate,
         .dnn_free = dnn_free,
         .dnn_stream = cudnnSetStream,

@@ -206,39 +206,54 @@ Status conv_choose(const ConvShape *shape, const char *profile_json, ConvChoice 
 
 /* ---- loading ------------------------------------------------------------------------------- */
 
-static Status load_plan(const char *profile_json, const char *json, ConvPlan *ret, Err *err)
+/* The plan from its text for a handle's device or, with handle NULL, for the device described. */
+static Status finalize_plan(const char *profile_json, cudnnHandle_t handle, const char *json,
+                            cudnnBackendDescriptor_t plan, Err *err)
 {
-    DescPool pool = {0};
-    int64_t n = 0;
-    cudnnBackendDescriptor_t plan = NULL;
-    cudnnBackendDescriptor_t device = desc_device(&pool, profile_json);
-    TRY(cudnn_check(cudnnBackendCreateDescriptor(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR, &plan),
-                    "plan", err));
-    ret->plan = plan; /* outlives the pool */
-    desc_set_desc(&pool, plan, CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP, device);
+    DescPool pool = {0}; /* the plan is not in it: it outlives the pool */
+    if (handle != NULL)
+        desc_set(&pool, plan, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, &handle);
+    else
+        desc_set_desc(&pool, plan, CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP,
+                      desc_device(&pool, profile_json));
     desc_set(&pool, plan, CUDNN_ATTR_EXECUTION_PLAN_JSON_REPRESENTATION, CUDNN_TYPE_CHAR,
              (int64_t)strlen(json) + 1, json);
     desc_finalize(&pool, plan, "plan from JSON");
     Status status = desc_status(&pool, err);
     desc_done(&pool);
-    if (status == ST_OK)
-        status =
-            cudnn_check(cudnnBackendGetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE,
-                                                 CUDNN_TYPE_INT64, 1, &n, &ret->workspace_bytes),
-                        "workspace of a plan", err);
-    if (status == ST_OK &&
-        (ret->workspace_bytes < 0 || ret->workspace_bytes > (int64_t)CONV_WORKSPACE_MAX_MIB << 20))
-        status = err_set(err, ST_BACKEND, "plan wants %lld bytes of workspace",
-                         (long long)ret->workspace_bytes);
     return status;
 }
 
-Status conv_load(const ConvShape *shape, const char *profile_json, const char *json, ConvPlan *ret,
-                 Err *err)
+static Status load_plan(const char *profile_json, cudnnHandle_t handle, const char *json,
+                        ConvPlan *ret, Err *err)
+{
+    const cudnnBackendDescriptorType_t type = CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR;
+    const int64_t most = (int64_t)CONV_WORKSPACE_MAX_MIB << 20;
+    int64_t n = 0;
+    TRY(cudnn_check(cudnnBackendCreateDescriptor(type, &ret->plan), "plan", err));
+    Status status = finalize_plan(profile_json, handle, json, ret->plan, err);
+    if (status != ST_OK && handle != NULL) {
+        (void)cudnnBackendDestroyDescriptor(ret->plan);
+        ret->plan = NULL;
+        TRY(cudnn_check(cudnnBackendCreateDescriptor(type, &ret->plan), "plan", err));
+        status = finalize_plan(profile_json, NULL, json, ret->plan, err);
+    }
+    TRY(status);
+    TRY(cudnn_check(cudnnBackendGetAttribute(ret->plan, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE,
+                                             CUDNN_TYPE_INT64, 1, &n, &ret->workspace_bytes),
+                    "workspace of a plan", err));
+    return ret->workspace_bytes >= 0 && ret->workspace_bytes <= most
+               ? ST_OK
+               : err_set(err, ST_BACKEND, "plan wants %lld bytes of workspace",
+                         (long long)ret->workspace_bytes);
+}
+
+Status conv_load(const ConvShape *shape, const char *profile_json, cudnnHandle_t handle,
+                 const char *json, ConvPlan *ret, Err *err)
 {
     ConvPlan plan = {.shape = *shape};
     TRY(conv_check_json(shape, json, err));
-    Status status = load_plan(profile_json, json, &plan, err);
+    Status status = load_plan(profile_json, handle, json, &plan, err);
     if (status == ST_OK && (plan.json = strdup(json)) == NULL)
         status = err_set(err, ST_NO_MEMORY, "a plan's text");
     if (status != ST_OK)

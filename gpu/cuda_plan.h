@@ -51,9 +51,12 @@ MUST_CHECK Status conv_search(DescPool *pool, cudnnBackendDescriptor_t graph,
                               cudnnBackendDescriptor_t device, ConvChoice *ret, bool *ret_found,
                               Err *err);
 /* Makes the plan that json describes, if it is a plan for this shape (cuda_plan_check.h) and
-** device. json is copied. Errors: BACKEND, NO_MEMORY. */
-MUST_CHECK Status conv_load(const ConvShape *shape, const char *profile_json, const char *json,
-                            ConvPlan *ret, Err *err);
+** device. json is copied.
+**   handle   of the device the plan will run on, as cuDNN's own front end loads plans; where that
+**            fails, or handle is NULL, the plan is made from the description of the device
+** Errors: BACKEND, NO_MEMORY. */
+MUST_CHECK Status conv_load(const ConvShape *shape, const char *profile_json, cudnnHandle_t handle,
+                            const char *json, ConvPlan *ret, Err *err);
 void conv_plan_free(ConvPlan *plan); /* zeroed is fine */
 
 #endif

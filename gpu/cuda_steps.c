@@ -139,13 +139,15 @@ static Status make_plan(Cuda *cuda, const PlanCache *cache, const ConvShape *sha
                         Err *err)
 {
     ConvPlan *plan = &cuda->plans[cuda->n_plans];
+    cudnnHandle_t handle = cuda->api->plans_by_handle ? cuda->dnn : NULL;
     char *json = plan_cache_find(cache, shape);
-    bool loaded = json != NULL && conv_load(shape, cuda->profile, json, plan, NULL) == ST_OK;
+    bool loaded =
+        json != NULL && conv_load(shape, cuda->profile, handle, json, plan, NULL) == ST_OK;
     free(json);
     if (!loaded) {
         ConvChoice choice;
         TRY(conv_choose(shape, cuda->profile, &choice, err));
-        Status status = conv_load(shape, cuda->profile, choice.json, plan, err);
+        Status status = conv_load(shape, cuda->profile, handle, choice.json, plan, err);
         free(choice.json);
         TRY(status);
         *changed = true;

@@ -54,7 +54,6 @@ typedef struct FakeEvent {
 /* The device there is one of. */
 static Piece pieces[MAX_PIECES];
 static Recording *recording;       /* NULL: nothing is captured */
-static bool broken;                /* a sticky error */
 static void *objects[MAX_OBJECTS]; /* streams, ...: a lost device's are never freed, but no leak */
 
 static void complain(const char *what)
@@ -68,7 +67,7 @@ static cudaError_t state(void)
 {
     if (recording != NULL)
         complain("a call that is not allowed while a stream is captured");
-    return broken ? cudaErrorIllegalAddress : cudaSuccess;
+    return emulator->broken ? cudaErrorIllegalAddress : cudaSuccess;
 }
 
 /* A stream, event, graph or handle; where they hold nothing, so that a double free is seen. */
@@ -249,8 +248,9 @@ static cudaError_t stream_wait(cudaStream_t stream, cudaEvent_t event)
 static bool work_fails(void)
 {
     emulator->n_works++;
-    broken = broken || (emulator->fail_work > 0 && emulator->n_works >= emulator->fail_work);
-    return broken;
+    if (emulator->fail_work > 0 && emulator->n_works >= emulator->fail_work)
+        emulator->broken = 1;
+    return emulator->broken != 0;
 }
 
 static size_t area(const KernelCall *k, int32_t c)

@@ -34,6 +34,7 @@ typedef struct CudaEmulator {
     int fail_alloc;       /* this allocation fails */
     int64_t memory_bytes; /* allocations beyond it fail; 0: no limit */
     int fail_work;        /* this kernel or plan and everything after it fails */
+    int broken;           /* a work has failed; 0 again: as in a new process */
     int hang_event;       /* this event record and all after it are never reached */
     int spoil_upload;     /* this upload of weights since cuDNN was opened: (c_out, c_in, k, k) */
     int spoil_c, spoil_taps; /* c_in and k * k of that layer */

@@ -66,7 +66,7 @@ Status emulated_plan(EmulatedPlan *plan, Err *err)
     if (plan->control != PLAN_GOOD)
         return plan_mistake(plan, profile, err);
     TRY(conv_choose(&shape, profile, &choice, err));
-    Status status = conv_load(&shape, profile, choice.json, &loaded, err);
+    Status status = conv_load(&shape, profile, NULL, choice.json, &loaded, err);
     if (status == ST_OK && loaded.workspace_bytes != choice.workspace_bytes)
         status = err_set(err, ST_BACKEND, "workspace changed when reloaded");
     if (status == ST_OK) {
@@ -103,7 +103,7 @@ Status emulated_reload(const EmulatedPlan *plan, int other_card, const char *fro
     TRY(conv_choose(&shape, profile, &choice, err));
     char *json = replace(choice.json, from, to);
     ASSERT(json != NULL && (from == NULL || strcmp(json, choice.json) != 0));
-    Status status = conv_load(&shape, other, json, &loaded, err);
+    Status status = conv_load(&shape, other, NULL, json, &loaded, err);
     if (status == ST_OK)
         conv_plan_free(&loaded);
     free(json);

@@ -265,7 +265,9 @@ TEST_TIMEOUT(cuda_memory_halves_the_batch, "a small GPU: the batch is halved unt
     close_fixture(&f);
 }
 
-TEST_TIMEOUT(cuda_sticky_error, "the GPU fails for good at any work: the CPU's result", 300)
+enum { N_PLACES = 16 };
+
+TEST_TIMEOUT(cuda_sticky_error, "the GPU fails for good anywhere: the CPU's result", 300)
 {
     Fixture f = open_fixture();
     Err err = {0};
@@ -273,10 +275,13 @@ TEST_TIMEOUT(cuda_sticky_error, "the GPU fails for good at any work: the CPU's r
     f.emulator->n_works = 0;
     check_auto(&f, options("auto", "f16", 2), "cuda f16|", used);
     int n = f.emulator->n_works;
-    f.emulator->n_works = 0;
-    f.emulator->fail_work = n - 1; /* within the last batch, after others were taken */
-    check_auto(&f, options("auto", "f16", 2), "cpu f32|the CPU computes instead", used);
-    (void)printf("# at work %d of %d: %s\n", n - 1, n, used);
+    for (int i = 0; i < N_PLACES; i++) { /* from the golden slice to the last batch */
+        f.emulator->n_works = 0;
+        f.emulator->broken = 0;
+        f.emulator->fail_work = 1 + (n - 1) * i / (N_PLACES - 1);
+        check_auto(&f, options("auto", "f16", 2), "cpu f32|the CPU computes instead", used);
+    }
+    (void)printf("# at work %d of %d: %s\n", n, n, used);
     /* the device stays broken */
     check_auto(&f, options("auto", "f16", 2), "cpu f32|the CPU computes instead", used);
     CHECK_STATUS(run(f.model, options("cuda", "f16", 2), f.x, 1, f.y, NULL, &err), ST_BACKEND);
@@ -284,20 +289,22 @@ TEST_TIMEOUT(cuda_sticky_error, "the GPU fails for good at any work: the CPU's r
     close_fixture(&f);
 }
 
-TEST_TIMEOUT(cuda_hang, "a batch that never ends: given up after the caller's deadline", 120)
+TEST_TIMEOUT(cuda_hang, "work that never ends, anywhere: given up after the caller's deadline", 120)
 {
     Fixture f = open_fixture();
     Err err = {0};
     char used[512];
     NetOptions o = options("auto", "f16", 2);
-    o.deadline_s = 0.2;
     f.emulator->n_records = 0;
-    check_auto(&f, options("auto", "f16", 2), "cuda f16|", used);
+    check_auto(&f, o, "cuda f16|", used);
     int n = f.emulator->n_records;
-    f.emulator->n_records = 0;
-    f.emulator->hang_event = n - 3;
-    check_auto(&f, o, "cpu f32|the CPU computes instead", used);
-    (void)printf("# %s\n", used);
+    o.deadline_s = 0.05;
+    for (int i = 0; i < N_PLACES; i++) {
+        f.emulator->n_records = 0;
+        f.emulator->hang_event = 1 + (n - 1) * i / (N_PLACES - 1);
+        check_auto(&f, o, "cpu f32|the CPU computes instead", used);
+    }
+    (void)printf("# at event %d of %d: %s\n", n, n, used);
     o.backend = "cuda";
     CHECK_STATUS(run(f.model, o, f.x, 1, f.y, NULL, &err), ST_BACKEND);
     (void)printf("# %s\n", err.msg);
