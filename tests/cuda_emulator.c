@@ -11,12 +11,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_PIECES = 64, MAX_BOUND = 8, PIECE_ALIGN = 256, MAX_OBJECTS = 1024 };
+enum { MAX_PIECES = 64, MAX_BOUND = 8, PIECE_ALIGN = 256, MAX_OBJECTS = 1024, MAX_STREAMS = 256 };
+
+static void restart(void);
 
 /* Found by the tests with dlsym(). */
 extern CudaEmulator cuda_emulator;
 __attribute__((visibility("default")))
 CudaEmulator cuda_emulator = {.card = 2,
+                              .restart = restart,
                               .plan = emulated_plan,
                               .reload = emulated_reload,
                               .plan_networks = emulated_networks};
@@ -28,11 +31,18 @@ typedef struct Piece {
     bool pinned;
 } Piece;
 
-typedef enum CommandKind { SET, KERNEL, PLAN } CommandKind;
+typedef struct FakeEvent { /* numbers of records: asked for, and done */
+    int asked, done;
+} FakeEvent;
 
-typedef struct Command { /* recorded while a stream is captured */
+typedef enum CommandKind { SET, KERNEL, PLAN, TO_DEVICE, TO_HOST, RECORD, WAIT, RUN } CommandKind;
+
+typedef struct Recording Recording;
+
+typedef struct Command { /* waits in a stream, or is recorded while one is captured */
     CommandKind kind;
-    void *at;
+    void *at; /* SET, PLAN (workspace), TO_DEVICE, TO_HOST: written */
+    const void *from;
     int byte;
     size_t size_bytes;
     KernelCall call;
@@ -40,26 +50,42 @@ typedef struct Command { /* recorded while a stream is captured */
     int n;
     int64_t uids[MAX_BOUND];
     void *pointers[MAX_BOUND];
+    FakeEvent *event;
+    int number; /* of the record that is waited for or done */
+    const Recording *recording;
 } Command;
 
-typedef struct Recording {
+struct Recording {
     Command *commands;
     int n;
-} Recording;
+};
 
-typedef struct FakeEvent {
-    bool reached;
-} FakeEvent;
+typedef struct FakeStream {
+    Command *commands; /* begun..n-1 have not been done */
+    int begun, n;
+} FakeStream;
 
 /* The device there is one of. */
 static Piece pieces[MAX_PIECES];
-static Recording *recording;       /* NULL: nothing is captured */
+static Recording *recording; /* NULL: nothing is captured */
+static FakeStream *streams[MAX_STREAMS];
+static uint64_t dice = 1;          /* of the order */
 static void *objects[MAX_OBJECTS]; /* streams, ...: a lost device's are never freed, but no leak */
 
 static void complain(const char *what)
 {
     if (emulator->complaint[0] == '\0')
         (void)snprintf(emulator->complaint, sizeof emulator->complaint, "%.255s", what);
+}
+
+static void restart(void)
+{
+    for (int i = 0; i < MAX_STREAMS; i++)
+        if (streams[i] != NULL)
+            streams[i]->begun = streams[i]->n = 0;
+    recording = NULL;
+    emulator->broken = emulator->n_allocs = emulator->n_works = emulator->n_records = 0;
+    emulator->n_uploads = emulator->n_graph_runs = emulator->n_plans_run = 0;
 }
 
 /* What a captured stream forbids. */
@@ -164,16 +190,6 @@ static cudaError_t alloc_pinned(void **ret, size_t size_bytes)
     return new_piece(ret, size_bytes, true);
 }
 
-static void free_device(void *memory)
-{
-    drop_piece(memory, false);
-}
-
-static void free_pinned(void *memory)
-{
-    drop_piece(memory, true);
-}
-
 /* ---- devices, streams, events -------------------------------------------------------------- */
 
 static cudaError_t count(int *ret)
@@ -199,13 +215,25 @@ static cudaError_t use(int index)
 
 static cudaError_t stream_new(cudaStream_t *ret)
 {
-    *ret = new_object(1);
+    int i = 0;
+    while (i < MAX_STREAMS && streams[i] != NULL)
+        i++;
+    ASSERT(i < MAX_STREAMS);
+    streams[i] = new_object(sizeof(FakeStream));
+    *ret = (cudaStream_t)(void *)streams[i];
     return state();
 }
 
 static void stream_free(cudaStream_t stream)
 {
-    free_object(stream);
+    FakeStream *fake = (FakeStream *)(void *)stream;
+    if (fake->begun < fake->n)
+        complain("a stream is freed that has work to do");
+    for (int i = 0; i < MAX_STREAMS; i++)
+        if (streams[i] == fake)
+            streams[i] = NULL;
+    free(fake->commands);
+    free_object(fake);
 }
 
 static cudaError_t event_new(cudaEvent_t *ret)
@@ -217,30 +245,6 @@ static cudaError_t event_new(cudaEvent_t *ret)
 static void event_free(cudaEvent_t event)
 {
     free_object(event);
-}
-
-static cudaError_t event_record(cudaEvent_t event, cudaStream_t stream)
-{
-    FakeEvent *fake = (FakeEvent *)(void *)event;
-    (void)stream;
-    emulator->n_records++;
-    fake->reached = emulator->hang_event == 0 || emulator->n_records < emulator->hang_event;
-    return state();
-}
-
-static cudaError_t event_query(cudaEvent_t event)
-{
-    const FakeEvent *fake = (const FakeEvent *)(void *)event;
-    if (state() != cudaSuccess)
-        return state();
-    return fake->reached ? cudaSuccess : cudaErrorNotReady;
-}
-
-static cudaError_t stream_wait(cudaStream_t stream, cudaEvent_t event)
-{
-    (void)stream;
-    (void)event;
-    return state();
 }
 
 /* ---- work ---------------------------------------------------------------------------------- */
@@ -334,40 +338,77 @@ static cudaError_t do_set(void *at, int byte, size_t size_bytes)
     return cudaSuccess;
 }
 
-static bool record(const Command *command)
+static void append(Command **commands, int *n, const Command *command)
 {
-    if (recording == NULL)
-        return false;
-    recording->commands =
-        realloc(recording->commands, (size_t)(recording->n + 1) * sizeof *recording->commands);
-    ASSERT(recording->commands != NULL);
-    recording->commands[recording->n++] = *command;
-    return true;
+    *commands = realloc(*commands, (size_t)(*n + 1) * sizeof **commands);
+    ASSERT(*commands != NULL);
+    (*commands)[(*n)++] = *command;
+}
+
+static cudaError_t enqueue(const Command *command, cudaStream_t stream)
+{
+    FakeStream *fake = (FakeStream *)(void *)stream;
+    if (recording != NULL && command->kind <= PLAN) {
+        append(&recording->commands, &recording->n, command);
+        return cudaSuccess;
+    }
+    if (state() == cudaSuccess)
+        append(&fake->commands, &fake->n, command);
+    return state();
 }
 
 static cudaError_t set(void *at, int byte, size_t size_bytes, cudaStream_t stream)
 {
     const Command command = {.kind = SET, .at = at, .byte = byte, .size_bytes = size_bytes};
-    (void)stream;
-    return record(&command) ? cudaSuccess : do_set(at, byte, size_bytes);
+    return enqueue(&command, stream);
 }
 
 static cudaError_t kernel(const KernelCall *call, cudaStream_t stream)
 {
     const Command command = {.kind = KERNEL, .call = *call};
-    (void)stream;
-    return record(&command) ? cudaSuccess : do_kernel(call);
+    return enqueue(&command, stream);
+}
+
+static cudaError_t to_device(void *device, const void *host, size_t size_bytes, cudaStream_t stream)
+{
+    const Command command = {
+        .kind = TO_DEVICE, .at = device, .from = host, .size_bytes = size_bytes};
+    return enqueue(&command, stream);
+}
+
+static cudaError_t to_host(void *host, const void *device, size_t size_bytes, cudaStream_t stream)
+{
+    const Command command = {.kind = TO_HOST, .at = host, .from = device, .size_bytes = size_bytes};
+    return enqueue(&command, stream);
 }
 
 static cudnnStatus_t dnn_execute(cudnnHandle_t handle, cudnnBackendDescriptor_t plan, int n,
                                  const int64_t *uids, void *const *pointers, void *workspace)
 {
     Command command = {.kind = PLAN, .plan = plan, .n = n, .at = workspace};
-    (void)handle;
     ASSERT(n <= MAX_BOUND);
     memcpy(command.uids, uids, (size_t)n * sizeof *uids);
     memcpy(command.pointers, pointers, (size_t)n * sizeof *pointers);
-    return record(&command) ? CUDNN_STATUS_SUCCESS : do_plan(&command);
+    return enqueue(&command, *(cudaStream_t *)(void *)handle) == cudaSuccess
+               ? CUDNN_STATUS_SUCCESS
+               : CUDNN_STATUS_EXECUTION_FAILED;
+}
+
+static cudaError_t event_record(cudaEvent_t event, cudaStream_t stream)
+{
+    FakeEvent *fake = (FakeEvent *)(void *)event;
+    bool hangs = ++emulator->n_records >= emulator->hang_event && emulator->hang_event > 0;
+    const Command command = {
+        .kind = RECORD, .event = fake, .number = hangs ? fake->asked : fake->asked + 1};
+    fake->asked++;
+    return enqueue(&command, stream);
+}
+
+static cudaError_t stream_wait(cudaStream_t stream, cudaEvent_t event)
+{
+    FakeEvent *fake = (FakeEvent *)(void *)event;
+    const Command command = {.kind = WAIT, .event = fake, .number = fake->asked};
+    return emulator->ignore_waits ? state() : enqueue(&command, stream);
 }
 
 /* ---- captured graphs ----------------------------------------------------------------------- */
@@ -391,20 +432,9 @@ static cudaError_t capture_end(cudaStream_t stream, cudaGraphExec_t *ret)
 
 static cudaError_t graph_run(cudaGraphExec_t graph, cudaStream_t stream)
 {
-    const Recording *r = (const Recording *)(void *)graph;
-    cudaError_t error = state();
-    (void)stream;
+    const Command command = {.kind = RUN, .recording = (const Recording *)(void *)graph};
     emulator->n_graph_runs++;
-    for (int i = 0; i < r->n && error == cudaSuccess; i++) {
-        const Command *c = &r->commands[i];
-        if (c->kind == SET)
-            error = do_set(c->at, c->byte, c->size_bytes);
-        else if (c->kind == KERNEL)
-            error = do_kernel(&c->call);
-        else if (do_plan(c) != CUDNN_STATUS_SUCCESS)
-            error = cudaErrorIllegalAddress;
-    }
-    return error;
+    return enqueue(&command, stream);
 }
 
 static void graph_free(cudaGraphExec_t graph)
@@ -431,11 +461,8 @@ static void spoil(uint16_t *weights, size_t size_bytes)
     free(copy);
 }
 
-static cudaError_t to_device(void *device, const void *host, size_t size_bytes, cudaStream_t stream)
+static cudaError_t do_to_device(void *device, const void *host, size_t size_bytes)
 {
-    (void)stream;
-    if (state() != cudaSuccess)
-        return state();
     if (!is_device(device, size_bytes)) {
         complain("a copy reaches beyond the device's memory");
         return cudaErrorIllegalAddress;
@@ -448,11 +475,8 @@ static cudaError_t to_device(void *device, const void *host, size_t size_bytes, 
     return cudaSuccess;
 }
 
-static cudaError_t to_host(void *host, const void *device, size_t size_bytes, cudaStream_t stream)
+static cudaError_t do_to_host(void *host, const void *device, size_t size_bytes)
 {
-    (void)stream;
-    if (state() != cudaSuccess)
-        return state();
     if (!is_device(device, size_bytes) || !is_in(host, size_bytes, true)) {
         complain("a copy from the device reaches beyond memory, or is not to pinned memory");
         return cudaErrorIllegalAddress;
@@ -461,12 +485,93 @@ static cudaError_t to_host(void *host, const void *device, size_t size_bytes, cu
     return cudaSuccess;
 }
 
+/* ---- doing it ------------------------------------------------------------------------------ */
+
+static cudaError_t do_command(const Command *c)
+{
+    switch (c->kind) {
+    case SET:
+        return do_set(c->at, c->byte, c->size_bytes);
+    case KERNEL:
+        return do_kernel(&c->call);
+    case PLAN:
+        return do_plan(c) == CUDNN_STATUS_SUCCESS ? cudaSuccess : cudaErrorIllegalAddress;
+    case TO_DEVICE:
+        return do_to_device(c->at, c->from, c->size_bytes);
+    case TO_HOST:
+        return do_to_host(c->at, c->from, c->size_bytes);
+    case RECORD:
+        c->event->done = c->number;
+        return cudaSuccess;
+    case WAIT:
+        return cudaSuccess;
+    case RUN:
+        break;
+    }
+    for (int i = 0; i < c->recording->n; i++)
+        if (do_command(&c->recording->commands[i]) != cudaSuccess)
+            return cudaErrorIllegalAddress;
+    return cudaSuccess;
+}
+
+static bool is_ready(const FakeStream *stream)
+{
+    const Command *c = &stream->commands[stream->begun];
+    return stream->begun < stream->n && (c->kind != WAIT || c->event->done >= c->number);
+}
+
+/* One command of one stream that may go on, in the order to be tried; false if none may. */
+static bool do_one(void)
+{
+    dice = dice * 6364136223846793005u + 1442695040888963407u; /* Knuth, MMIX */
+    int first = (int)(dice >> 33) % MAX_STREAMS;
+    for (int k = 0; k < MAX_STREAMS; k++) {
+        int i = emulator->order == ORDER_OLDEST   ? k
+                : emulator->order == ORDER_NEWEST ? MAX_STREAMS - 1 - k
+                                                  : (first + k) % MAX_STREAMS;
+        FakeStream *stream = streams[i];
+        if (stream == NULL || !is_ready(stream))
+            continue;
+        if (do_command(&stream->commands[stream->begun++]) != cudaSuccess)
+            emulator->broken = 1;
+        if (stream->begun == stream->n)
+            stream->begun = stream->n = 0;
+        return true;
+    }
+    return false;
+}
+
+/* No more is done than the host waits for: what it does too early meets work that is not done. */
+static cudaError_t event_query(cudaEvent_t event)
+{
+    const FakeEvent *fake = (const FakeEvent *)(void *)event;
+    while (state() == cudaSuccess && fake->done < fake->asked)
+        if (!do_one())
+            return cudaErrorNotReady;
+    return state();
+}
+
+/* As cudart does, freeing waits. */
+static void free_device(void *memory)
+{
+    while (state() == cudaSuccess && do_one())
+        continue;
+    drop_piece(memory, false);
+}
+
+static void free_pinned(void *memory)
+{
+    while (state() == cudaSuccess && do_one())
+        continue;
+    drop_piece(memory, true);
+}
+
 /* ---- cuDNN --------------------------------------------------------------------------------- */
 
 static cudnnStatus_t dnn_new(cudnnHandle_t *ret)
 {
     emulator->n_uploads = 0;
-    *ret = new_object(1);
+    *ret = new_object(sizeof(cudaStream_t));
     return state() == cudaSuccess ? CUDNN_STATUS_SUCCESS : CUDNN_STATUS_NOT_INITIALIZED;
 }
 
@@ -477,7 +582,8 @@ static void dnn_free(cudnnHandle_t handle)
 
 static cudnnStatus_t dnn_stream(cudnnHandle_t handle, cudaStream_t stream)
 {
-    return handle != NULL && stream != NULL ? CUDNN_STATUS_SUCCESS : CUDNN_STATUS_BAD_PARAM;
+    *(cudaStream_t *)(void *)handle = stream;
+    return stream != NULL ? CUDNN_STATUS_SUCCESS : CUDNN_STATUS_BAD_PARAM;
 }
 
 static cudnnStatus_t dnn_profile(cudnnHandle_t handle, char ret[CUDA_PROFILE_SIZE])

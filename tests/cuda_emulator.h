@@ -2,8 +2,10 @@
 ** holds the backend's code, the real libcudnn for descriptors and plans, and this in place of the
 ** device. What a plan does is read from the plan's own JSON (cuda_interpreter.h).
 **
-** Memory is host memory that is known by base and size; everything enqueued is done at once, or
-** recorded while a stream is captured. Thread: one. */
+** Memory is host memory that is known by base and size. Streams are queues: nothing is done before
+** the host asks for an event, then no more than leads to it, and among the streams that may go on it
+** is always the oldest, the newest or any that does. What waits for nothing where it should thus
+** meets memory that is not ready, and gives other results. Thread: one. */
 #ifndef CT2MR_TESTS_CUDA_EMULATOR_H
 #define CT2MR_TESTS_CUDA_EMULATOR_H
 
@@ -34,16 +36,20 @@ typedef struct CudaEmulator {
     int fail_alloc;       /* this allocation fails */
     int64_t memory_bytes; /* allocations beyond it fail; 0: no limit */
     int fail_work;        /* this kernel or plan and everything after it fails */
-    int broken;           /* a work has failed; 0 again: as in a new process */
+    int broken;           /* a work has failed: everything fails */
     int hang_event;       /* this event record and all after it are never reached */
     int spoil_upload;     /* this upload of weights since cuDNN was opened: (c_out, c_in, k, k) */
-    int spoil_c, spoil_taps; /* c_in and k * k of that layer */
-    int no_capture;          /* streams cannot be captured */
+    int spoil_c, spoil_taps;                                 /* c_in and k * k of that layer */
+    enum { ORDER_OLDEST, ORDER_NEWEST, ORDER_RANDOM } order; /* which stream goes on first */
+    int ignore_waits; /* streams do not wait for events: results must be wrong */
+    int no_capture;   /* streams cannot be captured */
     /* Counts. */
     int n_allocs, n_works, n_records, n_uploads, n_graph_runs, n_plans_run;
     int n_live; /* allocations, streams, events, graphs, handles not freed */
     int64_t live_bytes, peak_bytes;
     char complaint[256]; /* the first thing that a device would not have forgiven; "" if none */
+    /* As in a new process: not broken, nothing to do, all counts 0. Faults stay. */
+    void (*restart)(void);
     /* Plans without a device. */
     Status (*plan)(EmulatedPlan *plan, Err *err);
     /* Adds the convolutions of DRUNet-34, -50 and -101 of that width on side x side. */

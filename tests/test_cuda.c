@@ -4,7 +4,7 @@
 **
 ** Method: the emulated plugin (cuda_emulator.h). Tolerance 2e-3 relative RMS: f16 keeps 11 bits
 ** (5e-4 a rounding), measured values are printed. The emulator says nothing about the engine that
-** cuDNN chose nor about the order of streams. */
+** cuDNN chose. */
 #include "tests/test.h"
 
 #include "base/files.h"
@@ -272,12 +272,11 @@ TEST_TIMEOUT(cuda_sticky_error, "the GPU fails for good anywhere: the CPU's resu
     Fixture f = open_fixture();
     Err err = {0};
     char used[512];
-    f.emulator->n_works = 0;
+    f.emulator->restart();
     check_auto(&f, options("auto", "f16", 2), "cuda f16|", used);
     int n = f.emulator->n_works;
     for (int i = 0; i < N_PLACES; i++) { /* from the golden slice to the last batch */
-        f.emulator->n_works = 0;
-        f.emulator->broken = 0;
+        f.emulator->restart();
         f.emulator->fail_work = 1 + (n - 1) * i / (N_PLACES - 1);
         check_auto(&f, options("auto", "f16", 2), "cpu f32|the CPU computes instead", used);
     }
@@ -295,16 +294,18 @@ TEST_TIMEOUT(cuda_hang, "work that never ends, anywhere: given up after the call
     Err err = {0};
     char used[512];
     NetOptions o = options("auto", "f16", 2);
-    f.emulator->n_records = 0;
+    f.emulator->restart();
     check_auto(&f, o, "cuda f16|", used);
     int n = f.emulator->n_records;
     o.deadline_s = 0.05;
     for (int i = 0; i < N_PLACES; i++) {
-        f.emulator->n_records = 0;
+        f.emulator->restart();
         f.emulator->hang_event = 1 + (n - 1) * i / (N_PLACES - 1);
         check_auto(&f, o, "cpu f32|the CPU computes instead", used);
     }
     (void)printf("# at event %d of %d: %s\n", n, n, used);
+    f.emulator->restart();
+    f.emulator->hang_event = 1;
     o.backend = "cuda";
     CHECK_STATUS(run(f.model, o, f.x, 1, f.y, NULL, &err), ST_BACKEND);
     (void)printf("# %s\n", err.msg);
@@ -329,6 +330,22 @@ TEST_TIMEOUT(cuda_graphs, "captured or not, any number of slices: the same bits"
         CHECK(memcmp(f.y, f.cuda, sizeof *f.y * (size_t)n * PIXELS) == 0);
     }
     CHECK_INT(f.emulator->n_live, 0);
+    close_fixture(&f);
+}
+
+TEST_TIMEOUT(cuda_streams_wait, "any order of the streams: the same bits; without waits: not", 120)
+{
+    Fixture f = open_fixture();
+    Err err = {0};
+    char used[512];
+    for (int i = 0; i < 8; i++) {
+        f.emulator->order = i == 0 ? ORDER_OLDEST : i == 1 ? ORDER_NEWEST : ORDER_RANDOM;
+        check_auto(&f, options("auto", "f16", i % 2 + 1), "cuda f16|", used);
+    }
+    f.emulator->order = ORDER_NEWEST; /* results are fetched before they are there */
+    f.emulator->ignore_waits = 1;
+    CHECK_STATUS(run(f.model, options("cuda", "f16", 1), f.x, N, f.y, NULL, &err), ST_BACKEND);
+    (void)printf("# without waits: %s\n", err.msg);
     close_fixture(&f);
 }
 
