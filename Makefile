@@ -42,18 +42,38 @@ LIBS_DCMTK := -ldcmjpls -ldcmtkcharls -ldcmjpeg -ldcmnet -ldcmimgle -ldcmdata -l
 LIBS_BASE := -lcrypto -lm
 # The daemon links neither DCMTK nor oneDNN: it cannot compute or parse pixels even by mistake.
 LIBS_ct2mrd := -luv -lsqlite3 -lyaml -lcjson $(LIBS_BASE)
+EXPORTS := -Wl,--dynamic-list=gpu/plugin.syms
 LIBS_ct2mr := $(LIBS_DCMTK) -ldnnl -lniftiio -lznz -lpng -larchive -lplist-2.0 -lz $(LIBS_ct2mrd)
 
-SRC_C := $(sort $(foreach m,$(MODULES),$(wildcard $(m)/*.c)))
+# The CUDA backend is a plugin of its own files; GPU=auto builds it where nvcc and cuDNN are.
+GPU ?= auto
+CUDA_HOME ?= /usr/local/cuda
+NVCC := $(firstword $(wildcard $(CUDA_HOME)/bin/nvcc) $(shell command -v nvcc 2>/dev/null))
+CUDNN_H := $(firstword $(wildcard $(CUDA_HOME)/include/cudnn.h /usr/include/cudnn.h))
+CUDA_LIB := $(patsubst %,-L%,$(wildcard $(CUDA_HOME)/lib64 $(CUDA_HOME)/lib))
+HAVE_CUDA := $(if $(filter 0,$(GPU)),,$(if $(NVCC),$(if $(CUDNN_H),1)))
+ifeq ($(GPU)$(HAVE_CUDA),1)
+$(error GPU=1, but nvcc or cudnn.h is not to be found below CUDA_HOME=$(CUDA_HOME))
+endif
+CUDA_SRC := $(sort $(wildcard gpu/cuda_*.c) gpu/backend_cuda.c)
+CUDA_ARCHS := 75 80 86 89 90 100 120
+CUDA_GENCODE := $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$a,code=sm_$a) \
+                -gencode arch=compute_120,code=compute_120
+
+SRC_C := $(filter-out $(CUDA_SRC),$(sort $(foreach m,$(MODULES),$(wildcard $(m)/*.c))))
 SRC_CXX := $(sort $(foreach m,$(MODULES),$(wildcard $(m)/*.cc)))
 MAINS := daemon/ct2mrd.c daemon/ct2mr.c
 LIB_SRC := $(filter-out $(MAINS),$(SRC_C) $(SRC_CXX))
 LIB_OBJ := $(addprefix $(B)/,$(addsuffix .o,$(basename $(LIB_SRC))))
-TEST_SRC := $(sort $(wildcard tests/*.c))
+EMULATOR_SRC := tests/cuda_emulator.c tests/cuda_emulator_plans.c tests/cuda_interpreter.c
+TEST_SRC := $(filter-out $(EMULATOR_SRC),$(sort $(wildcard tests/*.c)))
 TEST_OBJ := $(addprefix $(B)/,$(TEST_SRC:.c=.o))
 E2E := $(sort $(wildcard tests/e2e/test_*.sh))
 LIB := $(B)/libct2mr.a
 PROGRAMS := $(B)/ct2mrd $(B)/ct2mr
+# Sanitizers have no say in the real plugin: it needs a GPU to run. The emulated one is for tests.
+PLUGIN := $(if $(HAVE_CUDA),$(if $(filter release werror clang,$(VARIANT)),$(B)/ct2mr_cuda.so))
+EMULATED := $(if $(HAVE_CUDA),$(B)/tests/plugin/ct2mr_cuda.so)
 
 # Files whose loops run over every voxel: -O3 and, on x86-64 gcc, clones per instruction set.
 HOT := registration/resample registration/metric registration/pyramid pipeline/watershed \
@@ -61,7 +81,7 @@ HOT := registration/resample registration/metric registration/pyramid pipeline/w
 $(addprefix $(B)/,$(addsuffix .o,$(HOT))): CFLAGS += $(if $(filter release werror clang,$(VARIANT)),-O3)
 
 .PHONY: all help deps test demo check bench install clean asan ubsan tsan format cuda-note
-all: cuda-note $(PROGRAMS)
+all: cuda-note $(PROGRAMS) $(PLUGIN)
 
 help:
 	@echo "make            programs in build/release"
@@ -70,14 +90,21 @@ help:
 	@echo "make test       install packages, build, all tests"
 	@echo "make check      format, warnings as errors (gcc, clang), cppcheck, shellcheck, layout rules"
 	@echo "make asan|ubsan|tsan   the unit tests under a sanitizer"
+	@echo "make gpu-plans  cuDNN plans of every convolution for 8 GPUs and 5 batch sizes (no GPU needed)"
 	@echo "make bench      rates and times beside named peers"
 	@echo "make install DESTDIR= PREFIX=/usr/local"
+	@echo "GPU=auto|0|1 CUDA_HOME=/usr/local/cuda   whether the CUDA backend is built"
 
 deps:
 	@sh .ci/deps
 
 cuda-note:
-	@echo "note: inference backends in this build: reference C, oneDNN (CPU). No CUDA backend yet."
+ifeq ($(HAVE_CUDA),1)
+	@echo "note: inference backends in this build: reference C, oneDNN (CPU), CUDA (ct2mr_cuda.so)."
+else
+	@echo "note: inference backends in this build: reference C, oneDNN (CPU). Left out: CUDA$(if \
+	    $(filter 0,$(GPU)), (GPU=0),; it needs nvcc and cudnn.h below CUDA_HOME=$(CUDA_HOME))."
+endif
 
 # What failed may be a missing package: then say how to get it.
 OR_HINT = || { sh .ci/deps --hint; exit 1; }
@@ -89,27 +116,53 @@ $(B)/%.o: %.cc
 	@mkdir -p $(@D)
 	@echo "  CXX $@"; $(CXX) $(CPPFLAGS) $(CXXFLAGS) -c $< -o $@ $(OR_HINT)
 
+# The plugin: C as everywhere, position independent; kernels by nvcc, or for the host in tests.
+$(B)/plugin/%.o: %.c
+	@mkdir -p $(@D)
+	@echo "  CC  $@"; $(CC) $(CPPFLAGS) -isystem $(dir $(CUDNN_H)) -isystem $(CUDA_HOME)/include \
+	    $(CFLAGS) -fPIC -fvisibility=hidden -c $< -o $@
+$(B)/plugin/gpu/cuda_kernels.o: gpu/cuda_kernels.cu gpu/cuda_kernels.h
+	@mkdir -p $(@D)
+	@echo "  NVCC $@"; $(NVCC) -std=c++17 -O2 -I. $(CUDA_GENCODE) -Xptxas -warn-spills,-warn-lmem-usage \
+	    -Werror all-warnings \
+	    -Xcompiler -fPIC,-fvisibility=hidden,-fno-threadsafe-statics,-fno-exceptions -c $< -o $@
+$(B)/plugin/gpu/cuda_kernels_host.o: gpu/cuda_kernels.cu gpu/cuda_kernels.h gpu/cuda_host.h
+	@mkdir -p $(@D)
+	@echo "  CXX $@"; $(CXX) $(CPPFLAGS) -isystem $(CUDA_HOME)/include $(CXXFLAGS) -fPIC \
+	    -fvisibility=hidden -DCUDA_ON_HOST -x c++ -c $< -o $@
+PLUGIN_OBJ := $(addprefix $(B)/plugin/,$(CUDA_SRC:.c=.o))
+EMULATED_OBJ := $(filter-out %/cuda_api_real.o,$(PLUGIN_OBJ)) $(B)/plugin/gpu/cuda_kernels_host.o \
+                $(addprefix $(B)/plugin/,$(EMULATOR_SRC:.c=.o))
+$(B)/ct2mr_cuda.so: $(PLUGIN_OBJ) $(B)/plugin/gpu/cuda_kernels.o
+	@echo "  LD  $@"; $(CC) $(LDFLAGS) -shared -Wl,--as-needed -o $@ $^ $(CUDA_LIB) -lcudnn -lcudart
+$(B)/tests/plugin/ct2mr_cuda.so: $(EMULATED_OBJ)
+	@mkdir -p $(@D)
+	@echo "  LD  $@"; $(CC) $(LDFLAGS) -shared -Wl,--as-needed -o $@ $^ $(CUDA_LIB) -lcudnn
+
 $(LIB): $(LIB_OBJ)
 	@rm -f $@
 	@$(AR) rcs $@ $^
 $(B)/ct2mrd: $(B)/daemon/ct2mrd.o $(LIB)
 	@echo "  LD  $@"; $(CXX) $(LDFLAGS) -Wl,--as-needed -o $@ $< $(LIB) $(LIBS_ct2mrd) $(OR_HINT)
 $(B)/ct2mr: $(B)/daemon/ct2mr.o $(LIB)
-	@echo "  LD  $@"; $(CXX) $(LDFLAGS) -Wl,--as-needed -o $@ $< $(LIB) $(LIBS_ct2mr) $(OR_HINT)
-$(B)/tests/unit: $(TEST_OBJ) $(LIB)
-	@echo "  LD  $@"; $(CXX) $(LDFLAGS) -Wl,--as-needed -o $@ $(TEST_OBJ) $(LIB) $(LIBS_ct2mr)
+	@echo "  LD  $@"; $(CXX) $(LDFLAGS) $(EXPORTS) -Wl,--as-needed -o $@ $< $(LIB) $(LIBS_ct2mr) $(OR_HINT)
+$(B)/tests/unit: $(TEST_OBJ) $(LIB) $(EMULATED)
+	@echo "  LD  $@"; $(CXX) $(LDFLAGS) $(EXPORTS) -Wl,--as-needed -o $@ $(TEST_OBJ) $(LIB) $(LIBS_ct2mr)
 
 # The packages come first, then a second make that may assume them.
 test: deps
 	@$(MAKE) --no-print-directory test-run
-test-run: $(PROGRAMS) $(B)/tests/unit
+test-run: $(PROGRAMS) $(PLUGIN) $(B)/tests/unit
 	$(B)/tests/unit $(E2E)
 demo: deps
 	@$(MAKE) --no-print-directory $(PROGRAMS)
 	@bash tests/demo.sh $(B)
 asan ubsan tsan:
 	@$(MAKE) --no-print-directory VARIANT=$@ unit
-.PHONY: test-run unit
+# Plans for all cards and batches, with counts; `make test` runs them, too.
+gpu-plans: $(B)/tests/unit
+	$(B)/tests/unit -f cuda_plans
+.PHONY: test-run unit gpu-plans
 unit: $(B)/tests/unit $(PROGRAMS)
 	$(B)/tests/unit
 
@@ -123,9 +176,11 @@ check-run:
 	cppcheck --quiet --error-exitcode=1 --std=c11 --enable=warning,performance,portability \
 	    --inline-suppr --suppressions-list=tests/cppcheck.txt -I. -DCT2MR_VERSION='""' \
 	    $(filter %.c,$(LIB_SRC)) $(MAINS)
-	$(MAKE) --no-print-directory VARIANT=werror build/werror/tests/unit build/werror/ct2mr build/werror/ct2mrd
-	$(MAKE) --no-print-directory VARIANT=clang build/clang/tests/unit build/clang/ct2mr build/clang/ct2mrd
+	$(MAKE) --no-print-directory VARIANT=werror build/werror/tests/unit build/werror/ct2mr build/werror/ct2mrd werror-plugin
+	$(MAKE) --no-print-directory VARIANT=clang build/clang/tests/unit build/clang/ct2mr build/clang/ct2mrd clang-plugin
 	@echo "check: all clean"
+werror-plugin clang-plugin: $(PLUGIN)
+.PHONY: werror-plugin clang-plugin
 deps-check:
 	@sh .ci/deps clang clang-format cppcheck shellcheck git
 .PHONY: check-run deps-check
@@ -133,7 +188,7 @@ deps-check:
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/ct2mr/models $(DESTDIR)/etc/ct2mr
 	install -d $(DESTDIR)/lib/systemd/system $(DESTDIR)/usr/lib/sysusers.d $(DESTDIR)/usr/lib/tmpfiles.d
-	install -m 755 $(PROGRAMS) $(DESTDIR)$(PREFIX)/bin
+	install -m 755 $(PROGRAMS) $(PLUGIN) $(DESTDIR)$(PREFIX)/bin
 	install -m 644 etc/models/* $(DESTDIR)$(PREFIX)/share/ct2mr/models
 	sed 's|@PREFIX@|$(PREFIX)|g' systemd/ct2mrd.service >$(DESTDIR)/lib/systemd/system/ct2mrd.service
 	install -m 644 systemd/ct2mrd.sysusers $(DESTDIR)/usr/lib/sysusers.d/ct2mrd.conf
@@ -162,5 +217,5 @@ bench: deps
 clean:
 	rm -rf build
 
--include $(LIB_OBJ:.o=.d) $(TEST_OBJ:.o=.d) $(B)/daemon/ct2mrd.d $(B)/daemon/ct2mr.d \
+-include $(PLUGIN_OBJ:.o=.d) $(EMULATED_OBJ:.o=.d) $(LIB_OBJ:.o=.d) $(TEST_OBJ:.o=.d) $(B)/daemon/ct2mrd.d $(B)/daemon/ct2mr.d \
     $(B)/tests/bench/bench_receive.d $(B)/tests/bench/big_series.d $(B)/tests/bench/bench_network.d

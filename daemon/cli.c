@@ -229,7 +229,7 @@ bool cli_parse_double(const char *text, double *ret)
 
 bool cli_knows_backend(const char *name)
 {
-    bool known = strcmp(name, "auto") == 0;
+    bool known = strcmp(name, "auto") == 0 || strcmp(name, "cuda") == 0; /* a plugin: said later */
     for (int i = 0; net_backend_name(i) != NULL; i++)
         known = known || strcmp(name, net_backend_name(i)) == 0;
     return known;

@@ -35,6 +35,7 @@ int cli_window(int argc, char **argv);   /* CT --out W.nii.gz [--preset P | --le
 int cli_infer(int argc, char **argv);    /* --model M --in X.npy --out Y.npy [--backend B] */
 int cli_model(int argc, char **argv);    /* show|verify FILE */
 int cli_model_calibrate(int argc, char **argv); /* of cli_model(): argv[0] is "calibrate" */
+int cli_gpu(int argc, char **argv);             /* list|plan|selftest */
 int cli_import(int argc, char **argv);          /* NIFTI|INV3 --out DIR */
 /* Child roles, not for people, are in roles.h and dicom/receive.h. */
 
@@ -55,8 +56,8 @@ extern const char *cli_default_config; /* the last of the three; tests point it 
 /* Whole decimal integer in [min, max]; false otherwise. */
 bool cli_parse_int(const char *text, int64_t min, int64_t max, int64_t *ret);
 /* "auto" or a name that net_open() knows (whether this machine has it, net_open() says). */
-#define CLI_BACKENDS "auto, cpu, ref"
-#define CLI_PRECISIONS "auto, f32, bf16, int8"
+#define CLI_BACKENDS "auto, cpu, ref, cuda"
+#define CLI_PRECISIONS "auto, f32, bf16, int8, f16"
 bool cli_knows_backend(const char *name);
 bool cli_knows_precision(const char *name);
 /* Finite number in C locale; false otherwise. */

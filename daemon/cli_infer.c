@@ -17,7 +17,7 @@ typedef struct Infer {
     unsigned without;
     int64_t batch, threads;
     bool json;
-    char used[16], used_precision[8]; /* results */
+    char used[16], used_precision[8], notice[ERR_MSG_SIZE]; /* results */
     int64_t n_slices;
     double open_s, run_s;
 } Infer;
@@ -47,13 +47,14 @@ static Status run_net(Infer *infer, const Model *model, const Npy *x, Npy *y, Er
     Net *net;
     double start = clock_monotonic_s();
     TRY(net_open(model, &options, &net, err));
-    (void)snprintf(infer->used, sizeof infer->used, "%s", net_backend(net));
-    (void)snprintf(infer->used_precision, sizeof infer->used_precision, "%s",
-                   precision_name(net_precision(net)));
     double opened = clock_monotonic_s();
     Status status = net_run(net, x->data, (int32_t)x->dims[0], y->data, err);
     infer->open_s = opened - start;
     infer->run_s = clock_monotonic_s() - opened;
+    (void)snprintf(infer->used, sizeof infer->used, "%s", net_backend(net));
+    (void)snprintf(infer->used_precision, sizeof infer->used_precision, "%s",
+                   precision_name(net_precision(net)));
+    (void)snprintf(infer->notice, sizeof infer->notice, "%s", net_notice(net));
     net_close(net);
     return status;
 }
@@ -84,6 +85,8 @@ static void report(const Infer *infer, const ModelInfo *info)
 {
     double per_slice_ms = infer->n_slices > 0 ? infer->run_s * 1e3 / (double)infer->n_slices : 0;
     if (!infer->json) {
+        if (infer->notice[0] != '\0')
+            (void)fprintf(stderr, "ct2mr: note: %s\n", infer->notice);
         (void)printf("%s: %lld slices on backend %s in %s, %.1f ms per slice (start %.0f ms)\n",
                      info->name, (long long)infer->n_slices, infer->used, infer->used_precision,
                      per_slice_ms, infer->open_s * 1e3);
@@ -94,6 +97,7 @@ static void report(const Infer *infer, const ModelInfo *info)
     (void)cJSON_AddStringToObject(json, "digest", info->digest);
     (void)cJSON_AddStringToObject(json, "backend", infer->used);
     (void)cJSON_AddStringToObject(json, "precision", infer->used_precision);
+    (void)cJSON_AddStringToObject(json, "notice", infer->notice);
     (void)cJSON_AddNumberToObject(json, "n_slices", (double)infer->n_slices);
     (void)cJSON_AddNumberToObject(json, "open_ms", infer->open_s * 1e3);
     (void)cJSON_AddNumberToObject(json, "per_slice_ms", per_slice_ms);

@@ -81,7 +81,7 @@ static void print_show(const ModelInfo *info, const Graph *graph, const Graph *f
                  (double)info->mean[1], (double)info->mean[2], (double)info->std[0],
                  (double)info->std[1], (double)info->std[2]);
     (void)printf("precisions  ");
-    for (int p = PRECISION_F32; p <= PRECISION_INT8; p++)
+    for (int p = PRECISION_F32; p <= PRECISION_F16; p++)
         if ((info->precisions & 1u << p) != 0)
             (void)printf(" %s", precision_name((Precision)p));
     (void)printf("\n");
@@ -162,7 +162,7 @@ static void add_shape(cJSON *json, const char *key, const Value *v)
 static void add_precisions(cJSON *json, unsigned precisions)
 {
     cJSON *list = cJSON_AddArrayToObject(json, "precisions");
-    for (int p = PRECISION_F32; p <= PRECISION_INT8; p++)
+    for (int p = PRECISION_F32; p <= PRECISION_F16; p++)
         if ((precisions & 1u << p) != 0)
             (void)cJSON_AddItemToArray(list, cJSON_CreateString(precision_name((Precision)p)));
 }

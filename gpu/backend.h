@@ -1,7 +1,8 @@
-/* What a backend is: four functions on a planned network. gpu/net.c chooses one.
+/* What a backend is: a few functions on a planned network. gpu/net.c chooses one.
 **
 ** Bits: a slice's result must not depend on n, on its place in the batch or on the number of
-** threads. The CPU backends get this by construction: one slice is one thread's work. */
+** threads. The CPU backends get this by construction: one slice is one thread's work. The CUDA
+** backend always computes whole batches of one size. */
 #ifndef CT2MR_GPU_BACKEND_H
 #define CT2MR_GPU_BACKEND_H
 
@@ -12,14 +13,21 @@
 extern "C" {
 #endif
 
+typedef struct BackendOptions {
+    Precision precision; /* one of precisions() or F32 */
+    int32_t threads;     /* >= 1; of the CPU backends */
+    int32_t batch;       /* >= 1; slices per run of a GPU, which may take fewer (see note) */
+    double deadline_s;   /* > 0; a GPU that does not finish a batch in this time is given up */
+} BackendOptions;
+
 typedef struct Backend {
     const char *name;
     unsigned passes; /* of graph_passes.h that it is made for; others are never applied */
-    /* What this machine can do beside f32: bits 1 << Precision. */
+    /* What this machine can do beside f32 (a GPU: in all): bits 1 << Precision. */
     unsigned (*precisions)(void);
-    /* graph: planned, fits the model; graph and model are borrowed until close. threads >= 1.
-    ** Reserves all memory. Errors: BACKEND, LIMIT, NO_MEMORY, MODEL_FORMAT, IO. */
-    Status (*open)(const Graph *graph, const Model *model, Precision precision, int32_t threads,
+    /* graph: planned, fits the model; graph and model are borrowed until close. Reserves all
+    ** memory. Errors: BACKEND, LIMIT, NO_MEMORY, MODEL_FORMAT, IO. */
+    Status (*open)(const Graph *graph, const Model *model, const BackendOptions *options,
                    void **ret, Err *err);
     /* feed->fill(i) -> network -> feed->take(i) for every slice. Allocates nothing. Errors:
     ** BACKEND. */
@@ -28,6 +36,9 @@ typedef struct Backend {
     ** ret[n_ops of the graph]; the slices are run twice. f32 only. NULL: the backend does not. */
     Status (*run_ranges)(void *state, int32_t n, const NetFeed *feed, float *ret, Err *err);
     void (*close)(void *state); /* NULL is fine */
+    /* What the caller should know of the state, a phrase; "" if nothing. Lives as long as the
+    ** state. NULL: the backend never has anything to say. */
+    const char *(*note)(const void *state);
 } Backend;
 
 extern const Backend backend_ref, backend_dnnl;

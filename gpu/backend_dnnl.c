@@ -259,14 +259,14 @@ static Status open_parts(Dnnl *d, const Graph *graph, const Model *model, Err *e
     return open_workers(d, err);
 }
 
-static Status dnnl_open(const Graph *graph, const Model *model, Precision precision,
-                        int32_t threads, void **ret, Err *err)
+static Status dnnl_open(const Graph *graph, const Model *model, const BackendOptions *options,
+                        void **ret, Err *err)
 {
     Dnnl *d = calloc(1, sizeof *d);
     if (d == NULL)
         return err_set(err, ST_NO_MEMORY, "opening backend cpu");
-    d->precision = precision;
-    d->n_workers = threads;
+    d->precision = options->precision;
+    d->n_workers = options->threads;
     Status status = find_threading(d, err);
     if (status == ST_OK) {
         int before = set_threads(d, 1); /* primitives settle their blocking when they are made */
@@ -295,4 +295,4 @@ static unsigned dnnl_precisions(void)
 }
 
 const Backend backend_dnnl = {"cpu",    GRAPH_PASSES_ALL, dnnl_precisions, dnnl_open,
-                              dnnl_run, dnnl_run_ranges,  dnnl_close};
+                              dnnl_run, dnnl_run_ranges,  dnnl_close,      NULL};

@@ -265,15 +265,15 @@ static Status read_conv(const Graph *graph, const Op *op, const Model *model, We
     return status;
 }
 
-static Status ref_open(const Graph *graph, const Model *model, Precision precision, int32_t threads,
+static Status ref_open(const Graph *graph, const Model *model, const BackendOptions *options,
                        void **ret, Err *err)
 {
-    ASSERT(precision == PRECISION_F32);
+    ASSERT(options->precision == PRECISION_F32);
     Ref *ref = calloc(1, sizeof *ref);
     if (ref == NULL)
         return err_set(err, ST_NO_MEMORY, "opening backend ref");
     ref->graph = graph;
-    ref->n_workers = threads;
+    ref->n_workers = options->threads;
     Status status = open_memory(ref, err);
     for (int32_t i = 0; status == ST_OK && i < graph->n_ops; i++) {
         const Op *op = &graph->ops[i];
@@ -295,4 +295,4 @@ static unsigned ref_precisions(void)
     return 0;
 }
 
-const Backend backend_ref = {"ref", 0, ref_precisions, ref_open, ref_run, NULL, ref_close};
+const Backend backend_ref = {"ref", 0, ref_precisions, ref_open, ref_run, NULL, ref_close, NULL};

@@ -13,6 +13,8 @@ extern "C" {
 #endif
 
 float f32_from_f16(uint16_t bits);
+/* To the nearest, ties to even; beyond 65519.99 infinity; a NaN stays one. */
+uint16_t f16_from_f32(float value);
 
 static inline float f32_from_bf16(uint16_t bits)
 {

@@ -28,8 +28,14 @@ typedef enum ModelMask { MASK_HEAD, MASK_BRAIN } ModelMask;
 typedef enum ModelActivation { ACTIVATION_LINEAR, ACTIVATION_SIGMOID } ModelActivation;
 
 /* How a network stores weights and values; sums are float32 or, in int8, int32. */
-typedef enum Precision { PRECISION_F32, PRECISION_BF16, PRECISION_INT8 } Precision;
-/* "f32", "bf16", "int8"; false if the name is none of them. */
+typedef enum Precision {
+    PRECISION_F32,
+    PRECISION_BF16,
+    PRECISION_INT8,
+    PRECISION_F16,
+    PRECISION_COUNT
+} Precision;
+/* "f32", "bf16", "int8", "f16" (precision.c); false if the name is none of them. */
 const char *precision_name(Precision precision);
 bool precision_from_name(const char *name, Precision *ret);
 

@@ -199,7 +199,7 @@ static Status parse_precisions(const cJSON *metadata, ModelInfo *info, Err *err)
         info->precisions |= 1u << precision;
     }
     cJSON_Delete(json);
-    return ok ? ST_OK : bad(err, "precisions", "wants a list of f32, bf16, int8");
+    return ok ? ST_OK : bad(err, "precisions", "wants a list of f32, bf16, int8, f16");
 }
 
 static Status parse_network(const cJSON *metadata, ModelInfo *info, Err *err)
@@ -248,23 +248,6 @@ static Status parse_images(const cJSON *metadata, ModelInfo *info, Err *err)
     TRY(parse_window(metadata, info, err));
     TRY(parse_three(metadata, "mean", -1e6, info->mean, err));
     return parse_three(metadata, "std", 1e-6, info->std, err);
-}
-
-static const char *const PRECISIONS[] = {"f32", "bf16", "int8"};
-
-const char *precision_name(Precision precision)
-{
-    return PRECISIONS[precision];
-}
-
-bool precision_from_name(const char *name, Precision *ret)
-{
-    for (int i = 0; i < 3; i++)
-        if (strcmp(name, PRECISIONS[i]) == 0) {
-            *ret = (Precision)i;
-            return true;
-        }
-    return false;
 }
 
 /* {"CONVOLUTION": largest absolute output, ...} */

@@ -3,15 +3,17 @@
 
 #include "base/parallel.h"
 #include "gpu/backend.h"
+#include "gpu/cuda_plugin.h"
 #include "gpu/graph_passes.h"
 #include "gpu/network.h"
+#include "gpu/trust.h"
 
-#include <pthread.h>
-#include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { MAX_BATCH = 1024, MAX_THREADS = 64 };
+#define DEFAULT_DEADLINE_S 60.0
 
 static const Backend *const BACKENDS[] = {&backend_dnnl, &backend_ref}; /* fastest first */
 enum { N_BACKENDS = sizeof BACKENDS / sizeof BACKENDS[0] };
@@ -19,75 +21,153 @@ enum { N_BACKENDS = sizeof BACKENDS / sizeof BACKENDS[0] };
 struct Net {
     const Backend *backend;
     void *state;
+    const Model *model;
+    NetOptions options; /* its strings are not used after net_open() */
     Precision precision;
     Graph *graph;       /* as the backend runs it */
     size_t n_in, n_out; /* numbers of a slice */
+    bool may_fall;      /* from the GPU to the CPU */
+    char notice[ERR_MSG_SIZE];
 };
 
 const char *net_backend_name(int index)
 {
+    if (index == N_BACKENDS && cuda_plugin_present())
+        return "cuda";
     return index >= 0 && index < N_BACKENDS ? BACKENDS[index]->name : NULL;
 }
 
-static const Backend *find_backend(const char *name)
+/* ---- precision ----------------------------------------------------------------------------- */
+
+static bool is_auto(const char *precision)
 {
-    if (strcmp(name, "auto") == 0)
-        return BACKENDS[0];
-    for (int i = 0; i < N_BACKENDS; i++)
-        if (strcmp(name, BACKENDS[i]->name) == 0)
-            return BACKENDS[i];
-    return NULL;
+    return precision == NULL || strcmp(precision, "auto") == 0;
 }
 
-static Status choose_precision(const Model *model, const char *wanted, Net *net, Err *err)
+static Status choose_precision(const char *wanted, Net *net, Err *err)
 {
-    unsigned have = 1u << PRECISION_F32 | net->backend->precisions();
-    unsigned allowed = model_info(model)->precisions & have;
-    if (wanted != NULL && strcmp(wanted, "auto") != 0) {
+    bool gpu = strcmp(net->backend->name, "cuda") == 0;
+    unsigned have = (gpu ? 0u : 1u << PRECISION_F32) | net->backend->precisions();
+    unsigned allowed = model_info(net->model)->precisions & have;
+    if (!is_auto(wanted)) {
         if (!precision_from_name(wanted, &net->precision))
-            return err_set(err, ST_BACKEND, "precision is none of auto, f32, bf16, int8");
+            return err_set(err, ST_BACKEND, "precision is none of auto, f32, bf16, int8, f16");
         if ((have & 1u << net->precision) == 0)
             return err_set(err, ST_BACKEND, "backend %s has no %s on this machine",
                            net->backend->name, wanted);
         return ST_OK;
     }
-    net->precision = (allowed & 1u << PRECISION_INT8) != 0   ? PRECISION_INT8
+    if (allowed == 0)
+        return err_set(err, ST_BACKEND,
+                       "the model file does not allow f16, which is all that "
+                       "backend cuda has: ask for it by name");
+    net->precision = (allowed & 1u << PRECISION_F16) != 0    ? PRECISION_F16
+                     : (allowed & 1u << PRECISION_INT8) != 0 ? PRECISION_INT8
                      : (allowed & 1u << PRECISION_BF16) != 0 ? PRECISION_BF16
                                                              : PRECISION_F32;
     return ST_OK;
 }
 
-static Status build(const Model *model, const NetOptions *options, Graph *literal, Net *net,
-                    Err *err)
+/* Whether "auto" should try the GPU: its precision is asked for, or allowed by the model. */
+static bool wants_gpu(const Model *model, const char *precision)
 {
-    unsigned passes = net->backend->passes & ~options->without;
+    Precision wanted;
+    if (is_auto(precision))
+        return cuda_plugin_present() && (model_info(model)->precisions & 1u << PRECISION_F16) != 0;
+    return precision_from_name(precision, &wanted) && wanted == PRECISION_F16;
+}
+
+/* ---- opening ------------------------------------------------------------------------------- */
+
+static Status build(Graph *literal, Net *net, Err *err)
+{
+    unsigned passes = net->backend->passes & ~net->options.without;
     if (net->precision == PRECISION_INT8) /* half a sum in 8 bits would lose what the whole keeps */
         passes &= ~(1u << GRAPH_PASS_SPLIT_CONCAT);
-    TRY(network_build(model_info(model), options->height, options->width, literal, err));
-    TRY(graph_check_model(literal, model, err));
+    TRY(network_build(model_info(net->model), net->options.height, net->options.width, literal,
+                      err));
+    TRY(graph_check_model(literal, net->model, err));
     net->n_in = (size_t)graph_value_elements(&literal->values[literal->input]);
     net->n_out = (size_t)graph_value_elements(&literal->values[literal->output]);
     return graph_rewrite(literal, passes, net->graph, err);
 }
 
-static Status open_parts(const Model *model, const NetOptions *options, Net *net, Err *err)
+static Status open_backend(Net *net, const Backend *backend, const char *precision, Err *err)
 {
+    net->backend = backend;
+    TRY(choose_precision(precision, net, err));
+    Graph *literal = malloc(sizeof *literal);
+    Status status = literal == NULL ? err_set(err, ST_NO_MEMORY, "the network's table")
+                                    : build(literal, net, err);
+    free(literal);
+    TRY(status);
+    const NetOptions *o = &net->options;
+    const BackendOptions options = {.precision = net->precision,
+                                    .threads = o->threads > 0 ? o->threads : parallel_processors(),
+                                    .batch = o->batch,
+                                    .deadline_s =
+                                        o->deadline_s > 0 ? o->deadline_s : DEFAULT_DEADLINE_S};
+    if (strcmp(backend->name, "cuda") == 0) { /* trust is earned on the card, at every start */
+        TrustResult trust;
+        TRY(trust_check(backend, net->model, &options, &trust, err));
+    }
+    TRY(backend->open(net->graph, net->model, &options, &net->state, err));
+    const char *note = backend->note != NULL ? backend->note(net->state) : "";
+    (void)snprintf(net->notice, sizeof net->notice, "%s", note);
+    return ST_OK;
+}
+
+static Status open_gpu(Net *net, const char *precision, Err *err)
+{
+    const CudaPlugin *plugin;
+    TRY(cuda_plugin(&plugin, err));
+    return open_backend(net, &plugin->backend, precision, err);
+}
+
+/* The GPU has failed for the reason in `why`: the CPU computes, as exactly as the model allows. */
+static Status fall_to_cpu(Net *net, const Err *why, Err *err)
+{
+    if (net->state != NULL)
+        net->backend->close(net->state);
+    net->state = NULL;
+    net->may_fall = false;
+    TRY(open_backend(net, BACKENDS[0], "auto", err));
+    (void)snprintf(net->notice, sizeof net->notice, "the CPU computes instead of the GPU: %.300s",
+                   why->msg);
+    return ST_OK;
+}
+
+static Status open_auto(Net *net, Err *err)
+{
+    Err why = {0};
+    const char *precision = net->options.precision;
+    if (!wants_gpu(net->model, precision))
+        return open_backend(net, BACKENDS[0], precision, err);
+    net->may_fall = true;
+    Status status = open_gpu(net, precision, &why);
+    if (status == ST_BACKEND || status == ST_NO_MEMORY)
+        return fall_to_cpu(net, &why, err);
+    return status == ST_OK ? ST_OK : err_set(err, status, "%s", why.msg);
+}
+
+static Status open_parts(Net *net, Err *err)
+{
+    const NetOptions *options = &net->options;
     if (options->batch < 1 || options->batch > MAX_BATCH)
         return err_set(err, ST_LIMIT, "batch %d is not in 1..%d", options->batch, MAX_BATCH);
     if (options->threads < 0 || options->threads > MAX_THREADS)
         return err_set(err, ST_LIMIT, "threads %d is not in 0..%d", options->threads, MAX_THREADS);
-    int32_t threads = options->threads > 0 ? options->threads : parallel_processors();
-    if ((net->backend = find_backend(options->backend)) == NULL)
-        return err_set(err, ST_BACKEND, "no backend of that name in this build (auto, cpu, ref)");
-    TRY(choose_precision(model, options->precision, net, err));
-    Graph *literal = malloc(sizeof *literal);
     net->graph = malloc(sizeof *net->graph);
-    Status status = literal == NULL || net->graph == NULL
-                        ? err_set(err, ST_NO_MEMORY, "the network's table")
-                        : build(model, options, literal, net, err);
-    free(literal);
-    TRY(status);
-    return net->backend->open(net->graph, model, net->precision, threads, &net->state, err);
+    if (net->graph == NULL)
+        return err_set(err, ST_NO_MEMORY, "the network's table");
+    if (strcmp(options->backend, "auto") == 0)
+        return open_auto(net, err);
+    if (strcmp(options->backend, "cuda") == 0)
+        return open_gpu(net, options->precision, err);
+    for (int i = 0; i < N_BACKENDS; i++)
+        if (strcmp(options->backend, BACKENDS[i]->name) == 0)
+            return open_backend(net, BACKENDS[i], options->precision, err);
+    return err_set(err, ST_BACKEND, "no backend of that name in this build (auto, cpu, ref, cuda)");
 }
 
 Status net_open(const Model *model, const NetOptions *options, Net **ret, Err *err)
@@ -95,7 +175,9 @@ Status net_open(const Model *model, const NetOptions *options, Net **ret, Err *e
     Net *net = calloc(1, sizeof *net);
     if (net == NULL)
         return err_set(err, ST_NO_MEMORY, "opening the network");
-    Status status = open_parts(model, options, net, err);
+    net->model = model;
+    net->options = *options;
+    Status status = open_parts(net, err);
     if (status != ST_OK) {
         net_close(net);
         return status;
@@ -108,7 +190,7 @@ void net_close(Net *net)
 {
     if (net == NULL)
         return;
-    if (net->backend != NULL)
+    if (net->state != NULL)
         net->backend->close(net->state);
     free(net->graph);
     free(net);
@@ -124,9 +206,26 @@ Precision net_precision(const Net *net)
     return net->precision;
 }
 
+const char *net_notice(const Net *net)
+{
+    return net->notice;
+}
+
 Status net_run_feed(Net *net, int32_t n, const NetFeed *feed, Err *err)
 {
-    return n > 0 ? net->backend->run(net->state, n, feed, err) : ST_OK;
+    Err why = {0};
+    if (n == 0)
+        return ST_OK;
+    Status status = net->backend->run(net->state, n, feed, &why);
+    if (status == ST_OK)
+        return ST_OK;
+    if (!net->may_fall || (status != ST_BACKEND && status != ST_NO_MEMORY)) {
+        if (err != NULL)
+            *err = why;
+        return status;
+    }
+    TRY(fall_to_cpu(net, &why, err)); /* all slices anew: a volume is of one backend */
+    return net->backend->run(net->state, n, feed, err);
 }
 
 Status net_run_ranges(Net *net, int32_t n, const NetFeed *feed, NetRange *ret, int32_t *ret_n,
@@ -175,47 +274,4 @@ Status net_run(Net *net, const float *x, int32_t n, float *ret_y, Err *err)
     Memory memory = {x, ret_y, net->n_in, net->n_out};
     const NetFeed feed = {&memory, fill_from_memory, take_to_memory};
     return net_run_feed(net, n, &feed, err);
-}
-
-/* ---- one slice, one thread ----------------------------------------------------------------- */
-
-typedef struct SliceLoop {
-    BackendSlice *slice;
-    void *state;
-    int32_t n;
-    atomic_int next;
-    atomic_bool failed;
-    pthread_mutex_t lock; /* guards what follows; held for copies only */
-    int32_t failed_slice;
-    Err err;
-} SliceLoop;
-
-static void run_worker(void *context, int worker)
-{
-    SliceLoop *loop = context;
-    for (int32_t i;
-         !atomic_load(&loop->failed) && (i = atomic_fetch_add(&loop->next, 1)) < loop->n;) {
-        Err err = {0};
-        if (loop->slice(loop->state, worker, i, &err) == ST_OK)
-            continue;
-        (void)pthread_mutex_lock(&loop->lock);
-        if (!atomic_load(&loop->failed) || i < loop->failed_slice) {
-            loop->failed_slice = i;
-            loop->err = err;
-        }
-        atomic_store(&loop->failed, true);
-        (void)pthread_mutex_unlock(&loop->lock);
-    }
-}
-
-Status backend_each_slice(int32_t n_workers, int32_t n, BackendSlice *slice, void *state, Err *err)
-{
-    SliceLoop loop = {.slice = slice, .state = state, .n = n, .lock = PTHREAD_MUTEX_INITIALIZER};
-    int32_t busy = n < n_workers ? n : n_workers;
-    parallel_for(busy, busy, run_worker, &loop);
-    if (!atomic_load(&loop.failed))
-        return ST_OK;
-    if (err != NULL)
-        *err = loop.err;
-    return loop.err.status;
 }

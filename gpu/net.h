@@ -1,9 +1,13 @@
 /* The network as the pipeline sees it: open with a backend, run slices, close.
 **
-** Backends: "ref" (readable C loops in f32, the oracle), "cpu" (oneDNN; f32, bf16, int8). "auto" is
-** the fastest one present. In f32 backends agree within 1e-4 (max abs after the activation). A
-** backend gives the same bits for the same slice whatever the batch size, the slice's place in the
-** batch and the thread count.
+** Backends: "ref" (readable C loops in f32, the oracle), "cpu" (oneDNN; f32, bf16, int8), "cuda"
+** (cuDNN in f16, a plugin beside the program). In f32 backends agree within 1e-4 (max abs after the
+** activation). A backend gives the same bits for the same slice whatever the number of slices, the
+** slice's place among them and the thread count; ref and cpu whatever the batch size as well.
+**
+** "auto" is cuda where the plugin is there and f16 is asked for or allowed by the model file, else
+** cpu. Where the GPU cannot be used, or fails while it runs, "auto" computes all slices on the CPU,
+** in precision "auto", and net_notice() says why. "cuda" asked for by name fails instead.
 **
 ** Precision: "auto" is the fastest that the model file allows (model.h) and the backend has on this
 ** machine. One that is asked for by name is refused where the machine would have to emulate it.
@@ -20,16 +24,18 @@ extern "C" {
 typedef struct Net Net;
 
 typedef struct NetOptions {
-    const char *backend;   /* "auto", "ref", "cpu" */
+    const char *backend;   /* "auto", "ref", "cpu", "cuda" */
     int32_t batch;         /* slices per run of a GPU; >= 1. The CPU backends run one per thread */
+    double deadline_s;     /* for a batch of a GPU; 0: 60 s */
     int32_t height, width; /* of a slice, multiples of 32 */
     int32_t threads;       /* 0: all processors; memory grows with each */
-    const char *precision; /* "auto" or NULL, "f32", "bf16", "int8" */
+    const char *precision; /* "auto" or NULL, "f32", "bf16", "int8", "f16" */
     unsigned without;      /* passes left out: bits 1 << GraphPass (graph_passes.h) */
 } NetOptions;
 
 /* Where slices come from and go to. Both are called on the threads of the run, several slices at a
-** time, each slice once; what they do overlaps with the network's work on other slices. */
+** time, each slice once; what they do overlaps with the network's work on other slices. When "auto"
+** falls from the GPU to the CPU, all slices are asked for and given again. */
 typedef struct NetFeed {
     void *context;
     /* Writes slice i: (3, height, width) float32, normalised. */
@@ -49,6 +55,9 @@ MUST_CHECK Status net_open(const Model *model, const NetOptions *options, Net **
 void net_close(Net *net);
 const char *net_backend(const Net *net);
 Precision net_precision(const Net *net);
+/* What an operator should know, one phrase: why the CPU computes instead of the GPU, why the batch
+** is smaller. "" if nothing. Valid until the next run or close. */
+const char *net_notice(const Net *net);
 /* n slices, any n >= 0. Errors: BACKEND. */
 MUST_CHECK Status net_run_feed(Net *net, int32_t n, const NetFeed *feed, Err *err);
 /* The same from and to memory: x (n, 3, height, width) -> ret_y (n, 1, height, width). */

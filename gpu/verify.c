@@ -1,10 +1,10 @@
 /* A model file's self-test. See verify.h.
 **
 ** The slice is small, so that the reference backend needs a second or two for the largest network,
-** and not square, so that exchanged sides would show. Its values are spread like normalised CT
-** (a head's windowed values, less the mean, over the standard deviation: about -2 to 3). */
+** and not square, so that exchanged sides would show. */
 #include "gpu/verify.h"
 
+#include "gpu/golden.h"
 #include "gpu/net.h"
 #include "gpu/network.h"
 
@@ -27,20 +27,6 @@ static Status check_tensors(const Model *model, Err *err)
             status = err_set(err, ST_MODEL_FORMAT, "tensor %s is none of this network's", name);
     free(graph);
     return status;
-}
-
-/* Smooth shapes and noise, the same on every machine: whole-number arithmetic but for the scale. */
-static void make_slice(float *ret)
-{
-    uint32_t seed = 1;
-    for (int c = 0; c < 3; c++)
-        for (int y = 0; y < HEIGHT; y++)
-            for (int x = 0; x < WIDTH; x++) {
-                seed = seed * 1664525u + 1013904223u; /* Numerical Recipes, "quick and dirty" */
-                int dx = 2 * x - WIDTH, dy = y - HEIGHT / 2, noise = (int)(seed >> 24) - 128;
-                int head = dx * dx + dy * dy < 1600 ? 200 + 4 * c : -400;
-                *ret++ = (float)(head + noise) / 200.0f;
-            }
 }
 
 static Status run(const Model *model, const char *backend, const float *x, float *ret_y, Err *err)
@@ -83,7 +69,7 @@ Status model_verify(const Model *model, const char *backend, double *ret_differe
     if (x == NULL)
         return err_set(err, ST_NO_MEMORY, "a slice for the self-test");
     float *ref = x + 3 * PIXELS, *other = x + 4 * PIXELS;
-    make_slice(x);
+    golden_slice(HEIGHT, WIDTH, x);
     Status status = run(model, "ref", x, ref, err);
     if (status == ST_OK)
         status = run(model, backend, x, other, err);

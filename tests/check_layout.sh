@@ -48,6 +48,7 @@ owner 'sqlite3' db
 owner 'yaml' daemon
 owner 'uv\.h' daemon
 owner 'oneapi/|dnnl' gpu
+owner 'cuda|cudnn' gpu
 owner 'openssl/' base
 owner 'nifti' pipeline
 owner 'png' pipeline

@@ -1,0 +1,202 @@
+/* Running slices on the CUDA backend. See cuda_int.h.
+**
+** Three streams: up, compute, down. A slot's batch passes through them in turn; the other slot's
+** batch is one stage behind, so that copies, computing and the host's filling overlap. The work of
+** a batch is always that of a whole batch: the last one's missing slices are whatever the slot held
+** before, so that the engines, and with them the bits, are the same for every slice. From a slot's
+** second batch on its work is one captured CUDA graph. */
+#include "gpu/cuda_int.h"
+
+#include "base/clock.h"
+
+#include <string.h>
+#include <time.h>
+
+static Status lose(Cuda *cuda, Status status)
+{
+    cuda->lost = cuda->lost || status == ST_BACKEND;
+    return status;
+}
+
+Status cuda_wait(Cuda *cuda, cudaEvent_t event, const char *what, Err *err)
+{
+    const struct timespec pause = {.tv_nsec = 50 * 1000};
+    double end = clock_monotonic_s() + cuda->deadline_s;
+    for (;;) {
+        cudaError_t error = cuda->api->event_query(event);
+        if (error != cudaErrorNotReady)
+            return lose(cuda, cuda_check(error, what, err));
+        if (clock_monotonic_s() > end)
+            return lose(cuda, err_set(err, ST_BACKEND, "%s: the GPU did not finish within %g s",
+                                      what, cuda->deadline_s));
+        (void)nanosleep(&pause, NULL);
+    }
+}
+
+static unsigned char *value(const Cuda *cuda, int32_t v)
+{
+    return cuda->values + (size_t)cuda->graph->values[v].offset_bytes * (size_t)cuda->batch;
+}
+
+/* ---- one operation ------------------------------------------------------------------------- */
+
+static Status run_conv(const Cuda *cuda, int32_t i, Err *err)
+{
+    const Op *op = &cuda->graph->ops[i];
+    const CudaStep *step = &cuda->steps[i];
+    int64_t uids[5] = {CONV_X, CONV_W, CONV_BIAS, CONV_Y, CONV_RESIDUAL};
+    void *pointers[5] = {value(cuda, op->input), step->weight, step->bias, value(cuda, op->output),
+                         NULL};
+    int n = 4;
+    if (op->second >= 0)
+        pointers[n++] = value(cuda, op->second);
+    return cudnn_check(cuda->api->dnn_execute(cuda->dnn, cuda->plans[step->plan].plan, n, uids,
+                                              pointers, cuda->workspace),
+                       op->name, err);
+}
+
+static Status run_kernel(const Cuda *cuda, const Op *op, Err *err)
+{
+    const Value *in = &cuda->graph->values[op->input], *out = &cuda->graph->values[op->output];
+    KernelCall call = {
+        .a = value(cuda, op->input), .y = value(cuda, op->output), .n = cuda->batch, .c = in->c};
+    if (op->kind == OP_MAXPOOL) {
+        call.kind = KERNEL_MAXPOOL;
+        call.h = in->h;
+        call.w = in->w;
+        call.side = op->kernel;
+    } else {
+        call.kind = KERNEL_CONCAT;
+        call.h = out->h;
+        call.w = out->w;
+        call.doubles = op->kind == OP_UP2 || op->doubles;
+        if (op->kind == OP_CONCAT) {
+            call.b = value(cuda, op->second);
+            call.c2 = cuda->graph->values[op->second].c;
+        }
+    }
+    return cuda_check(cuda->api->kernel(&call, cuda->compute), op->name, err);
+}
+
+/* ---- one batch ----------------------------------------------------------------------------- */
+
+static Status enqueue_work(const Cuda *cuda, const CudaSlot *slot, Err *err)
+{
+    const Graph *graph = cuda->graph;
+    const CudaLayout *layout = &cuda->layout;
+    const Value *in = &graph->values[graph->input], *last = &graph->values[layout->last];
+    const KernelCall pack = {.kind = KERNEL_PACK,
+                             .a = slot->in,
+                             .y = value(cuda, graph->input),
+                             .n = cuda->batch,
+                             .h = in->h,
+                             .w = in->w,
+                             .c = layout->c_in};
+    const KernelCall unpack = {.kind = KERNEL_UNPACK,
+                               .a = value(cuda, layout->last),
+                               .y = slot->out,
+                               .count = slot->count,
+                               .n = cuda->batch,
+                               .h = last->h,
+                               .w = last->w,
+                               .c = last->c,
+                               .c2 = layout->c_out,
+                               .shuffle = layout->shuffle,
+                               .sigmoid = layout->sigmoid};
+    TRY(cuda_check(cuda->api->set(slot->count, 0, sizeof *slot->count, cuda->compute), "clearing",
+                   err));
+    TRY(cuda_check(cuda->api->kernel(&pack, cuda->compute), "packing", err));
+    for (int32_t i = 0; i < graph->n_ops; i++)
+        TRY(graph->ops[i].kind == OP_CONV ? run_conv(cuda, i, err)
+                                          : run_kernel(cuda, &graph->ops[i], err));
+    return cuda_check(cuda->api->kernel(&unpack, cuda->compute), "unpacking", err);
+}
+
+/* The first batch of a slot is enqueued call by call, so that libraries load what they need before
+** anything is captured. Where capturing fails the calls are good enough. */
+static void capture(Cuda *cuda, CudaSlot *slot)
+{
+    if (cuda->no_graphs || slot->graph != NULL || slot->n_runs == 0)
+        return;
+    bool begun = cuda->api->capture_begin(cuda->compute) == cudaSuccess;
+    bool good = begun && enqueue_work(cuda, slot, NULL) == ST_OK;
+    if (begun && cuda->api->capture_end(cuda->compute, &slot->graph) != cudaSuccess)
+        slot->graph = NULL;
+    if (!good && slot->graph != NULL) {
+        cuda->api->graph_free(slot->graph);
+        slot->graph = NULL;
+    }
+    cuda->no_graphs = slot->graph == NULL;
+}
+
+static Status start_batch(Cuda *cuda, CudaSlot *slot, Err *err)
+{
+    const CudaApi *api = cuda->api;
+    size_t batch = (size_t)cuda->batch;
+    capture(cuda, slot);
+    TRY(cuda_check(
+        api->to_device(slot->in, slot->host_in, batch * cuda->n_in * sizeof(float), cuda->up),
+        "input", err));
+    TRY(cuda_check(api->event_record(slot->arrived, cuda->up), "input", err));
+    TRY(cuda_check(api->stream_wait(cuda->compute, slot->arrived), "input", err));
+    if (slot->graph != NULL)
+        TRY(cuda_check(api->graph_run(slot->graph, cuda->compute), "the network", err));
+    else
+        TRY(enqueue_work(cuda, slot, err));
+    slot->n_runs++;
+    TRY(cuda_check(api->event_record(slot->computed, cuda->compute), "the network", err));
+    TRY(cuda_check(api->stream_wait(cuda->down, slot->computed), "output", err));
+    TRY(cuda_check(
+        api->to_host(slot->host_out, slot->out, batch * cuda->n_out * sizeof(float), cuda->down),
+        "output", err));
+    TRY(cuda_check(api->to_host(slot->host_count, slot->count, sizeof *slot->count, cuda->down),
+                   "output", err));
+    return cuda_check(api->event_record(slot->returned, cuda->down), "output", err);
+}
+
+static Status finish_batch(Cuda *cuda, CudaSlot *slot, const NetFeed *feed, Err *err)
+{
+    int32_t n = slot->n;
+    if (n == 0)
+        return ST_OK;
+    slot->n = 0;
+    TRY(cuda_wait(cuda, slot->returned, "the network", err));
+    if (*slot->host_count != 0)
+        return err_set(err, ST_BACKEND, "%u numbers of slices %d to %d are not finite in f16",
+                       *slot->host_count, slot->first, slot->first + n - 1);
+    for (int32_t i = 0; i < n; i++)
+        feed->take(feed->context, slot->first + i, slot->host_out + (size_t)i * cuda->n_out);
+    return ST_OK;
+}
+
+static Status run_batches(Cuda *cuda, int32_t n, const NetFeed *feed, Err *err)
+{
+    int32_t begun = 0, turn = 0;
+    for (; begun < n; turn = (turn + 1) % CUDA_SLOTS) {
+        CudaSlot *slot = &cuda->slots[turn];
+        TRY(finish_batch(cuda, slot, feed, err));
+        slot->first = begun;
+        slot->n = n - begun < cuda->batch ? n - begun : cuda->batch;
+        for (int32_t i = 0; i < slot->n; i++)
+            feed->fill(feed->context, begun + i, slot->host_in + (size_t)i * cuda->n_in);
+        begun += slot->n;
+        TRY(lose(cuda, start_batch(cuda, slot, err)));
+    }
+    for (int i = 0; i < CUDA_SLOTS; i++, turn = (turn + 1) % CUDA_SLOTS)
+        TRY(finish_batch(cuda, &cuda->slots[turn], feed, err));
+    return ST_OK;
+}
+
+Status cuda_run(void *state, int32_t n, const NetFeed *feed, Err *err)
+{
+    Cuda *cuda = state;
+    if (cuda->lost)
+        return err_set(err, ST_BACKEND, "the GPU failed before");
+    Status status = run_batches(cuda, n, feed, err);
+    for (int i = 0; i < CUDA_SLOTS; i++) /* after a failure nothing is half taken */
+        if (cuda->slots[i].n != 0 && !cuda->lost)
+            cuda->lost = cuda_wait(cuda, cuda->slots[i].returned, "the network", NULL) != ST_OK;
+    for (int i = 0; i < CUDA_SLOTS; i++)
+        cuda->slots[i].n = 0;
+    return status;
+}

@@ -1,0 +1,65 @@
+/* The CUDA backend's device, emulated on the host, with faults to order: a plugin of its own that
+** holds the backend's code, the real libcudnn for descriptors and plans, and this in place of the
+** device. What a plan does is read from the plan's own JSON (cuda_interpreter.h).
+**
+** Memory is host memory that is known by base and size. Streams are queues: nothing is done before
+** the host asks for an event, then no more than leads to it, and among the streams that may go on
+** it is always the oldest, the newest or any that does. What waits for nothing where it should thus
+** meets memory that is not ready, and gives other results. Thread: one. */
+#ifndef CT2MR_TESTS_CUDA_EMULATOR_H
+#define CT2MR_TESTS_CUDA_EMULATOR_H
+
+#include "base/err.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct EmulatedPlan { /* one convolution to plan for a card of gpu_catalog.h */
+    int32_t card, n, c_in, h, w, c_out, kernel, stride;
+    bool residual, relu;
+    enum { PLAN_GOOD, PLAN_DIMS, PLAN_BF16, PLAN_LAYOUT } control; /* a mistake to be refused */
+    int64_t workspace_bytes, engine;                               /* results */
+    bool tensor_core;
+} EmulatedPlan;
+
+/* Every distinct convolution of some networks, planned for one card and batch. */
+typedef struct EmulatedTally {
+    int n_shapes, n_good, n_tensor_core;
+    int64_t workspace_bytes; /* the largest */
+    char trouble[256];       /* the first */
+} EmulatedTally;
+
+typedef struct CudaEmulator {
+    /* Faults; 0: none. Calls are counted from 1 since the process began. */
+    int no_driver;        /* as where no NVIDIA driver is installed */
+    int card;             /* index in gpu_catalog.h */
+    int fail_alloc;       /* this allocation fails */
+    int64_t memory_bytes; /* allocations beyond it fail; 0: no limit */
+    int fail_work;        /* this kernel or plan and everything after it fails */
+    int broken;           /* a work has failed: everything fails */
+    int hang_event;       /* this event record and all after it are never reached */
+    int spoil_upload;     /* this upload of weights since cuDNN was opened: (c_out, c_in, k, k) */
+    int spoil_c, spoil_taps;                                 /* c_in and k * k of that layer */
+    enum { ORDER_OLDEST, ORDER_NEWEST, ORDER_RANDOM } order; /* which stream goes on first */
+    int ignore_waits; /* streams do not wait for events: results must be wrong */
+    int no_capture;   /* streams cannot be captured */
+    /* Counts. */
+    int n_allocs, n_works, n_records, n_uploads, n_graph_runs, n_plans_run;
+    int n_live; /* allocations, streams, events, graphs, handles not freed */
+    int64_t live_bytes, peak_bytes;
+    char complaint[256]; /* the first thing that a device would not have forgiven; "" if none */
+    /* As in a new process: not broken, nothing to do, all counts 0. Faults stay. */
+    void (*restart)(void);
+    /* Plans without a device. */
+    Status (*plan)(EmulatedPlan *plan, Err *err);
+    /* Adds the convolutions of DRUNet-34, -50 and -101 of that width on side x side. */
+    Status (*plan_networks)(int card, int32_t batch, int32_t width, int32_t side,
+                            EmulatedTally *ret, Err *err);
+    /* Reloads a good plan's JSON for another card; and with `from` replaced by `to` in it. */
+    Status (*reload)(const EmulatedPlan *plan, int other_card, const char *from, const char *to,
+                     Err *err);
+} CudaEmulator;
+
+#define CUDA_EMULATOR_SYMBOL "cuda_emulator"
+
+#endif

@@ -1,0 +1,185 @@
+/* See cuda_emulator_plans.h. */
+#include "tests/cuda_emulator_plans.h"
+
+#include "gpu/cuda_desc.h"
+#include "gpu/cuda_layout.h"
+#include "gpu/cuda_plan.h"
+#include "gpu/gpu_catalog.h"
+#include "gpu/graph_passes.h"
+#include "gpu/network.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* conv + residual + bias + ReLU with one mistake: refused when the graph is made, or no engine. */
+static Status plan_mistake(const EmulatedPlan *p, const char *profile, Err *err)
+{
+    DescPool pool = {0};
+    cudnnDataType_t type = p->control == PLAN_BF16 ? CUDNN_DATA_BFLOAT16 : CUDNN_DATA_HALF;
+    int64_t h = p->h / p->stride + (p->control == PLAN_DIMS ? 1 : 0), w = p->w / p->stride;
+    DescTensor x = desc_nhwc(type, 1, p->n, p->c_in, p->h, p->w, false);
+    DescTensor weight = desc_nhwc(type, 2, p->c_out, p->c_in, p->kernel, p->kernel, false);
+    DescTensor residual = desc_nhwc(type, 3, p->n, p->c_out, h, w, false);
+    DescTensor bias = desc_nhwc(type, 4, 1, p->c_out, 1, 1, false);
+    DescTensor y = desc_nhwc(type, 5, p->n, p->c_out, h, w, false);
+    cudnnBackendDescriptor_t between[3], ops[4];
+    if (p->control == PLAN_LAYOUT) { /* the output (n, c, h, w) in memory */
+        const int64_t strides[4] = {p->c_out * h * w, h * w, w, 1};
+        memcpy(y.strides, strides, sizeof strides);
+    }
+    for (int i = 0; i < 3; i++) {
+        DescTensor t = desc_nhwc(CUDNN_DATA_FLOAT, 6 + i, p->n, p->c_out, h, w, true);
+        between[i] = desc_tensor(&pool, &t);
+    }
+    ops[0] = desc_conv(&pool, p->kernel, p->stride, desc_tensor(&pool, &x),
+                       desc_tensor(&pool, &weight), between[0]);
+    ops[1] = desc_pointwise(&pool, CUDNN_POINTWISE_ADD, between[0], desc_tensor(&pool, &residual),
+                            between[1]);
+    ops[2] = desc_pointwise(&pool, CUDNN_POINTWISE_ADD, between[1], desc_tensor(&pool, &bias),
+                            between[2]);
+    ops[3] =
+        desc_pointwise(&pool, CUDNN_POINTWISE_RELU_FWD, between[2], NULL, desc_tensor(&pool, &y));
+    cudnnBackendDescriptor_t graph = desc_graph(&pool, 4, ops);
+    cudnnBackendDescriptor_t device = desc_device(&pool, profile);
+    ConvChoice choice = {0};
+    bool found = false;
+    Status status = conv_search(&pool, graph, device, &choice, &found, err);
+    desc_done(&pool);
+    free(choice.json);
+    return status != ST_OK || found ? status : err_set(err, ST_BACKEND, "no engine");
+}
+
+static ConvShape shape_of(const EmulatedPlan *p)
+{
+    return (ConvShape){p->n,      p->c_in,   p->h,        p->w,   p->c_out,
+                       p->kernel, p->stride, p->residual, p->relu};
+}
+
+Status emulated_plan(EmulatedPlan *plan, Err *err)
+{
+    char profile[GPU_PROFILE_SIZE];
+    ConvShape shape = shape_of(plan);
+    ConvChoice choice;
+    ConvPlan loaded;
+    (void)gpu_catalog_profile(plan->card, profile);
+    if (plan->control != PLAN_GOOD)
+        return plan_mistake(plan, profile, err);
+    TRY(conv_choose(&shape, profile, &choice, err));
+    Status status = conv_load(&shape, profile, NULL, choice.json, &loaded, err);
+    if (status == ST_OK && loaded.workspace_bytes != choice.workspace_bytes)
+        status = err_set(err, ST_BACKEND, "workspace changed when reloaded");
+    if (status == ST_OK) {
+        plan->workspace_bytes = choice.workspace_bytes;
+        plan->engine = choice.engine;
+        plan->tensor_core = choice.tensor_core;
+        conv_plan_free(&loaded);
+    }
+    free(choice.json);
+    return status;
+}
+
+static char *replace(const char *text, const char *from, const char *to)
+{
+    const char *at = from != NULL ? strstr(text, from) : NULL;
+    if (at == NULL)
+        return strdup(text);
+    size_t size = strlen(text) + strlen(to) + 1;
+    char *ret = malloc(size);
+    ASSERT(ret != NULL);
+    (void)snprintf(ret, size, "%.*s%s%s", (int)(at - text), text, to, at + strlen(from));
+    return ret;
+}
+
+Status emulated_reload(const EmulatedPlan *plan, int other_card, const char *from, const char *to,
+                       Err *err)
+{
+    char profile[GPU_PROFILE_SIZE], other[GPU_PROFILE_SIZE];
+    ConvShape shape = shape_of(plan);
+    ConvChoice choice;
+    ConvPlan loaded;
+    (void)gpu_catalog_profile(plan->card, profile);
+    (void)gpu_catalog_profile(other_card, other);
+    TRY(conv_choose(&shape, profile, &choice, err));
+    char *json = replace(choice.json, from, to);
+    ASSERT(json != NULL && (from == NULL || strcmp(json, choice.json) != 0));
+    Status status = conv_load(&shape, other, NULL, json, &loaded, err);
+    if (status == ST_OK)
+        conv_plan_free(&loaded);
+    free(json);
+    free(choice.json);
+    return status;
+}
+
+/* ---- whole networks ------------------------------------------------------------------------ */
+
+enum { MAX_SHAPES = 512 };
+
+typedef struct Shapes {
+    ConvShape all[MAX_SHAPES];
+    int n;
+} Shapes;
+
+static Status add_shapes(ModelArch arch, int32_t batch, int32_t width, int32_t side, Shapes *shapes,
+                         Err *err)
+{
+    const ModelInfo info = {.arch = arch, .width = width, .activation = ACTIVATION_SIGMOID};
+    Graph *literal = malloc(sizeof *literal), *fast = malloc(sizeof *fast);
+    Graph *graph = malloc(sizeof *graph);
+    CudaLayout layout;
+    ASSERT(literal != NULL && fast != NULL && graph != NULL);
+    Status status = network_build(&info, side, side, literal, err);
+    if (status == ST_OK)
+        status = graph_rewrite(literal, GRAPH_PASSES_ALL, fast, err);
+    if (status == ST_OK)
+        status = cuda_layout(fast, graph, &layout, err);
+    for (int32_t i = 0; status == ST_OK && i < graph->n_ops; i++) {
+        if (graph->ops[i].kind != OP_CONV)
+            continue;
+        const ConvShape shape = cuda_conv_shape(graph, &graph->ops[i], batch);
+        int k = 0;
+        while (k < shapes->n && !conv_shape_equal(&shapes->all[k], &shape))
+            k++;
+        ASSERT(k < MAX_SHAPES);
+        shapes->all[k] = shape;
+        shapes->n += k == shapes->n;
+    }
+    free(literal);
+    free(fast);
+    free(graph);
+    return status;
+}
+
+Status emulated_networks(int card, int32_t batch, int32_t width, int32_t side, EmulatedTally *ret,
+                         Err *err)
+{
+    static const ModelArch ARCHS[3] = {ARCH_DRUNET34, ARCH_DRUNET50, ARCH_DRUNET101};
+    Shapes shapes = {.n = 0};
+    for (int i = 0; i < 3; i++)
+        TRY(add_shapes(ARCHS[i], batch, width, side, &shapes, err));
+    *ret = (EmulatedTally){.n_shapes = shapes.n};
+    for (int i = 0; i < shapes.n; i++) {
+        const ConvShape *s = &shapes.all[i];
+        EmulatedPlan plan = {.card = card,
+                             .n = s->n,
+                             .c_in = s->c_in,
+                             .h = s->h,
+                             .w = s->w,
+                             .c_out = s->c_out,
+                             .kernel = s->kernel,
+                             .stride = s->stride,
+                             .residual = s->residual,
+                             .relu = s->relu};
+        Err why = {0};
+        char text[96];
+        bool good = emulated_plan(&plan, &why) == ST_OK;
+        ret->n_good += good;
+        ret->n_tensor_core += good && plan.tensor_core;
+        if (good && plan.workspace_bytes > ret->workspace_bytes)
+            ret->workspace_bytes = plan.workspace_bytes;
+        if ((!good || !plan.tensor_core) && ret->trouble[0] == '\0')
+            (void)snprintf(ret->trouble, sizeof ret->trouble, "%s: %.150s",
+                           conv_shape_text(s, text), good ? "no tensor cores" : why.msg);
+    }
+    return ST_OK;
+}
