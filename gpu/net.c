@@ -216,6 +216,8 @@ Status net_run_feed(Net *net, int32_t n, const NetFeed *feed, Err *err)
     Err why = {0};
     if (n == 0)
         return ST_OK;
+    if (net->state == NULL) /* neither the GPU nor then the CPU could be had */
+        return err_set(err, ST_BACKEND, "the network is not open");
     Status status = net->backend->run(net->state, n, feed, &why);
     if (status == ST_OK)
         return ST_OK;

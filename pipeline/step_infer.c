@@ -48,8 +48,9 @@ static Status run_slices(Job *job, Net *net, Err *err)
     const NetFeed net_feed = {&feed, fill, take};
     TRY(net_run_feed(net, n, &net_feed, err));
     const char *precision = precision_name(net_precision(net));
-    (void)snprintf(job->note, sizeof job->note, "%d slices on backend %s in %s", n,
-                   net_backend(net), precision);
+    const char *notice = net_notice(net); /* why the CPU computes instead of the GPU */
+    (void)snprintf(job->note, sizeof job->note, "%d slices on backend %s in %s%s%s", n,
+                   net_backend(net), precision, notice[0] != '\0' ? "; " : "", notice);
     (void)snprintf(job->recipe, sizeof job->recipe, "backend=%s precision=%s", net_backend(net),
                    precision);
     return ST_OK;

@@ -3,9 +3,9 @@
 ** device. What a plan does is read from the plan's own JSON (cuda_interpreter.h).
 **
 ** Memory is host memory that is known by base and size. Streams are queues: nothing is done before
-** the host asks for an event, then no more than leads to it, and among the streams that may go on
-** it is always the oldest, the newest or any that does. What waits for nothing where it should thus
-** meets memory that is not ready, and gives other results. Thread: one. */
+** the host asks for an event, then no more than leads to it; of the streams that may go on it is
+** always the oldest, the newest or any that does. What does not wait where it should thus meets
+** memory that is not ready, and gives other results. Thread: one. */
 #ifndef CT2MR_TESTS_CUDA_EMULATOR_H
 #define CT2MR_TESTS_CUDA_EMULATOR_H
 

@@ -349,6 +349,38 @@ TEST_TIMEOUT(cuda_streams_wait, "any order of the streams: the same bits; withou
     close_fixture(&f);
 }
 
+TEST_TIMEOUT(cuda_refuses, "a network it was not made for: an error that says so; auto: the CPU",
+             120)
+{
+    CudaEmulator *emulator = cuda_emulator_open();
+    Err err = {0};
+    char used[512];
+    float *x = slices(), *y = calloc(1, sizeof *y * PIXELS);
+    Model *model = random_model(ARCH_DRUNET34, 4); /* channels that are no multiple of 8 */
+    CHECK_STATUS(run(model, options("cuda", "f16", 1), x, 1, y, NULL, &err), ST_BACKEND);
+    CHECK(strstr(err.msg, "no multiple of 8") != NULL);
+    CHECK_OK(run(model, options("auto", "f16", 1), x, 1, y, used, &err), &err);
+    CHECK(strncmp(used, "cpu f32|the CPU computes instead", 20) == 0);
+    model_close(model);
+    model = random_model(ARCH_DRUNET34, 8);
+    for (unsigned pass = 0; pass < GRAPH_PASS_COUNT; pass++) {
+        NetOptions o = options("cuda", "f16", 1);
+        o.without = 1u << pass;
+        Status status = run(model, o, x, 1, y, NULL, &err);
+        bool needed = pass == GRAPH_PASS_FOLD_NORM || pass == GRAPH_PASS_FUSE;
+        CHECK(status == (needed ? ST_BACKEND : ST_OK));
+    }
+    CHECK_STATUS(run(model, options("cuda", "f32", 1), x, 1, y, NULL, &err), ST_BACKEND);
+    CHECK_STATUS(run(model, options("cpu", "f16", 1), x, 1, y, NULL, &err), ST_BACKEND);
+    emulator->no_driver = 1;
+    CHECK_STATUS(run(model, options("cuda", "f16", 1), x, 1, y, NULL, &err), ST_BACKEND);
+    CHECK_INT(emulator->n_live, 0);
+    CHECK_STR(emulator->complaint, "");
+    model_close(model);
+    free(x);
+    free(y);
+}
+
 /* ---- trust --------------------------------------------------------------------------------- */
 
 static void check_distrusted(Fixture *f, int upload, int c, int taps, const char *layer)
