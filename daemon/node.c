@@ -222,7 +222,11 @@ static Status open_parts(Node *node, Err *err)
                       err));
     TRY(db_open(node->config.db_path, DB_OWNER, &node->db, err));
     TRY(node_recover(node, err));
-    ReceiverCallbacks callbacks = {node, node_stored, node_refused, node_turned_away,
+    ReceiverCallbacks callbacks = {node,
+                                   node_stored,
+                                   node_refused,
+                                   node_turned_away,
+                                   node_connections_lost,
                                    node_association_ended};
     return receiver_start(node->loop, &node->config, &callbacks, &node->receiver, err);
 }

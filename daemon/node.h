@@ -23,7 +23,7 @@
 
 enum {
     NODE_MAX_TOUCHES = 4096,
-    NODE_MAX_TOUCHES_EACH = 64, /* of one association */
+    NODE_MAX_TOUCHES_EACH = 256, /* of one association; the last for a refused image */
     NODE_MAX_SENDERS = 16,
     NODE_SENDERS_EACH = 2, /* to one destination: a dead one does not keep the others waiting */
     NODE_TICK_MS = 500
@@ -60,6 +60,7 @@ uint16_t node_stored(void *context, const AssociationInfo *from, const Instance 
 void node_refused(void *context, const AssociationInfo *from, Status status, uint16_t dimse_status,
                   const char *text);
 void node_turned_away(void *context, const char *calling_ae);
+void node_connections_lost(void *context);
 void node_association_ended(void *context, const AssociationInfo *from, bool orderly);
 /* Enters an image; unlike node_stored() it never removes the file of one that could not be entered.
 ** from NULL: at start, no association is open. */

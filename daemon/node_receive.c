@@ -26,7 +26,8 @@ static bool touch(Node *node, const AssociationInfo *from, const char *series_ui
         }
     }
     /* What does not fit stays OPEN without an association, which counts as cut. */
-    if (node->n_touches == NODE_MAX_TOUCHES || n_own == NODE_MAX_TOUCHES_EACH)
+    int32_t kept = strcmp(series_uid, REFUSED_IMAGE) == 0 ? 0 : 1;
+    if (node->n_touches >= NODE_MAX_TOUCHES - kept || n_own >= NODE_MAX_TOUCHES_EACH - kept)
         return false;
     Touch *t = &node->touches[node->n_touches++];
     *t = (Touch){.association = from->id, .last_ms = clock_monotonic_ms()};
@@ -209,6 +210,14 @@ void node_turned_away(void *context, const char *calling_ae)
         if (strcmp(t->calling_ae, calling_ae) == 0 && strcmp(t->series_uid, REFUSED_IMAGE) != 0)
             log_failure(db_transfer_cut(node->db, t->series_uid, now_ms, &err), &err);
     }
+}
+
+/* Nobody knows whose: as at a restart. */
+void node_connections_lost(void *context)
+{
+    Node *node = context;
+    Err err = {0};
+    log_failure(db_transfers_interrupted(node->db, clock_steady_ms(), &err), &err);
 }
 
 /* Takes the association's touches out of the list; the series' UIDs into ret. True if no image was

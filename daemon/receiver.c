@@ -219,6 +219,7 @@ static void close_channel(Connection *c)
 {
     (void)uv_poll_stop(&c->channel);
     c->channel_open = false;
+    c->stores = true; /* no REPORT_END: what it was asked last is not known */
     end_association(c, false);
     forget_if_over(c);
 }
@@ -638,13 +639,17 @@ static void zygote_exited(uv_process_t *process, int64_t exit_status, int signal
     if (receiver->held.fds[0] >= 0)
         (void)send_spawn(receiver, &receiver->held); /* closes them */
     /* The children die with it; nobody else tells so. Their channels still must reach the end. */
+    bool lost = false;
     for (Connection *c = receiver->connections, *next; c != NULL; c = next) {
         next = c->next;
         if (c->generation != receiver->generation || c->exited)
             continue;
+        lost = lost || c->state == CONNECTION_OPENING;
         c->exited = true;
         forget_if_over(c);
     }
+    if (lost && !receiver->stopping)
+        receiver->callbacks.lost(receiver->callbacks.context);
     if (!receiver->stopping) {
         int64_t now = clock_monotonic_ms();
         if (now - zygote->started_ms >= ZYGOTE_STEADY_MS)

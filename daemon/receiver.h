@@ -24,7 +24,7 @@ typedef struct AssociationInfo {
     uint64_t id;       /* not 0; never used again by this process */
     int64_t opened_ms; /* clock_steady_ms() when its connection was accepted */
     const char *calling_ae;
-    bool stores; /* it has asked for a C-STORE */
+    bool stores; /* it has asked for a C-STORE, or may have: its child died */
 } AssociationInfo;
 
 typedef struct ReceiverCallbacks { /* the info is valid during the call */
@@ -36,6 +36,8 @@ typedef struct ReceiverCallbacks { /* the info is valid during the call */
                     uint16_t dimse_status, const char *text);
     /* An association was turned away: the spool is full, or too many are open. */
     void (*turned_away)(void *context, const char *calling_ae);
+    /* The zygote died with connections whose association was not yet known. */
+    void (*lost)(void *context);
     /* The association is over; orderly = released by the peer, who waits until this returns. */
     void (*ended)(void *context, const AssociationInfo *from, bool orderly);
 } ReceiverCallbacks;

@@ -26,7 +26,7 @@ typedef struct JobRow {
     char series_uid[UID_SIZE], study_uid[UID_SIZE];
     char model_digest[HEX_SIZE], mr_series_uid[UID_SIZE]; /* "" until computed */
     Transfer transfer;
-    int32_t n_associations; /* that brought images of the series */
+    int32_t n_associations; /* that brought images of the series since it was last cut */
 } JobRow;
 
 /* What db_receive() did with an image, and what the daemon must do about it. "The job" is the
@@ -86,8 +86,8 @@ MUST_CHECK Status db_transfer_cut(Db *db, const char *series_uid, int64_t now_ms
 /* An image of this calling AE title may be missing whose series is not known: remembered, and every
 ** such series of it that came in more than one association is cut. */
 MUST_CHECK Status db_peer_suspect(Db *db, const char *calling_ae, int64_t now_ms, Err *err);
-/* At start: what was arriving when the daemon ended, and may have lost images since: all but what
-** came in one association that had ended in order. */
+/* At start, or when connections were lost unheard: what is arriving may have lost images, all but
+** what came in one association that had ended in order. */
 MUST_CHECK Status db_transfers_interrupted(Db *db, int64_t now_ms, Err *err);
 /* The image lies in this file from now on. */
 MUST_CHECK Status db_image_file(Db *db, const char *sop_uid, const char *file, Err *err);

@@ -24,7 +24,7 @@ static const char schema_sql[] =
     " cuts INTEGER NOT NULL DEFAULT 0,"   /* how often the transfer was cut */
     " cut_ms INTEGER NOT NULL DEFAULT 0," /* when last */
     " first_image_ms INTEGER NOT NULL DEFAULT 0,"
-    " n_associations INTEGER NOT NULL DEFAULT 0,"   /* that brought images of it */
+    " n_associations INTEGER NOT NULL DEFAULT 0,"   /* that brought images since its last cut */
     " conflict INTEGER NOT NULL DEFAULT 0) STRICT;" /* Status; a safety finding outlives its job */
 
     /* Calling AE titles of which an association was cut, refused an image or turned away, so that

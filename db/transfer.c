@@ -10,28 +10,36 @@
 ** is concerned; what happens to the next association does not touch it.
 **
 ** A cut is mended when every image of the series has come (again) since and the associations that
-** brought them ended in order. */
+** brought them ended in order. Associations are counted anew from each cut: a series that was sent
+** again whole in one is as good as one that came so at first. */
 #include "db/db_int.h"
+
+#define CUT "transfer = 3, cuts = cuts + 1, n_associations = 0,"
+#define SUSPECT_KEPT_MS INT64_C(86400000) /* longer than any wait */
 
 static const char sql_join[] =
     "UPDATE series SET n_associations = n_associations + 1 WHERE series_uid = ?1";
 static const char sql_join_cut[] =
-    "UPDATE series SET transfer = 3, cuts = cuts + 1, cut_ms = ?5 WHERE series_uid = ?1 AND"
+    "UPDATE series SET transfer = 3, cuts = cuts + 1, cut_ms = ?5, n_associations = 1"
+    " WHERE series_uid = ?1 AND"
     " EXISTS(SELECT 1 FROM suspect p WHERE p.calling_ae = ?2 AND p.at_ms > series.cut_ms AND"
-    "        (?3 <= p.at_ms OR"
-    "         (series.n_associations > 1 AND p.at_ms >= series.first_image_ms - ?4)))"
+    "        p.at_ms >= series.first_image_ms - ?4 AND"
+    "        (?3 <= p.at_ms OR series.n_associations > 1))"
     " AND " SERIES_IS_ARRIVING;
-static const char sql_cut[] =
-    "UPDATE series SET transfer = 3, cuts = cuts + 1, cut_ms = ?2 WHERE series_uid = ?1"
-    " AND " SERIES_IS_ARRIVING;
+static const char sql_cut[] = "UPDATE series SET " CUT " cut_ms = ?2 WHERE series_uid = ?1"
+                              " AND " SERIES_IS_ARRIVING;
 static const char sql_suspect[] = "INSERT INTO suspect(calling_ae, at_ms) VALUES(?1, ?2)"
                                   " ON CONFLICT(calling_ae) DO UPDATE SET at_ms = ?2";
+static const char sql_forget[] = "DELETE FROM suspect WHERE at_ms < ?1 - ?2";
+/* A clock that had been ahead left times in the future. */
+static const char sql_clamp_suspects[] = "UPDATE suspect SET at_ms = ?1 WHERE at_ms > ?1";
+static const char sql_clamp_cuts[] = "UPDATE series SET cut_ms = ?1 WHERE cut_ms > ?1";
 static const char sql_cut_peer[] =
-    "UPDATE series SET transfer = 3, cuts = cuts + 1, cut_ms = ?2 WHERE n_associations > 1 AND"
+    "UPDATE series SET " CUT " cut_ms = ?2 WHERE n_associations > 1 AND"
     " EXISTS(SELECT 1 FROM image i WHERE i.series_id = series.id AND i.calling_ae = ?1)"
     " AND " SERIES_IS_ARRIVING;
 static const char sql_cut_interrupted[] =
-    "UPDATE series SET transfer = 3, cuts = cuts + 1, cut_ms = ?1"
+    "UPDATE series SET " CUT " cut_ms = ?1"
     " WHERE (transfer = 1 OR (transfer = 2 AND n_associations <> 1)) AND " SERIES_IS_ARRIVING;
 static const char sql_ended[] =
     "UPDATE series SET transfer = 2 WHERE series_uid = ?1 AND (transfer = 1 OR NOT EXISTS"
@@ -83,6 +91,7 @@ Status db_transfer_cut(Db *db, const char *series_uid, int64_t now_ms, Err *err)
 
 static Status suspect_in_tx(Db *db, const char *calling_ae, int64_t now_ms, Err *err)
 {
+    TRY(query_run(db, NULL, err, sql_forget, "ii", now_ms, SUSPECT_KEPT_MS));
     TRY(query_run(db, NULL, err, sql_suspect, "si", calling_ae, now_ms));
     return query_run(db, NULL, err, sql_cut_peer, "si", calling_ae, now_ms);
 }
@@ -93,8 +102,15 @@ Status db_peer_suspect(Db *db, const char *calling_ae, int64_t now_ms, Err *err)
     return tx_end(db, suspect_in_tx(db, calling_ae, now_ms, err), err);
 }
 
+static Status interrupted_in_tx(Db *db, int64_t now_ms, Err *err)
+{
+    TRY(query_run(db, NULL, err, sql_clamp_suspects, "i", now_ms));
+    TRY(query_run(db, NULL, err, sql_clamp_cuts, "i", now_ms));
+    return query_run(db, NULL, err, sql_cut_interrupted, "i", now_ms);
+}
+
 Status db_transfers_interrupted(Db *db, int64_t now_ms, Err *err)
 {
     TRY(tx_begin(db, TX_FULL, err));
-    return tx_end(db, query_run(db, NULL, err, sql_cut_interrupted, "i", now_ms), err);
+    return tx_end(db, interrupted_in_tx(db, now_ms, err), err);
 }

@@ -85,6 +85,6 @@ Status slice_gate(const VolumeI16 *ct, double max_ratio, int threads, SliceJump 
         return ST_OK;
     return err_set(
         err, ST_SERIES_JUMP,
-        "slices %d and %d differ %.1f times as much as their neighbours do, at most %.1f",
+        "slices %d and %d differ %.2f times as much as their neighbours do, at most %.2f",
         ret->after + 1, ret->after + 2, ret->ratio, max_ratio);
 }

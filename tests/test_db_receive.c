@@ -416,12 +416,61 @@ TEST(series_transfers_of_a_peer,
     CHECK_INT(transfer_of(db, ids[1]), TRANSFER_OPEN); /* no longer arriving */
     CHECK_INT(transfer_of(db, ids[2]), TRANSFER_OPEN); /* one association */
     CHECK_INT(transfer_of(db, ids[3]), TRANSFER_OPEN); /* another peer */
-    const Arrival before = {"CT_A", 4, 0}, after = {"CT_A", 6, 0};
+    const Arrival before = {"CT_A", 4, 2}, after = {"CT_A", 6, 2}, forgotten = {"CT_A", 4, 1};
     Instance fresh = fixture_image(9, 1);
     int64_t id = fixture_receive(db, &fresh, 7).job_id;
     CHECK_OK(db_transfer_joined(db, fresh.series_uid, &after, 7, &err), &err);
+    CHECK_OK(db_transfer_joined(db, fresh.series_uid, &forgotten, 8, &err), &err);
     CHECK_INT(transfer_of(db, id), TRANSFER_OPEN);
     CHECK_OK(db_transfer_joined(db, fresh.series_uid, &before, 8, &err), &err);
+    CHECK_INT(transfer_of(db, id), TRANSFER_CUT);
+    db_close(db);
+}
+
+TEST(series_transfer_repeated_in_one,
+     "cut, then whole in one association: neither the peer's next cut nor a restart touches it; "
+     "whole in two: both do")
+{
+    for (int n_joined = 1; n_joined <= 2; n_joined++)
+        for (int restart = 0; restart < 2; restart++) {
+            Db *db = fixture_open();
+            Err err = {0};
+            const Arrival arrival = {"CT_A", 6, 1000};
+            Instance image = fixture_image(1, 1);
+            int64_t id = fixture_receive(db, &image, 1).job_id;
+            CHECK_OK(db_transfer_joined(db, image.series_uid, &arrival, 1, &err), &err);
+            CHECK_OK(db_transfer_cut(db, image.series_uid, 5, &err), &err);
+            for (int n = 0; n < n_joined; n++)
+                CHECK_OK(db_transfer_joined(db, image.series_uid, &arrival, 7, &err), &err);
+            (void)fixture_receive(db, &image, 7);
+            CHECK_INT(end_transfer(db, &image), id);
+            CHECK_INT(fixture_job(db, id).n_associations, n_joined);
+            if (restart)
+                CHECK_OK(db_transfers_interrupted(db, 9, &err), &err);
+            else
+                CHECK_OK(db_peer_suspect(db, "CT99", 9, &err), &err);
+            CHECK_INT(transfer_of(db, id), n_joined == 1 ? TRANSFER_ENDED : TRANSFER_CUT);
+            db_close(db);
+        }
+}
+
+TEST(suspects_and_the_clock,
+     "a suspicion is forgotten after a day; one from a clock that was ahead "
+     "counts from the restart on")
+{
+    Db *db = fixture_open();
+    Err err = {0};
+    int64_t day_ms = 24 * 3600 * 1000;
+    CHECK_OK(db_peer_suspect(db, "CT_A", 1, &err), &err);
+    CHECK_OK(db_peer_suspect(db, "CT_B", 2 + day_ms, &err), &err);
+    CHECK_INT(fixture_number(db, "SELECT count(*) FROM suspect"), 1);
+    CHECK_OK(db_transfers_interrupted(db, 100, &err), &err);
+    const Arrival arrival = {"CT_B", 200, 1000};
+    Instance image = fixture_image(1, 1);
+    int64_t id = fixture_receive(db, &image, 201).job_id;
+    CHECK_OK(db_transfer_joined(db, image.series_uid, &arrival, 201, &err), &err);
+    CHECK_INT(transfer_of(db, id), TRANSFER_OPEN);
+    CHECK_OK(db_transfer_joined(db, image.series_uid, &arrival, 202, &err), &err);
     CHECK_INT(transfer_of(db, id), TRANSFER_CUT);
     db_close(db);
 }

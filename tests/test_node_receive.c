@@ -304,6 +304,8 @@ TEST(node_transfer_too_many_series, "what does not fit into the list of an assoc
     for (int k = 0; k < NODE_MAX_TOUCHES_EACH + 5; k++) {
         store_image(1, 100 + k, 1);
     }
+    CHECK_INT(node.n_touches, NODE_MAX_TOUCHES_EACH - 1);
+    refuse(1, ST_DICOM_PARSE, DIMSE_CANNOT_UNDERSTAND); /* that is remembered all the same */
     CHECK_INT(node.n_touches, NODE_MAX_TOUCHES_EACH);
     Instance last = fixture_image(100 + NODE_MAX_TOUCHES_EACH + 4, 1);
     CHECK_INT(node_open_associations(&node, last.series_uid, &last_ms), 0);

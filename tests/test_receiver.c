@@ -45,7 +45,7 @@ __attribute__((constructor)) static void run_as_zygote(void)
 typedef struct Shared {
     bool ready, stopped;
     ReceiverStats stats;
-    int n_stored, n_refused, n_ended, n_orderly, n_turned_away, n_storing;
+    int n_stored, n_refused, n_ended, n_orderly, n_turned_away, n_storing, n_lost;
     uint16_t answer; /* of stored() */
     uint16_t refused_dimse;
     Status refused_status;
@@ -88,6 +88,12 @@ static void on_turned_away(void *context, const char *calling_ae)
     (void)calling_ae;
     Shared *shared = context;
     shared->n_turned_away++;
+}
+
+static void on_lost(void *context)
+{
+    Shared *shared = context;
+    shared->n_lost++;
 }
 
 static void on_ended(void *context, const AssociationInfo *from, bool orderly)
@@ -144,7 +150,8 @@ __attribute__((noreturn)) static void run_daemon(Shared *shared)
     static LoopState state;
     Err err = {0};
     uv_loop_t *loop = uv_default_loop();
-    ReceiverCallbacks callbacks = {shared, on_stored, on_refused, on_turned_away, on_ended};
+    ReceiverCallbacks callbacks = {shared,         on_stored, on_refused,
+                                   on_turned_away, on_lost,   on_ended};
     log_set_level(LOG_LEVEL_ALERT);
     if (receiver_start(loop, &daemon_.config, &callbacks, &state.receiver, &err) != ST_OK)
         test_fail(__FILE__, __LINE__, "receiver_start: %s", err.msg);
@@ -969,12 +976,13 @@ TEST(receiver_survives_a_killed_child,
 }
 
 TEST(receiver_survives_a_killed_zygote,
-     "kill -9 of the zygote: its children end, a new one serves, nothing stored is lost")
+     "kill -9 of the zygote: its children end, a new one serves, nothing stored is lost; "
+     "that a connection was lost unheard is told")
 {
     default_config();
     start_daemon();
     pid_t zygote = only_child(daemon_.pid);
-    Peer peer;
+    Peer peer, silent = {.fd = peer_connect(daemon_.config.listen_port)};
     open_usual(&peer);
     CHECK_INT(peer_store(&peer, 1, PEER_CT, "1.2.3.4.000001", &daemon_.good), 0);
     begin_store(&peer, 600);
@@ -986,6 +994,8 @@ TEST(receiver_survives_a_killed_zygote,
     (void)printf("# service back after %.2f s\n", clock_monotonic_s() - start);
     CHECK_WITHIN(5, count_files("tmp") == 0);
     CHECK_INT(daemon_.shared->n_ended, 1);
+    CHECK_INT(daemon_.shared->n_lost, 1);
+    peer_close(&silent);
     pid_t next = only_child(daemon_.pid);
     CHECK(next > 0 && next != zygote);
     check_service(next);
