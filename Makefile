@@ -176,11 +176,9 @@ check-run:
 	cppcheck --quiet --error-exitcode=1 --std=c11 --enable=warning,performance,portability \
 	    --inline-suppr --suppressions-list=tests/cppcheck.txt -I. -DCT2MR_VERSION='""' \
 	    $(filter %.c,$(LIB_SRC)) $(MAINS)
-	$(MAKE) --no-print-directory VARIANT=werror build/werror/tests/unit build/werror/ct2mr build/werror/ct2mrd werror-plugin
-	$(MAKE) --no-print-directory VARIANT=clang build/clang/tests/unit build/clang/ct2mr build/clang/ct2mrd clang-plugin
+	$(MAKE) --no-print-directory VARIANT=werror build/werror/tests/unit build/werror/ct2mr build/werror/ct2mrd werror-rest
+	$(MAKE) --no-print-directory VARIANT=clang build/clang/tests/unit build/clang/ct2mr build/clang/ct2mrd clang-rest
 	@echo "check: all clean"
-werror-plugin clang-plugin: $(PLUGIN)
-.PHONY: werror-plugin clang-plugin
 deps-check:
 	@sh .ci/deps clang clang-format cppcheck shellcheck git
 .PHONY: check-run deps-check
@@ -209,6 +207,9 @@ $(B)/tests/big_series: $(B)/tests/bench/big_series.o $(LIB)
 $(B)/tests/bench/bench_network.o: CFLAGS += -O3 -ffp-contract=fast
 $(B)/tests/bench_network: $(B)/tests/bench/bench_network.o $(B)/tests/model_file.o $(LIB)
 	@echo "  LD  $@"; $(CXX) $(LDFLAGS) -Wl,--as-needed -o $@ $^ $(LIBS_ct2mr)
+werror-rest clang-rest: $(PLUGIN) $(BENCH)
+.PHONY: werror-rest clang-rest
+
 bench: deps
 	@sh .ci/deps time
 	@$(MAKE) --no-print-directory $(PROGRAMS) $(BENCH)

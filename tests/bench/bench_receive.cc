@@ -223,6 +223,7 @@ uint16_t stored(void *, const AssociationInfo *, const Instance *)
 }
 void refused(void *, const AssociationInfo *, Status, uint16_t, const char *) {}
 void turned_away(void *, const char *) {}
+void lost(void *) {}
 void ended(void *, const AssociationInfo *, bool) {}
 
 [[noreturn]] void run_receiver(const std::string &spool, int port)
@@ -237,7 +238,7 @@ void ended(void *, const AssociationInfo *, bool) {}
     config.association_timeout_s = 5;
     config.idle_timeout_s = 30;
     config.max_object_mib = 64;
-    ReceiverCallbacks callbacks = {nullptr, stored, refused, turned_away, ended};
+    ReceiverCallbacks callbacks = {nullptr, stored, refused, turned_away, lost, ended};
     Receiver *receiver;
     Err err = {};
     uv_loop_t *loop = uv_default_loop();
