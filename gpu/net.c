@@ -253,27 +253,26 @@ Status net_run_ranges(Net *net, int32_t n, const NetFeed *feed, NetRange *ret, i
 
 /* ---- from and to memory -------------------------------------------------------------------- */
 
-typedef struct Memory {
-    const float *x;
-    float *y;
-    size_t n_in, n_out;
-} Memory;
-
 static void fill_from_memory(void *context, int32_t i, float *ret_x)
 {
-    const Memory *m = context;
+    const NetMemory *m = context;
     memcpy(ret_x, m->x + (size_t)i * m->n_in, m->n_in * sizeof *ret_x);
 }
 
 static void take_to_memory(void *context, int32_t i, const float *y)
 {
-    const Memory *m = context;
+    const NetMemory *m = context;
     memcpy(m->y + (size_t)i * m->n_out, y, m->n_out * sizeof *y);
+}
+
+NetFeed net_feed_memory(NetMemory *memory)
+{
+    return (NetFeed){memory, fill_from_memory, take_to_memory};
 }
 
 Status net_run(Net *net, const float *x, int32_t n, float *ret_y, Err *err)
 {
-    Memory memory = {x, ret_y, net->n_in, net->n_out};
-    const NetFeed feed = {&memory, fill_from_memory, take_to_memory};
+    NetMemory memory = {x, ret_y, net->n_in, net->n_out};
+    const NetFeed feed = net_feed_memory(&memory);
     return net_run_feed(net, n, &feed, err);
 }

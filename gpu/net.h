@@ -44,6 +44,16 @@ typedef struct NetFeed {
     void (*take)(void *context, int32_t i, const float *y);
 } NetFeed;
 
+/* Slices one after the other in memory: slice i at x + i * n_in, its result at y + i * n_out. */
+typedef struct NetMemory {
+    const float *x;
+    float *y;
+    size_t n_in, n_out; /* elements of a slice */
+} NetMemory;
+
+/* A feed from and to such memory, which is borrowed while the feed is in use. Any thread. */
+NetFeed net_feed_memory(NetMemory *memory);
+
 /* Names of the backends in this build, index 0.. ; NULL past the end. */
 const char *net_backend_name(int index);
 

@@ -39,26 +39,6 @@ double trust_difference(const float *ref, const float *other, size_t n)
 
 /* ---- one slice through one table ------------------------------------------------------------ */
 
-typedef struct OneSlice {
-    const float *x;
-    float *y;
-    size_t n_in, n_out;
-} OneSlice;
-
-static void fill_one(void *context, int32_t i, float *ret_x)
-{
-    const OneSlice *one = context;
-    (void)i;
-    memcpy(ret_x, one->x, one->n_in * sizeof *ret_x);
-}
-
-static void take_one(void *context, int32_t i, const float *y)
-{
-    const OneSlice *one = context;
-    (void)i;
-    memcpy(one->y, y, one->n_out * sizeof *y);
-}
-
 static size_t n_out(const Graph *graph)
 {
     return (size_t)graph_value_elements(&graph->values[graph->output]);
@@ -67,9 +47,9 @@ static size_t n_out(const Graph *graph)
 static Status run(const Trial *trial, const Backend *backend, const BackendOptions *options,
                   const Graph *graph, float *ret_y, Err *err)
 {
-    OneSlice one = {trial->x, ret_y, (size_t)graph_value_elements(&graph->values[graph->input]),
-                    n_out(graph)};
-    const NetFeed feed = {&one, fill_one, take_one};
+    NetMemory one = {trial->x, ret_y, (size_t)graph_value_elements(&graph->values[graph->input]),
+                     n_out(graph)};
+    const NetFeed feed = net_feed_memory(&one);
     void *state;
     TRY(backend->open(graph, trial->model, options, &state, err));
     Status status = backend->run(state, 1, &feed, err);
