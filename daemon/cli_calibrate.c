@@ -39,8 +39,8 @@ static void fill_from_ct(void *context, int32_t i, float *ret_x)
                  ret_x);
 }
 
-static Status with_job(const Arguments *a, Job *job, CalibrateResult ret[3], int32_t *ret_n,
-                       Err *err)
+static Status with_job(const Arguments *a, Job *job, CalibrateResult ret[PRECISION_COUNT],
+                       int32_t *ret_n, Err *err)
 {
     TRY(pipeline_run_dir(job, a->data, "window", NULL, NULL, err));
     const Grid *grid = &job->model_hu.grid;
@@ -58,7 +58,8 @@ static Status with_job(const Arguments *a, Job *job, CalibrateResult ret[3], int
     return status;
 }
 
-static Status from_ct(const Arguments *a, CalibrateResult ret[3], int32_t *ret_n, Err *err)
+static Status from_ct(const Arguments *a, CalibrateResult ret[PRECISION_COUNT], int32_t *ret_n,
+                      Err *err)
 {
     static Config config; /* too large for the stack */
     static Job job;
@@ -83,7 +84,8 @@ static void fill_from_npy(void *context, int32_t i, float *ret_x)
     memcpy(ret_x, x->data + (size_t)i * n, n * sizeof *ret_x);
 }
 
-static Status from_npy(const Arguments *a, CalibrateResult ret[3], int32_t *ret_n, Err *err)
+static Status from_npy(const Arguments *a, CalibrateResult ret[PRECISION_COUNT], int32_t *ret_n,
+                       Err *err)
 {
     Npy x = {0};
     TRY(npy_read(a->data, &x, err));
@@ -103,13 +105,14 @@ static Status from_npy(const Arguments *a, CalibrateResult ret[3], int32_t *ret_
 
 /* ---- the command --------------------------------------------------------------------------- */
 
-static void report_json(const Arguments *a, const CalibrateResult results[3], int32_t n)
+static void report_json(const Arguments *a, const CalibrateResult results[PRECISION_COUNT],
+                        int32_t n)
 {
     cJSON *json = cJSON_CreateObject();
     (void)cJSON_AddNumberToObject(json, "slices", n);
     (void)cJSON_AddStringToObject(json, "file", a->out);
     cJSON *list = cJSON_AddObjectToObject(json, "precisions");
-    for (int p = PRECISION_F32; p <= PRECISION_INT8; p++) {
+    for (int p = PRECISION_F32; p < PRECISION_COUNT; p++) {
         const CalibrateResult *r = &results[p];
         const char *name = precision_name((Precision)p);
         if (!r->measured) {
@@ -125,18 +128,18 @@ static void report_json(const Arguments *a, const CalibrateResult results[3], in
     cli_print_json(json);
 }
 
-static void report(const Arguments *a, const CalibrateResult results[3], int32_t n)
+static void report(const Arguments *a, const CalibrateResult results[PRECISION_COUNT], int32_t n)
 {
     (void)printf("%d slices; allowed from %.0f dB PSNR and %.3f SSIM against f32\n", n,
                  CALIBRATE_PSNR_DB, CALIBRATE_SSIM);
-    for (int p = PRECISION_BF16; p <= PRECISION_INT8; p++) {
+    for (int p = PRECISION_BF16; p < PRECISION_COUNT; p++) {
         const CalibrateResult *r = &results[p];
         const char *name = precision_name((Precision)p);
         if (r->measured)
             (void)printf("%-5s %6.2f dB (worst slice %.2f), SSIM %.5f: %s\n", name, r->psnr_db,
                          r->psnr_min_db, r->ssim, r->allowed ? "allowed" : "NOT allowed");
         else
-            (void)printf("%-5s this processor does not have it: NOT allowed\n", name);
+            (void)printf("%-5s NOT allowed: %s\n", name, r->why);
     }
     (void)printf("written: %s\n", a->out);
 }
@@ -172,7 +175,7 @@ int cli_model_calibrate(int argc, char **argv)
     Arguments a;
     if (!parse(argc, argv, &a))
         return cli_usage("model", "calibrate needs --model M and --data DIR or X.npy");
-    CalibrateResult results[3] = {0};
+    CalibrateResult results[PRECISION_COUNT] = {0};
     int32_t n = 0;
     Err err = {0};
     size_t length = strlen(a.data);

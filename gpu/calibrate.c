@@ -13,6 +13,8 @@
 #include <string.h>
 #include <unistd.h>
 
+enum { GPU_BATCH = 4 }; /* as model.batch by default */
+
 typedef struct Outputs { /* [n][h][w] */
     const CalibrateData *data;
     float *y;
@@ -37,15 +39,16 @@ static void take(void *context, int32_t i, const float *y)
 }
 
 static Status open_net(const char *path, const CalibrateData *data, int32_t threads,
-                       const char *precision, Model **ret_model, Net **ret, Err *err)
+                       Precision precision, Model **ret_model, Net **ret, Err *err)
 {
-    const NetOptions options = {.backend = "cpu",
-                                .batch = 1,
+    bool gpu = precision == PRECISION_F16;
+    const NetOptions options = {.backend = gpu ? "cuda" : "cpu",
+                                .batch = gpu ? GPU_BATCH : 1,
                                 .height = data->height,
                                 .width = data->width,
                                 .threads = threads,
-                                .precision = precision,
-                                .without = 1u << GRAPH_PASS_SPLIT_CONCAT};
+                                .precision = precision_name(precision),
+                                .without = gpu ? 0 : 1u << GRAPH_PASS_SPLIT_CONCAT};
     TRY(model_open(path, ret_model, err));
     Status status = net_open(*ret_model, &options, ret, err);
     if (status != ST_OK) {
@@ -63,7 +66,7 @@ static Status run_f32(const char *path, const CalibrateData *data, int32_t threa
     Net *net;
     Outputs outputs = {data, ret_y};
     const NetFeed feed = {&outputs, fill, take};
-    TRY(open_net(path, data, threads, "f32", &model, &net, err));
+    TRY(open_net(path, data, threads, PRECISION_F32, &model, &net, err));
     Status status = net_run_ranges(net, data->n, &feed, ret_ranges, ret_n, err);
     net_close(net);
     model_close(model);
@@ -93,26 +96,33 @@ static Status compare(const CalibrateData *data, const float *want, const float 
     return ST_OK;
 }
 
-/* Leaves ret->measured false where the machine has no such precision. */
+static Status run_slices(const char *path, const CalibrateData *data, int32_t threads,
+                         Precision precision, float *ret_y, Err *err)
+{
+    Model *model;
+    Net *net;
+    Outputs outputs = {data, ret_y};
+    const NetFeed feed = {&outputs, fill, take};
+    TRY(open_net(path, data, threads, precision, &model, &net, err));
+    Status status = net_run_feed(net, data->n, &feed, err);
+    net_close(net);
+    model_close(model);
+    return status;
+}
+
+/* Leaves ret->measured false and says why where the machine cannot compute in the precision. */
 static Status run_other(const char *path, const CalibrateData *data, int32_t threads,
                         Precision precision, const float *want, float *y, CalibrateResult *ret,
                         Err *err)
 {
-    Model *model;
-    Net *net;
-    Outputs outputs = {data, y};
-    const NetFeed feed = {&outputs, fill, take};
-    Status status = open_net(path, data, threads, precision_name(precision), &model, &net, err);
-    if (status == ST_BACKEND) {
-        if (err != NULL)
-            *err = (Err){0};
-        return ST_OK;
-    }
-    TRY(status);
-    status = net_run_feed(net, data->n, &feed, err);
-    net_close(net);
-    model_close(model);
-    return status == ST_OK ? compare(data, want, y, ret, err) : status;
+    Err why = {0};
+    Status status = run_slices(path, data, threads, precision, y, &why);
+    if (status == ST_OK)
+        return compare(data, want, y, ret, err);
+    if (status != ST_BACKEND && !(status == ST_NO_MEMORY && precision == PRECISION_F16))
+        return err_set(err, status, "%s", why.msg);
+    (void)snprintf(ret->why, sizeof ret->why, "%s", why.msg);
+    return ST_OK;
 }
 
 static char *ranges_text(const NetRange *ranges, int32_t n)
@@ -125,11 +135,12 @@ static char *ranges_text(const NetRange *ranges, int32_t n)
     return text;
 }
 
-static char *findings_text(const CalibrateData *data, const CalibrateResult results[3])
+static char *findings_text(const CalibrateData *data,
+                           const CalibrateResult results[PRECISION_COUNT])
 {
     cJSON *json = cJSON_CreateObject();
     (void)cJSON_AddNumberToObject(json, "slices", data->n);
-    for (int p = PRECISION_BF16; p <= PRECISION_INT8; p++) {
+    for (int p = PRECISION_BF16; p < PRECISION_COUNT; p++) {
         if (!results[p].measured)
             continue;
         cJSON *item = cJSON_AddObjectToObject(json, precision_name((Precision)p));
@@ -142,12 +153,14 @@ static char *findings_text(const CalibrateData *data, const CalibrateResult resu
 }
 
 static Status write_findings(const char *from, const CalibrateData *data,
-                             const CalibrateResult results[3], const char *to, Err *err)
+                             const CalibrateResult results[PRECISION_COUNT], const char *to,
+                             Err *err)
 {
     char precisions[64];
-    (void)snprintf(precisions, sizeof precisions, "[\"f32\"%s%s]",
+    (void)snprintf(precisions, sizeof precisions, "[\"f32\"%s%s%s]",
                    results[PRECISION_BF16].allowed ? ",\"bf16\"" : "",
-                   results[PRECISION_INT8].allowed ? ",\"int8\"" : "");
+                   results[PRECISION_INT8].allowed ? ",\"int8\"" : "",
+                   results[PRECISION_F16].allowed ? ",\"f16\"" : "");
     char *findings = findings_text(data, results);
     if (findings == NULL)
         return err_set(err, ST_NO_MEMORY, "metadata");
@@ -158,8 +171,8 @@ static Status write_findings(const char *from, const CalibrateData *data,
 }
 
 static Status calibrate_into(const char *from, const CalibrateData *data, int32_t threads,
-                             const char *part, float *want, float *got, CalibrateResult ret[3],
-                             Err *err)
+                             const char *part, float *want, float *got,
+                             CalibrateResult ret[PRECISION_COUNT], Err *err)
 {
     NetRange ranges[NET_MAX_RANGES];
     int32_t n_ranges;
@@ -171,8 +184,8 @@ static Status calibrate_into(const char *from, const CalibrateData *data, int32_
     Status status = model_write_metadata(from, values, 2, part, err);
     cJSON_free(text);
     TRY(status);
-    ret[PRECISION_F32] = (CalibrateResult){true, 100, 100, 1, true};
-    for (int p = PRECISION_BF16; p <= PRECISION_INT8; p++) {
+    ret[PRECISION_F32] = (CalibrateResult){true, 100, 100, 1, true, ""};
+    for (int p = PRECISION_BF16; p < PRECISION_COUNT; p++) {
         ret[p] = (CalibrateResult){0};
         TRY(run_other(part, data, threads, (Precision)p, want, got, &ret[p], err));
     }
@@ -180,7 +193,7 @@ static Status calibrate_into(const char *from, const CalibrateData *data, int32_
 }
 
 Status calibrate_model(const char *from, const CalibrateData *data, int32_t threads, const char *to,
-                       CalibrateResult ret[3], Err *err)
+                       CalibrateResult ret[PRECISION_COUNT], Err *err)
 {
     char part[PATH_SIZE];
     if (data->n < 1)

@@ -1,10 +1,10 @@
 /* Which precisions a model may be computed in: measured on a department's own slices.
 **
 ** The f32 network is run over the slices, the range of every convolution's output is noted (int8's
-** scales), then bf16 and int8 are run over the same slices and compared with f32. A precision that
-** reaches CALIBRATE_PSNR_DB and CALIBRATE_SSIM (means over slices) is written into the model file
-** as allowed (metadata precisions, int8, calibration); its digest changes with that, and so every
-** UID made with it. Thread: one call at a time; parallel inside. */
+** scales), then bf16, int8 and, on a GPU, f16 are run over the same slices and compared with f32.
+** One that reaches CALIBRATE_PSNR_DB and CALIBRATE_SSIM (means over slices) is written into the
+** model file as allowed (metadata precisions, int8, calibration); its digest changes with that, and
+** so every UID made with it. Thread: one call at a time; parallel inside. */
 #ifndef CT2MR_GPU_CALIBRATE_H
 #define CT2MR_GPU_CALIBRATE_H
 
@@ -23,11 +23,12 @@ typedef struct CalibrateResult {       /* of one precision, against f32 */
     bool measured;                     /* false: this machine cannot compute in it */
     double psnr_db, psnr_min_db, ssim; /* means over slices, and the worst slice */
     bool allowed;
+    char why[ERR_MSG_SIZE]; /* it was not measured; "" if it was */
 } CalibrateResult;
 
 /* Writes `to` (may be `from`) with what was found; ret[Precision]: that of f32 is exact. Errors:
 ** those of net_open(), model_write_metadata(), LIMIT (no slices). */
 MUST_CHECK Status calibrate_model(const char *from, const CalibrateData *data, int32_t threads,
-                                  const char *to, CalibrateResult ret[3], Err *err);
+                                  const char *to, CalibrateResult ret[PRECISION_COUNT], Err *err);
 
 #endif

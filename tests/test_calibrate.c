@@ -8,6 +8,7 @@
 #include "gpu/dnnl_int.h"
 #include "gpu/metrics.h"
 #include "gpu/model_write.h"
+#include "tests/cuda_fixture.h"
 #include "tests/model_file.h"
 
 enum { N = 3, H = 64, W = 96, PIXELS = H * W };
@@ -108,7 +109,7 @@ static double psnr(const float *a, const float *b)
     return metric_psnr_db(metric_mse(a, b, (size_t)N * PIXELS));
 }
 
-static void calibrate(ModelArch arch, int32_t width, CalibrateResult ret[3])
+static void calibrate(ModelArch arch, int32_t width, CalibrateResult ret[PRECISION_COUNT])
 {
     const CalibrateData data = {N, H, W, NULL, fill};
     Err err = {0};
@@ -130,7 +131,7 @@ TEST(precisions_compute_the_same_network, "bf16 and int8 near f32; same bits wit
     static const double LEAST_DB[] = {35, 20}; /* 8 bits of mantissa; 8 bits in all */
     int n_measured = 0;
     for (size_t k = 0; k < sizeof NETS / sizeof NETS[0]; k++) {
-        CalibrateResult results[3];
+        CalibrateResult results[PRECISION_COUNT];
         Precision used;
         Err err = {0};
         calibrate(NETS[k].arch, NETS[k].width, results);
@@ -160,7 +161,7 @@ TEST(calibration_writes_what_it_measured,
      "tensors kept, f32 bits kept, only what is good is allowed")
 {
     static float want[N * PIXELS], got[N * PIXELS];
-    CalibrateResult results[3];
+    CalibrateResult results[PRECISION_COUNT];
     Model *plain, *model;
     Precision used;
     Err err = {0};
@@ -172,6 +173,8 @@ TEST(calibration_writes_what_it_measured,
     CHECK_INT(info->n_parameters, model_info(plain)->n_parameters);
     CHECK_INT(info->precisions,
               1u | (unsigned)results[1].allowed << 1 | (unsigned)results[2].allowed << 2);
+    CHECK(!results[PRECISION_F16].measured);
+    CHECK(strstr(results[PRECISION_F16].why, "cuda") != NULL);
     float range;
     CHECK(model_calibrated_range(model, "up4", &range) && range > 0);
     CHECK(model_calibrated_range(model, "layer3.2.conv1", &range) && range > 0);
@@ -191,6 +194,48 @@ TEST(calibration_writes_what_it_measured,
                      ST_MODEL_FORMAT);
         CHECK(strstr(err.msg, "calibrate") != NULL);
     }
+}
+
+TEST_TIMEOUT(calibration_measures_f16_on_a_gpu,
+             "emulated: allowed, then \"auto\" takes it; without a driver or failing: not allowed",
+             120)
+{
+    static float got[N * PIXELS], cpu[N * PIXELS];
+    CudaEmulator *emulator = cuda_emulator_open();
+    CalibrateResult results[PRECISION_COUNT];
+    const CalibrateResult *f16 = &results[PRECISION_F16];
+    Precision used;
+    Err err = {0};
+    calibrate(ARCH_DRUNET34, 8, results);
+    (void)printf("# f16: %.1f dB, SSIM %.6f\n", f16->psnr_db, f16->ssim);
+    int n_works = emulator->n_works;
+    CHECK(f16->measured && f16->allowed && f16->psnr_db > 60 && f16->psnr_db < 100);
+    Model *model;
+    Net *net;
+    CHECK_OK(model_open(path_of("cal.safetensors"), &model, &err), &err);
+    CHECK((model_info(model)->precisions & 1u << PRECISION_F16) != 0);
+    const NetOptions options = {.backend = "auto", .batch = 2, .height = H, .width = W};
+    CHECK_OK(net_open(model, &options, &net, &err), &err);
+    CHECK_STR(net_backend(net), "cuda");
+    CHECK_INT(net_precision(net), PRECISION_F16);
+    CHECK_OK(net_run(net, slices, N, got, &err), &err);
+    net_close(net);
+    model_close(model);
+    CHECK_OK(try_run(path_of("cal.safetensors"), "f32", 2, cpu, &used, &err), &err);
+    CHECK_NEAR(psnr(cpu, got), f16->psnr_db, 1.5); /* of all slices, not the mean of theirs */
+
+    emulator->no_driver = 1;
+    calibrate(ARCH_DRUNET34, 8, results);
+    CHECK(!f16->measured && !f16->allowed && results[PRECISION_F32].allowed);
+    CHECK(strstr(f16->why, "looking for GPUs") != NULL);
+    emulator->no_driver = 0;
+    emulator->restart();
+    emulator->fail_work = n_works; /* the last of all, behind the self-test */
+    calibrate(ARCH_DRUNET34, 8, results);
+    CHECK(!f16->measured && !f16->allowed && f16->why[0] != '\0');
+    CHECK_OK(model_open(path_of("cal.safetensors"), &model, &err), &err);
+    CHECK((model_info(model)->precisions & 1u << PRECISION_F16) == 0);
+    model_close(model);
 }
 
 TEST(model_write_changes_metadata_only, "a key is set, another removed, the tensors' bytes stay")

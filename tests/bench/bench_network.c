@@ -138,7 +138,7 @@ int main(int argc, char **argv)
         slices[i] = (float)(4 * model_file_random(&seed) - 2);
     model_file_write_random(plain, ARCH_DRUNET101, 64);
     const CalibrateData data = {1, SIDE, SIDE, NULL, fill};
-    CalibrateResult results[3];
+    CalibrateResult results[PRECISION_COUNT];
     Err err = {0};
     must(calibrate_model(plain, &data, 0, path, results, &err), &err);
 
