@@ -64,40 +64,67 @@ Status dir_remove(const char *path, Err *err)
     return ST_OK;
 }
 
-static Status write_all(int fd, const char *data, size_t size_bytes, const char *path, Err *err)
+Status file_begin(const char *path, FileWriter *ret, Err *err)
 {
+    ret->fd = -1;
+    TRY(path_format(ret->path, err, "%s", path));
+    TRY(path_format(ret->tmp, err, "%s.tmp", path));
+    ret->fd = open(ret->tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
+    return ret->fd >= 0 ? ST_OK : err_sys(err, errno, "creating %s", ret->tmp);
+}
+
+Status file_add(FileWriter *writer, const void *data, size_t size_bytes, Err *err)
+{
+    const char *p = data;
     while (size_bytes > 0) {
-        ssize_t n = write(fd, data, size_bytes);
+        ssize_t n = write(writer->fd, p, size_bytes);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
-            return err_sys(err, errno, "writing %s", path);
-        data += n;
+            return err_sys(err, errno, "writing %s", writer->tmp);
+        p += n;
         size_bytes -= (size_t)n;
     }
-    if (fdatasync(fd) != 0)
-        return err_sys(err, errno, "fdatasync of %s", path);
     return ST_OK;
+}
+
+void file_abandon(FileWriter *writer)
+{
+    if (writer->fd < 0)
+        return;
+    (void)close(writer->fd);
+    (void)unlink(writer->tmp);
+    writer->fd = -1;
+}
+
+Status file_commit(FileWriter *writer, Err *err)
+{
+    Status status = ST_OK;
+    if (fdatasync(writer->fd) != 0)
+        status = err_sys(err, errno, "fdatasync of %s", writer->tmp);
+    if (close(writer->fd) != 0 && status == ST_OK)
+        status = err_sys(err, errno, "closing %s", writer->tmp);
+    writer->fd = -1;
+    if (status == ST_OK && rename(writer->tmp, writer->path) != 0)
+        status = err_sys(err, errno, "renaming to %s", writer->path);
+    if (status != ST_OK) {
+        (void)unlink(writer->tmp);
+        return status;
+    }
+    char parent[PATH_SIZE];
+    TRY(path_format(parent, err, "%s", writer->path));
+    return dir_sync(dirname(parent), err);
 }
 
 Status file_write_durable(const char *path, const void *data, size_t size_bytes, Err *err)
 {
-    char tmp[PATH_SIZE], parent[PATH_SIZE];
-    TRY(path_format(tmp, err, "%s.tmp", path));
-    int fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
-    if (fd < 0)
-        return err_sys(err, errno, "creating %s", tmp);
-    Status status = write_all(fd, data, size_bytes, tmp, err);
-    if (close(fd) != 0 && status == ST_OK)
-        status = err_sys(err, errno, "closing %s", tmp);
-    if (status == ST_OK && rename(tmp, path) != 0)
-        status = err_sys(err, errno, "renaming to %s", path);
-    if (status != ST_OK) {
-        (void)unlink(tmp);
-        return status;
-    }
-    TRY(path_format(parent, err, "%s", path));
-    return dir_sync(dirname(parent), err);
+    FileWriter writer;
+    TRY(file_begin(path, &writer, err));
+    Status status = file_add(&writer, data, size_bytes, err);
+    if (status == ST_OK)
+        status = file_commit(&writer, err);
+    file_abandon(&writer);
+    return status;
 }
 
 static Status read_fd(int fd, size_t size_bytes, const char *path, char *data, Err *err)

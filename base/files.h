@@ -24,8 +24,20 @@ MUST_CHECK Status dir_make(const char *path, Err *err);
 MUST_CHECK Status dir_sync(const char *path, Err *err);
 /* Removes a folder and everything below it; a missing folder is fine. Does not follow links. */
 Status dir_remove(const char *path, Err *err);
-/* Writes path.tmp, fdatasync, rename, fsync of the folder: after success the file is whole and
-** durable, after a crash it is the old one or the new one. */
+/* A file that is written in parts: PATH.tmp until commit, which is fdatasync, rename, fsync of the
+** folder. After commit the file is whole and durable, after a crash it is the old one or the new
+** one. Thread: one. */
+typedef struct FileWriter {
+    int fd; /* -1 once ended */
+    char path[PATH_SIZE], tmp[PATH_SIZE];
+} FileWriter;
+MUST_CHECK Status file_begin(const char *path, FileWriter *ret, Err *err);
+MUST_CHECK Status file_add(FileWriter *writer, const void *data, size_t size_bytes, Err *err);
+/* After a failure nothing is left of the temporary file. */
+MUST_CHECK Status file_commit(FileWriter *writer, Err *err);
+/* Gives up what has not been committed; fine after commit. */
+void file_abandon(FileWriter *writer);
+/* The three for a file that is in memory whole. */
 MUST_CHECK Status file_write_durable(const char *path, const void *data, size_t size_bytes,
                                      Err *err);
 /* Reads a whole file of at most max_bytes into malloc'ed memory, with a 0 byte behind it (not

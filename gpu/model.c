@@ -27,7 +27,7 @@ enum { MAX_TENSORS = 8192, MAX_NAME = 127, BLOCK_BYTES = 1 << 20 };
 #define MAX_HEADER_BYTES ((size_t)16 << 20)  /* DRUNet-101's has 99 kB */
 #define MAX_EXACT_INTEGER 9007199254740992.0 /* 2^53: cJSON keeps numbers as doubles */
 
-typedef enum Dtype { DTYPE_F32, DTYPE_F16, DTYPE_BF16 } Dtype;
+typedef enum Dtype { DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_I64 } Dtype;
 
 typedef struct Entry { /* one tensor of the header */
     char name[MAX_NAME + 1];
@@ -41,6 +41,8 @@ struct Model {
     int32_t n_entries;
     Entry *entries; /* by name, once open */
     ModelRanges ranges;
+    bool is_foreign; /* opened for its tensors only */
+    cJSON *metadata; /* owned; may be NULL */
     int fd;
     struct stat opened;   /* the file as it was hashed */
     off_t data_at;        /* where the tensors begin */
@@ -49,7 +51,7 @@ struct Model {
 
 static size_t dtype_bytes(Dtype dtype)
 {
-    return dtype == DTYPE_F32 ? 4 : 2;
+    return dtype == DTYPE_I64 ? 8 : dtype == DTYPE_F32 ? 4 : 2;
 }
 
 /* Whole number in [0, max]. */
@@ -77,10 +79,10 @@ static Status parse_name(const char *name, Entry *entry, Err *err)
     return ST_OK;
 }
 
-static Status parse_dtype(const cJSON *item, Entry *entry, Err *err)
+static Status parse_dtype(const cJSON *item, bool is_foreign, Entry *entry, Err *err)
 {
-    static const char *const NAMES[] = {"F32", "F16", "BF16"};
-    for (int i = 0; i < 3; i++)
+    static const char *const NAMES[] = {"F32", "F16", "BF16", "I64"};
+    for (int i = 0; i < (is_foreign ? 4 : 3); i++)
         if (cJSON_IsString(item) && strcmp(item->valuestring, NAMES[i]) == 0) {
             entry->dtype = (Dtype)i;
             return ST_OK;
@@ -89,10 +91,11 @@ static Status parse_dtype(const cJSON *item, Entry *entry, Err *err)
 }
 
 /* *ret_bytes: what the shape needs. */
-static Status parse_shape(const cJSON *shape, Entry *entry, size_t *ret_bytes, Err *err)
+static Status parse_shape(const cJSON *shape, bool is_foreign, Entry *entry, size_t *ret_bytes,
+                          Err *err)
 {
-    int n_dims = cJSON_IsArray(shape) ? cJSON_GetArraySize(shape) : 0;
-    if (n_dims < 1 || n_dims > 4)
+    int n_dims = cJSON_IsArray(shape) ? cJSON_GetArraySize(shape) : -1;
+    if (n_dims < (is_foreign ? 0 : 1) || n_dims > 4)
         return err_set(err, ST_MODEL_FORMAT, "tensor %s: shape is not a list of 1 to 4 numbers",
                        entry->name);
     size_t bytes = dtype_bytes(entry->dtype), dim;
@@ -112,7 +115,8 @@ static Status parse_shape(const cJSON *shape, Entry *entry, size_t *ret_bytes, E
     return ST_OK;
 }
 
-static Status parse_entry(const cJSON *item, size_t data_bytes, Entry *ret, Err *err)
+static Status parse_entry(const cJSON *item, size_t data_bytes, bool is_foreign, Entry *ret,
+                          Err *err)
 {
     const cJSON *dtype = NULL, *shape = NULL, *offsets = NULL;
     Entry entry = {0};
@@ -130,8 +134,8 @@ static Status parse_entry(const cJSON *item, size_t data_bytes, Entry *ret, Err 
                            entry.name);
         *slot = field;
     }
-    TRY(parse_dtype(dtype, &entry, err));
-    TRY(parse_shape(shape, &entry, &bytes, err));
+    TRY(parse_dtype(dtype, is_foreign, &entry, err));
+    TRY(parse_shape(shape, is_foreign, &entry, &bytes, err));
     if (!cJSON_IsArray(offsets) || cJSON_GetArraySize(offsets) != 2 ||
         !get_size(offsets->child, MAX_EXACT_INTEGER, &entry.begin) ||
         !get_size(offsets->child->next, MAX_EXACT_INTEGER, &entry.end))
@@ -202,7 +206,8 @@ static Status parse_header(const cJSON *header, size_t data_bytes, Model *model,
         return err_set(err, ST_NO_MEMORY, "table of %d tensors", n);
     for (const cJSON *item = header->child; item != NULL; item = item->next) {
         if (strcmp(item->string, "__metadata__") != 0) {
-            TRY(parse_entry(item, data_bytes, &model->entries[model->n_entries], err));
+            TRY(parse_entry(item, data_bytes, model->is_foreign, &model->entries[model->n_entries],
+                            err));
             model->n_entries++;
         } else if (metadata == NULL) {
             metadata = item;
@@ -211,6 +216,10 @@ static Status parse_header(const cJSON *header, size_t data_bytes, Model *model,
         }
     }
     TRY(check_layout(model, data_bytes, err));
+    if (metadata != NULL && (model->metadata = cJSON_Duplicate(metadata, 1)) == NULL)
+        return err_set(err, ST_NO_MEMORY, "metadata");
+    if (model->is_foreign)
+        return ST_OK;
     TRY(model_metadata_parse(metadata, &model->info, err));
     return model_metadata_ranges(metadata, &model->ranges, err);
 }
@@ -257,7 +266,7 @@ static Status scan_tensor(Model *model, const Entry *entry, Digest *digest, Err 
         size_t n = entry->end - at < BLOCK_BYTES ? entry->end - at : BLOCK_BYTES;
         TRY(read_bytes(model, model->data_at + (off_t)at, model->block, n, err));
         digest_add(digest, model->block, n);
-        for (size_t k = 0; k < n; k += size)
+        for (size_t k = 0; entry->dtype != DTYPE_I64 && k < n; k += size)
             if (!isfinite(read_element(model->block + k, entry->dtype)))
                 return err_set(err, ST_MODEL_FORMAT, "tensor %s: element %zu is not a number",
                                entry->name, (at - entry->begin + k) / size);
@@ -353,7 +362,7 @@ static Status open_file(const char *path, Model *model, Err *err)
     return ST_OK;
 }
 
-Status model_open(const char *path, Model **ret, Err *err)
+static Status open_as(const char *path, bool is_foreign, Model **ret, Err *err)
 {
     Err own = {0};
     if (err == NULL)
@@ -361,6 +370,7 @@ Status model_open(const char *path, Model **ret, Err *err)
     Model *model = calloc(1, sizeof *model);
     if (model == NULL)
         return err_set(err, ST_NO_MEMORY, "opening model %s", path);
+    model->is_foreign = is_foreign;
     Status status = open_file(path, model, err);
     if (status != ST_OK) {
         model_close(model);
@@ -368,6 +378,16 @@ Status model_open(const char *path, Model **ret, Err *err)
     }
     *ret = model;
     return ST_OK;
+}
+
+Status model_open(const char *path, Model **ret, Err *err)
+{
+    return open_as(path, false, ret, err);
+}
+
+Status model_open_tensors(const char *path, Model **ret, Err *err)
+{
+    return open_as(path, true, ret, err);
 }
 
 void model_close(Model *model)
@@ -379,6 +399,7 @@ void model_close(Model *model)
     free(model->entries);
     free(model->ranges.items);
     free(model->block);
+    cJSON_Delete(model->metadata);
     free(model);
 }
 
@@ -395,7 +416,12 @@ const Tensor *model_tensor(const Model *model, const char *name)
     memcpy(key.name, name, strlen(name));
     const Entry *found = bsearch(&key, model->entries, (size_t)model->n_entries,
                                  sizeof *model->entries, compare_name);
-    return found != NULL ? &found->tensor : NULL;
+    return found != NULL && found->dtype != DTYPE_I64 ? &found->tensor : NULL;
+}
+
+const char *model_metadata(const Model *model, const char *key)
+{
+    return cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(model->metadata, key));
 }
 
 bool model_calibrated_range(const Model *model, const char *conv, float *ret)

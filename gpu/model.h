@@ -69,6 +69,10 @@ typedef struct Model Model;
 
 /* Errors: MODEL_NOT_FOUND, MODEL_FORMAT, NO_MEMORY. */
 MUST_CHECK Status model_open(const char *path, Model **ret, Err *err);
+/* A safetensors file of tensors without ct2mr's metadata (weights of somebody else's, checkpoints):
+** of the info only name, digest and n_parameters are set. Tensors of dtype I64 (PyTorch's
+** num_batches_tracked) are passed over: model_tensor() does not find them. */
+MUST_CHECK Status model_open_tensors(const char *path, Model **ret, Err *err);
 void model_close(Model *model); /* NULL is fine */
 const ModelInfo *model_info(const Model *model);
 
@@ -84,6 +88,8 @@ MUST_CHECK Status model_read(const Model *model, const Tensor *tensor, float *re
 /* The largest absolute output of the convolution of that name, after its ReLU, on the calibration
 ** data (metadata int8); false if the file was not calibrated or has no such name. */
 bool model_calibrated_range(const Model *model, const char *conv, float *ret);
+/* A string of the file's __metadata__; NULL if there is none of that key. */
+const char *model_metadata(const Model *model, const char *key);
 /* Names in the file, index 0.. in the order of their bytes; NULL past the end. */
 const char *model_tensor_name(const Model *model, int32_t index);
 
