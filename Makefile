@@ -76,7 +76,7 @@ PLUGIN := $(if $(HAVE_CUDA),$(if $(filter release werror clang,$(VARIANT)),$(B)/
 EMULATED := $(if $(HAVE_CUDA),$(B)/tests/plugin/ct2mr_cuda.so)
 
 # Files whose loops run over every voxel: -O3 and, on x86-64 gcc, clones per instruction set.
-HOT := registration/resample registration/metric registration/pyramid pipeline/watershed \
+HOT := gpu/train_ref_ops registration/resample registration/metric registration/pyramid pipeline/watershed \
        pipeline/distance pipeline/filter pipeline/window
 $(addprefix $(B)/,$(addsuffix .o,$(HOT))): CFLAGS += $(if $(filter release werror clang,$(VARIANT)),-O3)
 
