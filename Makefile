@@ -12,7 +12,7 @@ MODULES := base dicom gpu registration db pipeline daemon
 VERSION := 0.1.0
 CC ?= gcc
 CXX ?= g++
-ifeq ($(VARIANT),clang)
+ifneq ($(filter clang fuzz,$(VARIANT)),)
 CC := clang
 CXX := clang++
 endif
@@ -27,6 +27,7 @@ OPT_clang := -O2 -Werror
 OPT_asan := -O1 -fsanitize=address,undefined -fno-omit-frame-pointer -fno-sanitize-recover=undefined
 OPT_ubsan := -O1 -fsanitize=undefined -fno-sanitize-recover=undefined
 OPT_tsan := -O1 -fsanitize=thread
+OPT_fuzz := -O1 -fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=undefined
 OPT := $(OPT_$(VARIANT))
 ifeq ($(OPT),)
 $(error unknown VARIANT $(VARIANT))
@@ -91,6 +92,7 @@ help:
 	@echo "make check      format, warnings as errors (gcc, clang), cppcheck, shellcheck, layout rules"
 	@echo "make asan|ubsan|tsan   the unit tests under a sanitizer"
 	@echo "make gpu-plans  cuDNN plans of every convolution for 8 GPUs and 5 batch sizes (no GPU needed)"
+	@echo "make fuzz F=model FUZZ_S=300   clang's libFuzzer on a reader, for so many seconds"
 	@echo "make bench      rates and times beside named peers"
 	@echo "make install DESTDIR= PREFIX=/usr/local"
 	@echo "GPU=auto|0|1 CUDA_HOME=/usr/local/cuda   whether the CUDA backend is built"
@@ -196,6 +198,22 @@ install: all
 
 format:
 	clang-format -i $$(git ls-files -co --exclude-standard '*.c' '*.cc' '*.h' '*.hh')
+
+# clang's libFuzzer on one reader (tests/fuzz.h). What it finds lies in build/fuzz; what is mended
+# goes into tests/corpus/, which `make test` replays without clang.
+F ?= model
+FUZZ_S ?= 300
+fuzz:
+	@sh .ci/deps clang libclang-rt-14-dev
+	@$(MAKE) --no-print-directory VARIANT=fuzz fuzz-run
+fuzz-run: $(B)/fuzz_$(F)
+	@mkdir -p $(B)/corpus-$(F)
+	$(B)/fuzz_$(F) -max_total_time=$(FUZZ_S) -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
+	    -artifact_prefix=$(B)/ -dict=tests/corpus/$(F).dict $(B)/corpus-$(F) tests/corpus/$(F)
+$(B)/fuzz_$(F): $(B)/tests/fuzz_$(F).o $(filter $(B)/base/% $(B)/gpu/%,$(LIB_OBJ))
+	@echo "  LD  $@"; $(CC) $(CPPFLAGS) $(CFLAGS) -DFUZZ_TARGET=fuzz_$(F) -fsanitize=fuzzer,address,undefined \
+	    $(EXPORTS) -o $@ tests/fuzz/main.c $^ -ldnnl -lcjson $(LIBS_BASE) -ldl
+.PHONY: fuzz fuzz-run
 
 # Figures beside named peers; never part of a test.
 BENCH := $(B)/tests/bench_receive $(B)/tests/big_series $(B)/tests/bench_network

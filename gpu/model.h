@@ -70,8 +70,8 @@ typedef struct Model Model;
 /* Errors: MODEL_NOT_FOUND, MODEL_FORMAT, NO_MEMORY. */
 MUST_CHECK Status model_open(const char *path, Model **ret, Err *err);
 /* A safetensors file of tensors without ct2mr's metadata (weights of somebody else's, checkpoints):
-** of the info only name, digest and n_parameters are set. Tensors of dtype I64 (PyTorch's
-** num_batches_tracked) are passed over: model_tensor() does not find them. */
+** of the info only name, digest and n_parameters are set. Tensors of other dtypes (PyTorch's
+** num_batches_tracked) or more dimensions are named, but model_tensor() does not find them. */
 MUST_CHECK Status model_open_tensors(const char *path, Model **ret, Err *err);
 void model_close(Model *model); /* NULL is fine */
 const ModelInfo *model_info(const Model *model);

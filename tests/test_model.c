@@ -154,6 +154,17 @@ TEST(model_in_use_may_not_change, "a model file written into after it was hashed
     CHECK(truncate(path, 8) == 0);
     CHECK_STATUS(model_read(model, model_tensor(model, "b.bias"), x, &err), ST_MODEL_FORMAT);
     model_close(model);
+
+    const char *path2 = write_file(header, NULL, 8); /* replaced by renaming: no matter */
+    char other[PATH_SIZE];
+    CHECK_OK(path_format(other, &err, "%s/other", test_dir()), &err);
+    err = (Err){0};
+    CHECK_OK(model_open(path2, &model, &err), &err);
+    (void)nanosleep(&tick, NULL);
+    f = fopen(other, "wb");
+    CHECK(f != NULL && fclose(f) == 0 && rename(other, path2) == 0);
+    CHECK_OK(model_read(model, model_tensor(model, "b.bias"), x, &err), &err);
+    model_close(model);
 }
 
 TEST(model_reads_precisions_and_ranges, "metadata precisions and int8; f32 is always allowed")
@@ -312,6 +323,7 @@ TEST(model_refuses_hostile_layout, "overlap, gap, trailing bytes, duplicates, br
         {HEAD A "}}", 16, "header is not one JSON object"},
         {HEAD A "} {}", 16, "header is not one JSON object"},
         {"{\"a\":\"\\ud800\"}", 0, "header is not one JSON object"},
+        {ONE(TENSOR("a\\u0000b", "F32", "[2,2]", 0, 16)), "header holds the character 0"},
     };
     check_all_refused(CASES, sizeof CASES / sizeof CASES[0]);
 
@@ -343,10 +355,10 @@ TEST(model_refuses_hostile_header_length, "truncated length, length beyond the f
     put_bytes(path, "", 0);
     check_refused(&h, path);
     h.message = "header length 18446744073709551615 is beyond the file's 10 bytes or the limit "
-                "16777216";
+                "2097152";
     put_bytes(path, HUGE_LENGTH, 10);
     check_refused(&h, path);
-    h.message = "header length 3 is beyond the file's 10 bytes or the limit 16777216";
+    h.message = "header length 3 is beyond the file's 10 bytes or the limit 2097152";
     put_bytes(path, ONE_MORE, 10);
     check_refused(&h, path);
     Model *model;
