@@ -16,7 +16,7 @@ enum { MAX_GPUS = 16, PAPER_WIDTH = 64, PAPER_SIDE = 448, DEADLINE_S = 60 };
 
 typedef struct Gpu { /* the command's arguments */
     const char *model;
-    int64_t batch;
+    int64_t batch, device;
     bool json;
 } Gpu;
 
@@ -153,7 +153,7 @@ static int plan(const Gpu *gpu)
 
 static int selftest(const Gpu *gpu)
 {
-    const BackendOptions options = {PRECISION_F16, 1, 1, DEADLINE_S};
+    const BackendOptions options = {PRECISION_F16, 1, 1, DEADLINE_S, (int32_t)gpu->device};
     const CudaPlugin *plugin;
     TrustResult trust = {0};
     Err err = {0};
@@ -172,10 +172,10 @@ static int selftest(const Gpu *gpu)
         (void)cJSON_AddNumberToObject(object, "linear_tolerance", TRUST_LAYER_TOLERANCE);
         cli_print_json(object);
     } else if (status == ST_OK) {
-        (void)printf("%s: the GPU may serve; its golden slice differs from ref by %.2g (%.0e "
+        (void)printf("%s: GPU %d may serve; its golden slice differs from ref by %.2g (%.0e "
                      "allowed), before the activation by %.2g (%.0e)\n",
-                     model_info(model)->name, trust.relative_rms, TRUST_TOLERANCE, trust.linear_rms,
-                     TRUST_LAYER_TOLERANCE);
+                     model_info(model)->name, (int)gpu->device, trust.relative_rms, TRUST_TOLERANCE,
+                     trust.linear_rms, TRUST_LAYER_TOLERANCE);
     }
     model_close(model);
     return status == ST_OK ? CLI_OK : cli_fail(&err, gpu->json);
@@ -186,6 +186,7 @@ int cli_gpu(int argc, char **argv)
     static const struct option options[] = {{"json", no_argument, NULL, 'j'},
                                             {"model", required_argument, NULL, 'm'},
                                             {"batch", required_argument, NULL, 'n'},
+                                            {"device", required_argument, NULL, 'd'},
                                             {NULL, 0, NULL, 0}};
     Gpu gpu = {.batch = 4};
     optind = 0;
@@ -194,7 +195,10 @@ int cli_gpu(int argc, char **argv)
             gpu.json = true;
         else if (c == 'm')
             gpu.model = optarg;
-        else if (c != 'n')
+        else if (c == 'd') {
+            if (!cli_parse_int(optarg, 0, 63, &gpu.device))
+                return cli_usage("gpu", "--device wants a number in 0..63");
+        } else if (c != 'n')
             return cli_usage("gpu", "unknown option or missing value");
         else if (!cli_parse_int(optarg, 1, 1024, &gpu.batch))
             return cli_usage("gpu", "--batch wants a number in 1..1024");

@@ -18,6 +18,7 @@ typedef struct BackendOptions {
     int32_t threads;     /* >= 1; of the CPU backends */
     int32_t batch;       /* >= 1; slices per run of a GPU, which may take fewer (see note) */
     double deadline_s;   /* > 0; a GPU that does not finish a batch in this time is given up */
+    int32_t device;      /* which GPU, 0.. */
 } BackendOptions;
 
 typedef struct Backend {
@@ -39,6 +40,12 @@ typedef struct Backend {
     /* What the caller should know of the state, a phrase; "" if nothing. Lives as long as the
     ** state. NULL: the backend never has anything to say. */
     const char *(*note)(const void *state);
+    /* Overwrites what the state holds of slices, on the device, too. After it the state is as good
+    ** as new. NULL: not to be had. Errors: BACKEND. */
+    Status (*forget)(void *state, Err *err);
+    /* What decides the bits beside model, precision and slices, as text. Lives as long as the
+    ** state. NULL: nothing does. */
+    const char *(*signature)(const void *state);
 } Backend;
 
 extern const Backend backend_ref, backend_dnnl;

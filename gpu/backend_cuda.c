@@ -53,14 +53,15 @@ static Status make_memory(Cuda *cuda, Err *err)
 {
     void *memory = NULL;
     TRY(cuda_make_plans(cuda, err));
-    TRY(cuda_check(cuda->api->alloc(&memory, place_device(cuda, NULL)), "memory of the GPU", err));
+    cuda->arena_bytes = place_device(cuda, NULL);
+    TRY(cuda_check(cuda->api->alloc(&memory, cuda->arena_bytes), "memory of the GPU", err));
     cuda->arena = memory;
     (void)place_device(cuda, cuda->arena);
     memory = NULL;
-    size_t pinned_bytes = place_pinned(cuda, NULL);
-    TRY(cuda_check(cuda->api->alloc_pinned(&memory, pinned_bytes), "pinned memory", err));
+    cuda->pinned_bytes = place_pinned(cuda, NULL);
+    TRY(cuda_check(cuda->api->alloc_pinned(&memory, cuda->pinned_bytes), "pinned memory", err));
     cuda->pinned = memory;
-    memset(cuda->pinned, 0, pinned_bytes);
+    memset(cuda->pinned, 0, cuda->pinned_bytes);
     (void)place_pinned(cuda, cuda->pinned);
     return ST_OK;
 }
@@ -92,15 +93,23 @@ static Status fit_batch(Cuda *cuda, int32_t wanted, Err *err)
 
 /* ---- the device ---------------------------------------------------------------------------- */
 
-static Status open_device(Cuda *cuda, Err *err)
+static Status choose_device(Cuda *cuda, int32_t device, Err *err)
 {
     const CudaApi *api = cuda->api;
     int count = 0;
     TRY(cuda_check(api->count(&count), "looking for GPUs", err));
     if (count < 1)
         return err_set(err, ST_BACKEND, "looking for GPUs: there is none");
-    TRY(cuda_check(api->use(0), "using the GPU", err));
-    TRY(cuda_check(api->describe(0, &cuda->device), "describing the GPU", err));
+    if (device < 0 || device >= count)
+        return err_set(err, ST_BACKEND, "GPU %d: there are %d, from 0 on", device, count);
+    TRY(cuda_check(api->use(device), "using the GPU", err));
+    return cuda_check(api->describe(device, &cuda->device), "describing the GPU", err);
+}
+
+static Status open_device(Cuda *cuda, int32_t device, Err *err)
+{
+    const CudaApi *api = cuda->api;
+    TRY(choose_device(cuda, device, err));
     if (cuda->device.compute < MIN_COMPUTE)
         return err_set(err, ST_BACKEND, "%s has compute capability %d.%d, 7.5 is needed",
                        cuda->device.name, cuda->device.compute / 10, cuda->device.compute % 10);
@@ -172,9 +181,13 @@ static Status open_parts(Cuda *cuda, const Graph *graph, const BackendOptions *o
     const Value *out = &graph->values[graph->output];
     cuda->n_in = (size_t)graph_value_elements(&graph->values[graph->input]);
     cuda->n_out = (size_t)graph_value_elements(out);
-    TRY(open_device(cuda, err));
+    TRY(open_device(cuda, options->device, err));
     TRY(cuda_upload_weights(cuda, err));
-    return fit_batch(cuda, options->batch, err);
+    TRY(fit_batch(cuda, options->batch, err));
+    (void)snprintf(cuda->signature, sizeof cuda->signature, "card=%s driver=%d cudnn=%lld batch=%d",
+                   cuda->device.name, cuda->device.driver, (long long)cudnnGetVersion(),
+                   cuda->batch);
+    return ST_OK;
 }
 
 static Status cuda_open(const Graph *graph, const Model *model, const BackendOptions *options,
@@ -208,15 +221,21 @@ static const char *cuda_note(const void *state)
     return cuda->note;
 }
 
+static const char *cuda_signature(const void *state)
+{
+    const Cuda *cuda = state;
+    return cuda->signature;
+}
+
 static Status list_devices(CudaDeviceText *ret, int max, int *ret_n, Err *err)
 {
     int count = 0;
     TRY(cuda_check(cuda_api()->count(&count), "looking for GPUs", err));
-    *ret_n = 0;
-    for (int i = 0; i < count && i < max; i++) {
+    *ret_n = count < max ? count : max;
+    for (int i = 0; i < *ret_n; i++) {
         CudaDevice device;
         TRY(cuda_check(cuda_api()->describe(i, &device), "describing a GPU", err));
-        CudaDeviceText *text = &ret[(*ret_n)++];
+        CudaDeviceText *text = &ret[i];
         memcpy(text->name, device.name, sizeof text->name);
         text->compute = device.compute;
         text->driver = device.driver;
@@ -233,8 +252,15 @@ static int64_t dnn_version(void)
 __attribute__((visibility("default"))) const CudaPlugin ct2mr_cuda_plugin = {
     .version = CUDA_PLUGIN_VERSION,
     .graph_bytes = sizeof(Graph),
-    .backend = {"cuda", GRAPH_PASSES_ALL, cuda_precisions, cuda_open, cuda_run, NULL, cuda_close,
-                cuda_note},
+    .backend = {.name = "cuda",
+                .passes = GRAPH_PASSES_ALL,
+                .precisions = cuda_precisions,
+                .open = cuda_open,
+                .run = cuda_run,
+                .close = cuda_close,
+                .note = cuda_note,
+                .forget = cuda_forget,
+                .signature = cuda_signature},
     .dnn_version = dnn_version,
     .devices = list_devices,
 };

@@ -294,5 +294,10 @@ static unsigned dnnl_precisions(void)
     return ret;
 }
 
-const Backend backend_dnnl = {"cpu",    GRAPH_PASSES_ALL, dnnl_precisions, dnnl_open,
-                              dnnl_run, dnnl_run_ranges,  dnnl_close,      NULL};
+const Backend backend_dnnl = {.name = "cpu",
+                              .passes = GRAPH_PASSES_ALL,
+                              .precisions = dnnl_precisions,
+                              .open = dnnl_open,
+                              .run = dnnl_run,
+                              .run_ranges = dnnl_run_ranges,
+                              .close = dnnl_close};

@@ -295,4 +295,8 @@ static unsigned ref_precisions(void)
     return 0;
 }
 
-const Backend backend_ref = {"ref", 0, ref_precisions, ref_open, ref_run, NULL, ref_close, NULL};
+const Backend backend_ref = {.name = "ref",
+                             .precisions = ref_precisions,
+                             .open = ref_open,
+                             .run = ref_run,
+                             .close = ref_close};

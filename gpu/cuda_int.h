@@ -44,7 +44,7 @@ typedef struct Cuda {
     char profile[CUDA_PROFILE_SIZE];
     int32_t batch;
     double deadline_s;
-    char note[160];
+    char note[160], signature[160];
     bool lost; /* hung or failed for good: nothing of it is touched again, not to free it either */
     bool no_graphs;
 
@@ -55,8 +55,9 @@ typedef struct Cuda {
     ConvPlan plans[GRAPH_MAX_OPS];
     int32_t n_plans;
     unsigned char *weights, *arena, *pinned; /* the three pieces */
-    unsigned char *values, *workspace;       /* within arena */
-    size_t workspace_bytes, n_in, n_out;     /* numbers of a slice */
+    size_t arena_bytes, pinned_bytes;
+    unsigned char *values, *workspace;   /* within arena */
+    size_t workspace_bytes, n_in, n_out; /* numbers of a slice */
     CudaSlot slots[CUDA_SLOTS];
 } Cuda;
 
@@ -68,7 +69,8 @@ void cuda_drop_plans(Cuda *cuda);
 
 /* Waits for an event, at most deadline_s. Errors: BACKEND; then cuda->lost is set. */
 MUST_CHECK Status cuda_wait(Cuda *cuda, cudaEvent_t event, const char *what, Err *err);
-/* Backend.run */
+/* Backend.run, Backend.forget */
 Status cuda_run(void *state, int32_t n, const NetFeed *feed, Err *err);
+Status cuda_forget(void *state, Err *err);
 
 #endif

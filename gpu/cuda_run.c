@@ -200,3 +200,17 @@ Status cuda_run(void *state, int32_t n, const NetFeed *feed, Err *err)
         cuda->slots[i].n = 0;
     return status;
 }
+
+/* The workspace as well: an engine may leave values there. */
+Status cuda_forget(void *state, Err *err)
+{
+    Cuda *cuda = state;
+    if (cuda->lost)
+        return err_set(err, ST_BACKEND, "the GPU failed before");
+    memset(cuda->pinned, 0, cuda->pinned_bytes);
+    TRY(lose(cuda, cuda_check(cuda->api->set(cuda->arena, 0, cuda->arena_bytes, cuda->compute),
+                              "clearing", err)));
+    TRY(lose(cuda, cuda_check(cuda->api->event_record(cuda->slots[0].computed, cuda->compute),
+                              "clearing", err)));
+    return cuda_wait(cuda, cuda->slots[0].computed, "clearing", err);
+}

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_BATCH = 1024, MAX_THREADS = 64 };
+enum { MAX_BATCH = 1024, MAX_THREADS = 64, MAX_GPUS = 64 };
 #define DEFAULT_DEADLINE_S 60.0
 
 static const Backend *const BACKENDS[] = {&backend_dnnl, &backend_ref}; /* fastest first */
@@ -106,8 +106,9 @@ static Status open_backend(Net *net, const Backend *backend, const char *precisi
                                     .threads = o->threads > 0 ? o->threads : parallel_processors(),
                                     .batch = o->batch,
                                     .deadline_s =
-                                        o->deadline_s > 0 ? o->deadline_s : DEFAULT_DEADLINE_S};
-    if (strcmp(backend->name, "cuda") == 0) { /* trust is earned on the card, at every start */
+                                        o->deadline_s > 0 ? o->deadline_s : DEFAULT_DEADLINE_S,
+                                    .device = o->device};
+    if (strcmp(backend->name, "cuda") == 0 && !o->proven) { /* trust is earned on the card */
         TrustResult trust;
         TRY(trust_check(backend, net->model, &options, &trust, err));
     }
@@ -209,6 +210,29 @@ Precision net_precision(const Net *net)
 const char *net_notice(const Net *net)
 {
     return net->notice;
+}
+
+const char *net_signature(const Net *net)
+{
+    return net->backend->signature != NULL ? net->backend->signature(net->state) : "";
+}
+
+Status net_forget(Net *net, Err *err)
+{
+    if (net->state == NULL || net->backend->forget == NULL)
+        return err_set(err, ST_BACKEND, "backend %s does not forget", net->backend->name);
+    return net->backend->forget(net->state, err);
+}
+
+int32_t net_gpus(void)
+{
+    const CudaPlugin *plugin;
+    CudaDeviceText devices[MAX_GPUS];
+    int n = 0;
+    if (!cuda_plugin_present() || cuda_plugin(&plugin, NULL) != ST_OK ||
+        plugin->devices(devices, MAX_GPUS, &n, NULL) != ST_OK)
+        return 0;
+    return n;
 }
 
 Status net_run_feed(Net *net, int32_t n, const NetFeed *feed, Err *err)

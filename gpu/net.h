@@ -31,6 +31,9 @@ typedef struct NetOptions {
     int32_t threads;       /* 0: all processors; memory grows with each */
     const char *precision; /* "auto" or NULL, "f32", "bf16", "int8", "f16" */
     unsigned without;      /* passes left out: bits 1 << GraphPass (graph_passes.h) */
+    int32_t device;        /* which GPU, 0.. */
+    bool proven;           /* this process has opened this model on this GPU and all was well: the
+                              golden slice is not run again */
 } NetOptions;
 
 /* Where slices come from and go to. Both are called on the threads of the run, several slices at a
@@ -68,6 +71,15 @@ Precision net_precision(const Net *net);
 /* What an operator should know, one phrase: why the CPU computes instead of the GPU, why the batch
 ** is smaller. "" if nothing. Valid until the next run or close. */
 const char *net_notice(const Net *net);
+/* What decides the bits beside model, precision and slices: on a GPU card, driver, cuDNN and batch;
+** "" on the CPU. Valid until the next run or close. */
+const char *net_signature(const Net *net);
+/* Overwrites all that the net holds of slices it has run, so that it may be kept for another
+** patient. Errors: BACKEND (also for one that cannot: only cuda can); then it may only be
+** closed. */
+MUST_CHECK Status net_forget(Net *net, Err *err);
+/* How many GPUs backend cuda sees; 0 where there is none or no plugin. */
+int32_t net_gpus(void);
 /* n slices, any n >= 0. Errors: BACKEND. */
 MUST_CHECK Status net_run_feed(Net *net, int32_t n, const NetFeed *feed, Err *err);
 /* The same from and to memory: x (n, 3, height, width) -> ret_y (n, 1, height, width). */

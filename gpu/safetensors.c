@@ -1,5 +1,5 @@
-/* Reading safetensors: 8 bytes little-endian header length, a JSON header, tensor bytes. The file is
-** read in blocks, so that the weights are never in memory twice. See safetensors.h. */
+/* Reading safetensors: 8 bytes little-endian header length, a JSON header, tensor bytes. The file
+** is read in blocks, so that the weights are never in memory twice. See safetensors.h. */
 #include "gpu/safetensors_int.h"
 
 #include "base/digest.h"

@@ -41,7 +41,8 @@ typedef enum SafetensorsRules {
     SAFETENSORS_ANY    /* scalars as well; what is none of these is listed as DTYPE_OTHER */
 } SafetensorsRules;
 
-/* ret is to be closed, on failure too, once or more. Errors: MODEL_NOT_FOUND, MODEL_FORMAT, NO_MEMORY, IO. */
+/* ret is to be closed, on failure too, once or more. Errors: MODEL_NOT_FOUND, MODEL_FORMAT, IO,
+** NO_MEMORY. */
 MUST_CHECK Status safetensors_open(const char *path, SafetensorsRules rules, Safetensors *ret,
                                    Err *err);
 void safetensors_close(Safetensors *file);

@@ -1,4 +1,4 @@
-/* A safetensors header: from JSON text to a table of tensors that is safe to use. See safetensors.h.
+/* A safetensors header: from JSON text to a table of tensors that is safe to use.
 **
 **   {"__metadata__": {key: string, ...}, NAME: {"dtype", "shape", "data_offsets": [begin, end]}}
 **

@@ -57,7 +57,7 @@ static Status run(const Trial *trial, const Backend *backend, const BackendOptio
     return status;
 }
 
-static const BackendOptions REF_OPTIONS = {PRECISION_F32, 1, 1, 1};
+static const BackendOptions REF_OPTIONS = {PRECISION_F32, 1, 1, 1, 0};
 
 /* One table on both backends. */
 static Status compare(const Trial *trial, const Graph *table, double *ret_difference, Err *err)

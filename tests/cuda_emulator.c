@@ -14,12 +14,15 @@
 enum { MAX_PIECES = 64, MAX_BOUND = 8, PIECE_ALIGN = 256, MAX_OBJECTS = 1024, MAX_STREAMS = 256 };
 
 static void restart(void);
+static void remains(int64_t *ret_pinned, int64_t *ret_device);
 
 /* Found by the tests with dlsym(). */
 extern CudaEmulator cuda_emulator;
 __attribute__((visibility("default")))
 CudaEmulator cuda_emulator = {.card = 2,
+                              .n_gpus = 1,
                               .restart = restart,
+                              .remains = remains,
                               .plan = emulated_plan,
                               .reload = emulated_reload,
                               .plan_networks = emulated_networks};
@@ -28,7 +31,7 @@ static CudaEmulator *const emulator = &cuda_emulator;
 typedef struct Piece {
     unsigned char *base;
     size_t size_bytes;
-    bool pinned;
+    bool pinned, weights;
 } Piece;
 
 typedef struct FakeEvent { /* numbers of records: asked for, and done */
@@ -156,7 +159,7 @@ static cudaError_t new_piece(void **ret, size_t size_bytes, bool pinned)
     if (i == MAX_PIECES || posix_memalign(&memory, PIECE_ALIGN, size_bytes) != 0)
         return cudaErrorMemoryAllocation;
     memset(memory, 0xff, size_bytes); /* NaN, as halves and as floats */
-    pieces[i] = (Piece){memory, size_bytes, pinned};
+    pieces[i] = (Piece){memory, size_bytes, pinned, false};
     emulator->n_live++;
     if (!pinned)
         emulator->live_bytes += (int64_t)size_bytes;
@@ -180,6 +183,26 @@ static void drop_piece(void *memory, bool pinned)
     complain("memory is freed that was not allocated");
 }
 
+/* The weights are in the piece that uploads from other than pinned memory go to. */
+static void remains(int64_t *ret_pinned, int64_t *ret_device)
+{
+    *ret_pinned = *ret_device = 0;
+    for (int i = 0; i < MAX_PIECES; i++)
+        for (size_t k = 0; pieces[i].base != NULL && !pieces[i].weights && k < pieces[i].size_bytes;
+             k++)
+            if (pieces[i].base[k] != 0)
+                ++*(pieces[i].pinned ? ret_pinned : ret_device);
+}
+
+static void mark_weights(const void *at)
+{
+    const unsigned char *p = at;
+    for (int i = 0; i < MAX_PIECES; i++)
+        if (pieces[i].base != NULL && !pieces[i].pinned && p >= pieces[i].base &&
+            p < pieces[i].base + pieces[i].size_bytes)
+            pieces[i].weights = true;
+}
+
 static cudaError_t alloc(void **ret, size_t size_bytes)
 {
     return new_piece(ret, size_bytes, false);
@@ -192,9 +215,17 @@ static cudaError_t alloc_pinned(void **ret, size_t size_bytes)
 
 /* ---- devices, streams, events -------------------------------------------------------------- */
 
+/* For programs that are started by a test. */
+__attribute__((constructor)) static void read_environment(void)
+{
+    const char *text = getenv("CT2MR_EMULATED_GPUS");
+    if (text != NULL && text[0] >= '0' && text[0] <= '9')
+        emulator->n_gpus = text[0] - '0';
+}
+
 static cudaError_t count(int *ret)
 {
-    *ret = emulator->no_driver ? 0 : 1;
+    *ret = emulator->no_driver ? 0 : emulator->n_gpus;
     return emulator->no_driver ? cudaErrorInsufficientDriver : state();
 }
 
@@ -205,12 +236,15 @@ static cudaError_t describe(int index, CudaDevice *ret)
     ret->compute = card->compute;
     ret->driver = 13000;
     ret->memory_bytes = card->memory_bytes;
-    return index == 0 ? state() : cudaErrorInvalidDevice;
+    return index >= 0 && index < emulator->n_gpus ? state() : cudaErrorInvalidDevice;
 }
 
 static cudaError_t use(int index)
 {
-    return index == 0 ? state() : cudaErrorInvalidDevice;
+    if (index < 0 || index >= emulator->n_gpus)
+        return cudaErrorInvalidDevice;
+    emulator->used = index;
+    return state();
 }
 
 static cudaError_t stream_new(cudaStream_t *ret)
@@ -470,6 +504,7 @@ static cudaError_t do_to_device(void *device, const void *host, size_t size_byte
     memcpy(device, host, size_bytes);
     if (is_in(host, size_bytes, true)) /* slices; weights are not pinned */
         return cudaSuccess;
+    mark_weights(device);
     if (++emulator->n_uploads == emulator->spoil_upload)
         spoil(device, size_bytes);
     return cudaSuccess;

@@ -33,6 +33,7 @@ typedef struct CudaEmulator {
     /* Faults; 0: none. Calls are counted from 1 since the process began. */
     int no_driver;        /* as where no NVIDIA driver is installed */
     int card;             /* index in gpu_catalog.h */
+    int n_gpus;           /* of that card; from $CT2MR_EMULATED_GPUS, else 1 */
     int fail_alloc;       /* this allocation fails */
     int64_t memory_bytes; /* allocations beyond it fail; 0: no limit */
     int fail_work;        /* this kernel or plan and everything after it fails */
@@ -45,11 +46,15 @@ typedef struct CudaEmulator {
     int no_capture;   /* streams cannot be captured */
     /* Counts. */
     int n_allocs, n_works, n_records, n_uploads, n_graph_runs, n_plans_run;
+    int used;   /* the GPU that was made the thread's last */
     int n_live; /* allocations, streams, events, graphs, handles not freed */
     int64_t live_bytes, peak_bytes;
     char complaint[256]; /* the first thing that a device would not have forgiven; "" if none */
     /* As in a new process: not broken, nothing to do, all counts 0. Faults stay. */
     void (*restart)(void);
+    /* Numbers of bytes that are not 0 in pinned memory, and in the device's own but for the piece
+    ** that holds the weights. */
+    void (*remains)(int64_t *ret_pinned, int64_t *ret_device);
     /* Plans without a device. */
     Status (*plan)(EmulatedPlan *plan, Err *err);
     /* Adds the convolutions of DRUNet-34, -50 and -101 of that width on side x side. */

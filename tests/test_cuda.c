@@ -381,6 +381,77 @@ TEST_TIMEOUT(cuda_refuses, "a network it was not made for: an error that says so
     free(y);
 }
 
+/* ---- a network that is kept, several GPUs ---------------------------------------------------- */
+
+TEST_TIMEOUT(cuda_forgets, "nothing of the slices is left, the network is as good as new", 120)
+{
+    Fixture f = open_fixture();
+    int64_t pinned = 0, device = 0;
+    NetOptions o = options("auto", "f16", 2);
+    Net *net;
+    Err err = {0};
+    CHECK_OK(net_open(f.model, &o, &net, &err), &err);
+    CHECK_OK(net_run(net, f.x, N, f.y, &err), &err);
+    CHECK(memcmp(f.y, f.cuda, sizeof *f.y * (size_t)N * PIXELS) == 0);
+    f.emulator->remains(&pinned, &device);
+    (void)printf("# a run leaves %lld and %lld bytes that are not 0\n", (long long)pinned,
+                 (long long)device);
+    CHECK(pinned > PIXELS && device > PIXELS);
+    CHECK_OK(net_forget(net, &err), &err);
+    f.emulator->remains(&pinned, &device);
+    CHECK(pinned == 0 && device == 0);
+    CHECK_OK(net_run(net, f.x, N, f.y, &err), &err);
+    CHECK(memcmp(f.y, f.cuda, sizeof *f.y * (size_t)N * PIXELS) == 0);
+    f.emulator->broken = 1;
+    CHECK_STATUS(net_forget(net, &err), ST_BACKEND);
+    CHECK_STATUS(net_forget(net, &err), ST_BACKEND);
+    net_close(net);
+    o = options("cpu", "f32", 1);
+    CHECK_OK(net_open(f.model, &o, &net, &err), &err);
+    CHECK_STATUS(net_forget(net, &err), ST_BACKEND);
+    CHECK_STR(net_signature(net), "");
+    net_close(net);
+    f.emulator->broken = 0;
+    close_fixture(&f);
+}
+
+TEST_TIMEOUT(cuda_uses_the_gpu_it_is_told, "of two the second; a third is refused; same bits", 120)
+{
+    Fixture f = open_fixture();
+    Err err = {0};
+    char used[512];
+    NetOptions o = options("cuda", "f16", 2);
+    CHECK_INT(net_gpus(), 1);
+    f.emulator->n_gpus = 2;
+    CHECK_INT(net_gpus(), 2);
+    o.device = 1;
+    check_auto(&f, o, "cuda f16|", used);
+    CHECK_INT(f.emulator->used, 1);
+    o.device = 2;
+    CHECK_STATUS(run(f.model, o, f.x, 1, f.y, NULL, &err), ST_BACKEND);
+    CHECK_STR(err.msg, "GPU 2: there are 2, from 0 on");
+    o.device = 0;
+    f.emulator->restart();
+    check_auto(&f, o, "cuda f16|", used);
+    CHECK_INT(f.emulator->used, 0);
+    int n_works = f.emulator->n_works;
+    o.proven = true; /* no golden slice */
+    f.emulator->restart();
+    check_auto(&f, o, "cuda f16|", used);
+    (void)printf("# %d works with the golden slice, %d without\n", n_works, f.emulator->n_works);
+    CHECK(f.emulator->n_works < n_works - 50);
+    Net *net;
+    CHECK_OK(net_open(f.model, &o, &net, &err), &err);
+    (void)printf("# %s\n", net_signature(net));
+    CHECK(strncmp(net_signature(net), "card=", 5) == 0);
+    CHECK(strstr(net_signature(net), " driver=13000 cudnn=") != NULL);
+    CHECK(strstr(net_signature(net), " batch=2") != NULL);
+    net_close(net);
+    f.emulator->no_driver = 1;
+    CHECK_INT(net_gpus(), 0);
+    close_fixture(&f);
+}
+
 /* ---- trust --------------------------------------------------------------------------------- */
 
 static void check_distrusted(Fixture *f, int upload, int c, int taps, const char *layer)

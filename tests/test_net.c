@@ -339,7 +339,7 @@ static void run_graph(const Backend *backend, const Graph *graph, const Model *m
     const NetFeed feed = {&one, fill_one, take_one};
     void *state;
     Err err = {0};
-    const BackendOptions options = {PRECISION_F32, 1, 1, 60};
+    const BackendOptions options = {PRECISION_F32, 1, 1, 60, 0};
     CHECK_OK(backend->open(graph, model, &options, &state, &err), &err);
     CHECK_OK(backend->run(state, 1, &feed, &err), &err);
     backend->close(state);
