@@ -78,7 +78,8 @@ EMULATED := $(if $(HAVE_CUDA),$(B)/tests/plugin/ct2mr_cuda.so)
 
 # Files whose loops run over every voxel: -O3 and, on x86-64 gcc, clones per instruction set.
 HOT := gpu/train_ref_ops registration/resample registration/metric registration/pyramid pipeline/watershed \
-       pipeline/distance pipeline/filter pipeline/window
+       pipeline/distance pipeline/filter pipeline/window \
+       gpu/loss_contextual gpu/optimizer
 $(addprefix $(B)/,$(addsuffix .o,$(HOT))): CFLAGS += $(if $(filter release werror clang,$(VARIANT)),-O3)
 
 .PHONY: all help deps test demo check bench install clean asan ubsan tsan format cuda-note

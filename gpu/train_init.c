@@ -1,0 +1,91 @@
+/* See train_init.h. */
+#include "gpu/train_init.h"
+
+#include "base/random.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+static bool ends_in(const char *name, const char *end)
+{
+    size_t n = strlen(name), k = strlen(end);
+    return n >= k && strcmp(name + n - k, end) == 0;
+}
+
+static void fill(TrainParameter *p, float value)
+{
+    for (int64_t i = 0; i < p->n; i++)
+        p->value[i] = value;
+}
+
+void train_init_random(TrainNet *net, uint64_t seed)
+{
+    int32_t n;
+    TrainParameter *parameters = train_net_parameters(net, &n);
+    for (int32_t i = 0; i < n; i++) {
+        TrainParameter *p = &parameters[i];
+        if (p->n_dims == 4) {
+            Random random = random_stream(seed, 0x696e6974, (uint64_t)i);
+            double deviation = sqrt(2 / ((double)p->n / (double)p->dims[0]));
+            for (int64_t k = 0; k < p->n; k++)
+                p->value[k] = (float)(deviation * random_normal(&random));
+        } else {
+            fill(p, ends_in(p->name, ".weight") || ends_in(p->name, ".running_var") ? 1 : 0);
+        }
+    }
+}
+
+static Status read_parameter(TrainParameter *p, const Model *file, const Tensor *tensor, Err *err)
+{
+    bool same = tensor->n_dims == p->n_dims;
+    for (int32_t d = 0; same && d < p->n_dims; d++)
+        same = tensor->dims[d] == p->dims[d];
+    if (!same) {
+        char have[64] = "", want[64] = "";
+        for (int32_t d = 0; d < tensor->n_dims; d++)
+            (void)snprintf(have + strlen(have), sizeof have - strlen(have), "%s%lld",
+                           d > 0 ? "," : "", (long long)tensor->dims[d]);
+        for (int32_t d = 0; d < p->n_dims; d++)
+            (void)snprintf(want + strlen(want), sizeof want - strlen(want), "%s%lld",
+                           d > 0 ? "," : "", (long long)p->dims[d]);
+        return err_set(err, ST_MODEL_FORMAT, "%s: tensor %s has shape (%s), the network (%s)",
+                       model_info(file)->name, p->name, have, want);
+    }
+    return model_read(file, tensor, p->value, err);
+}
+
+Status train_init_all(TrainNet *net, const Model *file, Err *err)
+{
+    int32_t n;
+    TrainParameter *parameters = train_net_parameters(net, &n);
+    for (int32_t i = 0; i < n; i++) {
+        const Tensor *tensor = model_tensor(file, parameters[i].name);
+        if (tensor == NULL)
+            return err_set(err, ST_MODEL_FORMAT, "%s: tensor %s is missing", model_info(file)->name,
+                           parameters[i].name);
+        TRY(read_parameter(&parameters[i], file, tensor, err));
+    }
+    return ST_OK;
+}
+
+Status train_init_encoder(TrainNet *net, const Model *file, int32_t *ret_n, Err *err)
+{
+    int32_t n, n_read = 0;
+    TrainParameter *parameters = train_net_parameters(net, &n);
+    if (model_tensor(file, "conv1.weight") == NULL ||
+        model_tensor(file, "layer1.0.conv1.weight") == NULL)
+        return err_set(err, ST_MODEL_FORMAT,
+                       "%s: no tensor conv1.weight or layer1.0.conv1.weight: not a ResNet with "
+                       "torchvision's names",
+                       model_info(file)->name);
+    for (int32_t i = 0; i < n; i++) {
+        const Tensor *tensor = model_tensor(file, parameters[i].name);
+        if (tensor == NULL)
+            continue;
+        TRY(read_parameter(&parameters[i], file, tensor, err));
+        n_read++;
+    }
+    *ret_n = n_read;
+    return ST_OK;
+}

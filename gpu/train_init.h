@@ -1,0 +1,18 @@
+/* Values of a network's parameters before the first step. Thread: the net's. */
+#ifndef CT2MR_GPU_TRAIN_INIT_H
+#define CT2MR_GPU_TRAIN_INIT_H
+
+#include "gpu/train_net.h"
+
+/* Convolutions: normal with variance 2 / fan in (He et al. 2015, ReLU), biases 0; batch norm: gamma
+** 1, beta 0, running mean 0, variance 1. Parameter i draws from stream (seed, i). */
+void train_init_random(TrainNet *net, uint64_t seed);
+/* Reads every parameter, running statistics too, from the file's tensor of its name.
+** Errors: MODEL_FORMAT (missing, another shape; the message names it), IO. */
+MUST_CHECK Status train_init_all(TrainNet *net, const Model *file, Err *err);
+/* Reads those that the file has: of DRUNet with torchvision's names of a ResNet, the encoder.
+**   ret_n   parameters read, running statistics counted
+** Errors: MODEL_FORMAT (another shape; no conv1.weight: not a ResNet of these names), IO. */
+MUST_CHECK Status train_init_encoder(TrainNet *net, const Model *file, int32_t *ret_n, Err *err);
+
+#endif
