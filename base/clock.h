@@ -13,6 +13,7 @@ enum { CLOCK_TEXT_SIZE = 32 };
 
 int64_t clock_monotonic_ms(void);
 double clock_monotonic_s(void);
+double clock_thread_s(void); /* processor time of the calling thread: other load does not count */
 int64_t clock_wall_ms(void); /* since 1970-01-01 UTC */
 /* Wall time as it was at this process's first call, plus what has passed since by the monotonic
 ** clock: a clock that is set while the process runs changes no wait and no deadline. */

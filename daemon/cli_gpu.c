@@ -153,7 +153,11 @@ static int plan(const Gpu *gpu)
 
 static int selftest(const Gpu *gpu)
 {
-    const BackendOptions options = {PRECISION_F16, 1, 1, DEADLINE_S, (int32_t)gpu->device};
+    const BackendOptions options = {.precision = PRECISION_F16,
+                                    .threads = 1,
+                                    .batch = 1,
+                                    .deadline_s = DEADLINE_S,
+                                    .device = (int32_t)gpu->device};
     const CudaPlugin *plugin;
     TrustResult trust = {0};
     Err err = {0};

@@ -15,9 +15,9 @@
 typedef struct Infer {
     const char *model, *in, *out, *backend, *precision;
     unsigned without;
-    int64_t batch, threads;
+    int64_t batch, threads, winograd_mib;
     bool json;
-    char used[16], used_precision[8], notice[ERR_MSG_SIZE]; /* results */
+    char used[16], used_precision[8], signature[256], notice[ERR_MSG_SIZE]; /* results */
     int64_t n_slices;
     double open_s, run_s;
 } Infer;
@@ -43,7 +43,8 @@ static Status run_net(Infer *infer, const Model *model, const Npy *x, Npy *y, Er
                                 .width = (int32_t)x->dims[3],
                                 .threads = (int32_t)infer->threads,
                                 .precision = infer->precision,
-                                .without = infer->without};
+                                .without = infer->without,
+                                .winograd_mib = (int32_t)infer->winograd_mib};
     Net *net;
     double start = clock_monotonic_s();
     TRY(net_open(model, &options, &net, err));
@@ -55,6 +56,7 @@ static Status run_net(Infer *infer, const Model *model, const Npy *x, Npy *y, Er
     (void)snprintf(infer->used_precision, sizeof infer->used_precision, "%s",
                    precision_name(net_precision(net)));
     (void)snprintf(infer->notice, sizeof infer->notice, "%s", net_notice(net));
+    (void)snprintf(infer->signature, sizeof infer->signature, "%s", net_signature(net));
     net_close(net);
     return status;
 }
@@ -87,9 +89,10 @@ static void report(const Infer *infer, const ModelInfo *info)
     if (!infer->json) {
         if (infer->notice[0] != '\0')
             (void)fprintf(stderr, "ct2mr: note: %s\n", infer->notice);
-        (void)printf("%s: %lld slices on backend %s in %s, %.1f ms per slice (start %.0f ms)\n",
+        (void)printf("%s: %lld slices on backend %s in %s%s%s, %.1f ms per slice (start %.0f ms)\n",
                      info->name, (long long)infer->n_slices, infer->used, infer->used_precision,
-                     per_slice_ms, infer->open_s * 1e3);
+                     infer->signature[0] != '\0' ? ", " : "", infer->signature, per_slice_ms,
+                     infer->open_s * 1e3);
         return;
     }
     cJSON *json = cJSON_CreateObject();
@@ -97,6 +100,7 @@ static void report(const Infer *infer, const ModelInfo *info)
     (void)cJSON_AddStringToObject(json, "digest", info->digest);
     (void)cJSON_AddStringToObject(json, "backend", infer->used);
     (void)cJSON_AddStringToObject(json, "precision", infer->used_precision);
+    (void)cJSON_AddStringToObject(json, "signature", infer->signature);
     (void)cJSON_AddStringToObject(json, "notice", infer->notice);
     (void)cJSON_AddNumberToObject(json, "n_slices", (double)infer->n_slices);
     (void)cJSON_AddNumberToObject(json, "open_ms", infer->open_s * 1e3);
@@ -124,6 +128,7 @@ static int parse_arguments(int argc, char **argv, Infer *infer)
                                             {"threads", required_argument, NULL, 't'},
                                             {"precision", required_argument, NULL, 'p'},
                                             {"without", required_argument, NULL, 'w'},
+                                            {"winograd-mib", required_argument, NULL, 'g'},
                                             {"json", no_argument, NULL, 'j'},
                                             {NULL, 0, NULL, 0}};
     optind = 0;
@@ -144,6 +149,8 @@ static int parse_arguments(int argc, char **argv, Infer *infer)
             return cli_usage("infer", "--without wants a pass: `ct2mr model show` lists them");
         else if (c == 't' && !cli_parse_int(optarg, 0, 64, &infer->threads))
             return cli_usage("infer", "--threads wants a number in 0..64");
+        else if (c == 'g' && !cli_parse_int(optarg, 0, 4096, &infer->winograd_mib))
+            return cli_usage("infer", "--winograd-mib wants a number in 0..4096");
         else if (c == 'j')
             infer->json = true;
         else if (c == '?')
@@ -162,7 +169,8 @@ static int parse_arguments(int argc, char **argv, Infer *infer)
 
 int cli_infer(int argc, char **argv)
 {
-    Infer infer = {.backend = "auto", .batch = 4, .precision = "auto"};
+    Infer infer = {
+        .backend = "auto", .batch = 4, .precision = "auto", .winograd_mib = NET_WINOGRAD_MIB};
     Err err = {0};
     Model *model;
     int code = parse_arguments(argc, argv, &infer);

@@ -9,6 +9,7 @@ Status job_options_from_config(const Config *config, const char *out_dir, JobOpt
     JobOptions o = {
         .batch = config->model_batch,
         .threads = config->model_threads,
+        .winograd_mib = config->model_winograd_mib,
         .envelope_refuse = strcmp(config->model_envelope, "refuse") == 0,
         .synthetic_data = config->mr_synthetic_data,
         .series_number_offset = config->mr_series_number_offset,

@@ -14,11 +14,12 @@ extern "C" {
 #endif
 
 typedef struct BackendOptions {
-    Precision precision; /* one of precisions() or F32 */
-    int32_t threads;     /* >= 1; of the CPU backends */
-    int32_t batch;       /* >= 1; slices per run of a GPU, which may take fewer (see note) */
-    double deadline_s;   /* > 0; a GPU that does not finish a batch in this time is given up */
-    int32_t device;      /* which GPU, 0.. */
+    Precision precision;  /* one of precisions() or F32 */
+    int32_t threads;      /* >= 1; of the CPU backends */
+    int32_t batch;        /* >= 1; slices per run of a GPU, which may take fewer (see note) */
+    double deadline_s;    /* > 0; a GPU that does not finish a batch in this time is given up */
+    int32_t device;       /* which GPU, 0.. */
+    int32_t winograd_mib; /* of the CPU backend in f32: see NetOptions */
 } BackendOptions;
 
 typedef struct Backend {

@@ -123,18 +123,14 @@ static Status open_workers(Dnnl *d, Err *err)
 
 /* ---- running ------------------------------------------------------------------------------- */
 
-static Status run_slice(void *state, int32_t w, int32_t slice, Err *err)
+dnnl_status_t dnnl_run_steps(const Dnnl *d, const Worker *worker, int32_t *ret_i)
 {
-    const Dnnl *d = state;
     const Graph *graph = d->graph;
-    const Worker *worker = &d->workers[w];
-    int before = set_threads(d, 1);
     dnnl_status_t s = dnnl_success;
-    int32_t i = 0;
-    d->feed->fill(d->feed->context, slice, worker->x);
-    dnnl_interleave(d, worker->x, graph->input, worker->values);
-    for (; s == dnnl_success && i < graph->n_ops; i++) {
+    int before = set_threads(d, 1);
+    for (int32_t i = 0; s == dnnl_success && i < graph->n_ops; i++) {
         const StepArgs *args = &worker->args[i];
+        *ret_i = i;
         if (d->steps[i].primitive == NULL)
             dnnl_run_own(d, i, worker->values);
         else
@@ -148,7 +144,18 @@ static Status run_slice(void *state, int32_t w, int32_t slice, Err *err)
     if (s == dnnl_success)
         s = dnnl_stream_wait(worker->stream);
     (void)set_threads(d, before);
-    TRY(dnnl_check(s, &graph->ops[i - 1], "running", err));
+    return s;
+}
+
+static Status run_slice(void *state, int32_t w, int32_t slice, Err *err)
+{
+    const Dnnl *d = state;
+    const Graph *graph = d->graph;
+    const Worker *worker = &d->workers[w];
+    int32_t failed = 0;
+    d->feed->fill(d->feed->context, slice, worker->x);
+    dnnl_interleave(d, worker->x, graph->input, worker->values);
+    TRY(dnnl_check(dnnl_run_steps(d, worker, &failed), &graph->ops[failed], "running", err));
     const Value *out = &graph->values[graph->output];
     d->feed->take(d->feed->context, slice,
                   (const float *)(const void *)(worker->values + out->offset_bytes));
@@ -228,7 +235,7 @@ static void close_worker(Worker *worker, int32_t n_ops)
     (void)dnnl_stream_destroy(worker->stream);
 }
 
-static void dnnl_close(void *state)
+void dnnl_close(void *state)
 {
     Dnnl *d = state;
     if (d == NULL)
@@ -259,14 +266,15 @@ static Status open_parts(Dnnl *d, const Graph *graph, const Model *model, Err *e
     return open_workers(d, err);
 }
 
-static Status dnnl_open(const Graph *graph, const Model *model, const BackendOptions *options,
-                        void **ret, Err *err)
+Status dnnl_open_with(const Graph *graph, const Model *model, const BackendOptions *options,
+                      const WinogradChoice *winograd, Dnnl **ret, Err *err)
 {
     Dnnl *d = calloc(1, sizeof *d);
     if (d == NULL)
         return err_set(err, ST_NO_MEMORY, "opening backend cpu");
     d->precision = options->precision;
     d->n_workers = options->threads;
+    d->winograd = *winograd;
     Status status = find_threading(d, err);
     if (status == ST_OK) {
         int before = set_threads(d, 1); /* primitives settle their blocking when they are made */
@@ -279,6 +287,24 @@ static Status dnnl_open(const Graph *graph, const Model *model, const BackendOpt
     }
     *ret = d;
     return ST_OK;
+}
+
+static Status dnnl_open(const Graph *graph, const Model *model, const BackendOptions *options,
+                        void **ret, Err *err)
+{
+    WinogradChoice winograd = {0};
+    Dnnl *d;
+    if (options->precision == PRECISION_F32 && options->winograd_mib > 0)
+        TRY(winograd_choose(graph, model, options->winograd_mib, &winograd, err));
+    TRY(dnnl_open_with(graph, model, options, &winograd, &d, err));
+    *ret = d;
+    return ST_OK;
+}
+
+static const char *dnnl_signature(const void *state)
+{
+    const Dnnl *d = state;
+    return d->winograd.name;
 }
 
 /* Without the instructions oneDNN emulates bf16 (measured 3x slower than f32), and sums of int8
@@ -300,4 +326,5 @@ const Backend backend_dnnl = {.name = "cpu",
                               .open = dnnl_open,
                               .run = dnnl_run,
                               .run_ranges = dnnl_run_ranges,
-                              .close = dnnl_close};
+                              .close = dnnl_close,
+                              .signature = dnnl_signature};

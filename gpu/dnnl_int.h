@@ -1,6 +1,7 @@
 /* Private to the CPU backend: what its files share. backend_dnnl.c opens and runs, dnnl_types.c
-** gives every value its element type and scale, dnnl_step.c makes oneDNN's primitives and lays out
-** weights, dnnl_own.c holds the loops between them. */
+** gives every value its element type and scale, dnnl_winograd.c says which convolutions take
+** Winograd's way and dnnl_layout.c lays the values around them out for it, dnnl_step.c makes
+** oneDNN's primitives and lays out weights, dnnl_own.c holds the loops between them. */
 #ifndef CT2MR_GPU_DNNL_INT_H
 #define CT2MR_GPU_DNNL_INT_H
 
@@ -14,7 +15,25 @@ enum { DNNL_MAX_ARGS = 5 };
 typedef struct ValueType { /* how a value is stored: real = scale * stored */
     dnnl_data_type_t type; /* f32, bf16; u8, s8 in int8 */
     float scale;           /* 1 but for u8 and s8 */
+    bool blocked;          /* nChw16c, around Winograd convolutions; else nhwc */
 } ValueType;
+
+/* F(m x m, 3 x 3): tiles of m x m outputs; larger ones save more products, round more and take more
+** memory. */
+typedef enum WinogradWay { WAY_DIRECT, WAY_WINOGRAD_2, WAY_WINOGRAD_4, WAY_COUNT } WinogradWay;
+enum { WINOGRAD_MAX_SHAPES = 64 };
+
+typedef struct WinogradShape { /* of 3x3 convolutions that oneDNN could compute so */
+    int32_t c_in, c_out, h, w;
+    bool has_residual, has_relu;
+    WinogradWay way;
+} WinogradShape;
+
+typedef struct WinogradChoice {
+    int32_t n_shapes; /* 0: all direct */
+    WinogradShape shapes[WINOGRAD_MAX_SHAPES];
+    char name[32]; /* "winograd=" and the start of the choice's digest; "" if all direct */
+} WinogradChoice;
 
 typedef struct Step { /* one operation of the graph; primitive NULL: done by dnnl_own.c */
     dnnl_primitive_desc_t desc;
@@ -47,6 +66,7 @@ typedef struct Worker {
 typedef struct Dnnl {
     Graph *graph; /* own copy: element sizes, and conversions between types */
     Precision precision;
+    WinogradChoice winograd;
     ValueType types[GRAPH_MAX_OPS + 1]; /* of the graph's values */
     int32_t n_workers;
     dnnl_engine_t engine;
@@ -62,6 +82,27 @@ typedef struct Dnnl {
 
 /* ST_OK, or the failure in words. op may be NULL. */
 MUST_CHECK Status dnnl_check(dnnl_status_t status, const Op *op, const char *what, Err *err);
+
+/* backend_dnnl.c: a slice's operations; *ret_i: the one that failed. The thread's oneDNN is held to
+** one thread. */
+dnnl_status_t dnnl_run_steps(const Dnnl *d, const Worker *worker, int32_t *ret_i);
+/* backend_dnnl.c: opens with a choice that was made. Errors: as Backend's open. */
+MUST_CHECK Status dnnl_open_with(const Graph *graph, const Model *model,
+                                 const BackendOptions *options, const WinogradChoice *winograd,
+                                 Dnnl **ret, Err *err);
+void dnnl_close(void *state);
+
+/* dnnl_winograd.c: measures, or remembers what was measured for this model, grid and processor.
+** mib: how much more memory weights and scratch may take. All is direct where the choice cannot be
+** remembered: the same bits on every run go first. Errors: as open. */
+MUST_CHECK Status winograd_choose(const Graph *graph, const Model *model, int32_t mib,
+                                  WinogradChoice *ret, Err *err);
+WinogradWay winograd_way(const WinogradChoice *choice, const Graph *graph, const Op *op);
+
+/* dnnl_layout.c: the graph again with conversions around the convolutions that want blocked values;
+** ret_blocked[value of to]. */
+void dnnl_insert_layouts(const Graph *from, const WinogradChoice *choice, Graph *to,
+                         bool *ret_blocked);
 
 /* dnnl_types.c: d->graph and d->types from the graph given to open; plans the memory.
 ** Errors: BACKEND (int8 without its passes), MODEL_FORMAT (int8 without calibration). */

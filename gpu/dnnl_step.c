@@ -23,7 +23,8 @@ dnnl_status_t dnnl_value_desc(const Dnnl *d, int32_t value, dnnl_memory_desc_t *
 {
     const Value *v = &d->graph->values[value];
     const dnnl_dims_t dims = {1, v->c, v->h, v->w};
-    return dnnl_memory_desc_init_by_tag(ret, 4, dims, d->types[value].type, dnnl_nhwc);
+    return dnnl_memory_desc_init_by_tag(ret, 4, dims, d->types[value].type,
+                                        d->types[value].blocked ? dnnl_nChw16c : dnnl_nhwc);
 }
 
 static bool is_int8(const Dnnl *d, const Op *op)
@@ -83,9 +84,35 @@ static dnnl_status_t make_pool(const Dnnl *d, const Op *op, dnnl_primitive_attr_
                              : s;
 }
 
+/* What oneDNN's implementations of a way have in their names; it offers them in its own order. */
+static const char *const WAY_NAMES[WAY_COUNT] = {"", "wino_2x3", "wino_4x3"};
+
+static dnnl_status_t make_conv_desc(const Dnnl *d, const dnnl_convolution_desc_t *desc,
+                                    WinogradWay way, dnnl_primitive_attr_t attributes,
+                                    dnnl_primitive_desc_t *ret)
+{
+    dnnl_primitive_desc_iterator_t all = NULL;
+    dnnl_status_t s = dnnl_primitive_desc_iterator_create(&all, desc, attributes, d->engine, NULL);
+    for (; s == dnnl_success; s = dnnl_primitive_desc_iterator_next(all)) {
+        const char *name = NULL;
+        dnnl_primitive_desc_t one = dnnl_primitive_desc_iterator_fetch(all);
+        s = dnnl_primitive_desc_query(one, dnnl_query_impl_info_str, 0, &name);
+        if (s == dnnl_success && strstr(name, WAY_NAMES[way]) != NULL) {
+            *ret = one;
+            break;
+        }
+        (void)dnnl_primitive_desc_destroy(one);
+    }
+    (void)dnnl_primitive_desc_iterator_destroy(all);
+    return s == dnnl_iterator_ends ? dnnl_unimplemented : s;
+}
+
 static dnnl_status_t make_conv(const Dnnl *d, const Op *op, dnnl_primitive_attr_t attributes,
                                dnnl_primitive_desc_t *ret)
 {
+    WinogradWay way = winograd_way(&d->winograd, d->graph, op);
+    dnnl_alg_kind_t algorithm =
+        way == WAY_DIRECT ? dnnl_convolution_direct : dnnl_convolution_winograd;
     const Value *in = &d->graph->values[op->input], *out = &d->graph->values[op->output];
     int32_t k = graph_conv_kernel(op);
     const dnnl_dims_t w_dims = {out->c, in->c, k, k}, b_dims = {out->c};
@@ -104,12 +131,21 @@ static dnnl_status_t make_conv(const Dnnl *d, const Op *op, dnnl_primitive_attr_
     if (s == dnnl_success)
         s = dnnl_memory_desc_init_by_tag(&bias, 1, b_dims, dnnl_f32, dnnl_a);
     if (s == dnnl_success)
-        s = dnnl_convolution_forward_desc_init(&desc, dnnl_forward_inference,
-                                               dnnl_convolution_direct, &src, &weights, &bias, &dst,
-                                               strides, low, highs);
+        s = dnnl_convolution_forward_desc_init(&desc, dnnl_forward_inference, algorithm, &src,
+                                               &weights, &bias, &dst, strides, low, highs);
+    return s == dnnl_success ? make_conv_desc(d, &desc, way, attributes, ret) : s;
+}
+
+static dnnl_status_t make_layout(const Dnnl *d, const Op *op, dnnl_primitive_attr_t attributes,
+                                 dnnl_primitive_desc_t *ret)
+{
+    dnnl_memory_desc_t from, to;
+    dnnl_status_t s = dnnl_value_desc(d, op->input, &from);
     if (s == dnnl_success)
-        s = dnnl_primitive_desc_create(ret, &desc, attributes, d->engine, NULL);
-    return s;
+        s = dnnl_value_desc(d, op->output, &to);
+    return s == dnnl_success ? dnnl_reorder_primitive_desc_create(ret, &from, d->engine, &to,
+                                                                  d->engine, attributes)
+                             : s;
 }
 
 static Status make_primitive(Dnnl *d, const Op *op, const float *output_scales, Step *step,
@@ -118,8 +154,9 @@ static Status make_primitive(Dnnl *d, const Op *op, const float *output_scales, 
     dnnl_primitive_attr_t attributes = NULL;
     dnnl_status_t s = make_attributes(d, op, output_scales, &attributes);
     if (s == dnnl_success)
-        s = op->kind == OP_MAXPOOL ? make_pool(d, op, attributes, &step->desc)
-                                   : make_conv(d, op, attributes, &step->desc);
+        s = op->kind == OP_MAXPOOL   ? make_pool(d, op, attributes, &step->desc)
+            : op->kind == OP_CONVERT ? make_layout(d, op, attributes, &step->desc)
+                                     : make_conv(d, op, attributes, &step->desc);
     (void)dnnl_primitive_attr_destroy(attributes);
     if (s == dnnl_success)
         s = dnnl_primitive_create(&step->primitive, step->desc);
@@ -228,13 +265,18 @@ static Status load_conv(Dnnl *d, const Op *op, Step *step, const Model *model, P
                 : reorder_weights(d, op, step, plain->w, dnnl_f32, err);
 }
 
+static bool changes_layout(const Dnnl *d, const Op *op)
+{
+    return d->types[op->input].blocked != d->types[op->output].blocked;
+}
+
 static Status load_op(Dnnl *d, int32_t i, const Model *model, Plain *plain, Err *err)
 {
     const Op *op = &d->graph->ops[i];
     Step *step = &d->steps[i];
     if (op->kind == OP_CONV)
         return load_conv(d, op, step, model, plain, err);
-    if (op->kind == OP_MAXPOOL)
+    if (op->kind == OP_MAXPOOL || (op->kind == OP_CONVERT && changes_layout(d, op)))
         return make_primitive(d, op, NULL, step, err);
     if (op->kind == OP_NORM)
         return graph_read_tensors(d->graph, op, model, &step->norm, err);
@@ -252,9 +294,12 @@ Status dnnl_make_steps(Dnnl *d, const Model *model, Err *err)
         size_t n = weight_count(graph, op), c_out = (size_t)graph->values[op->output].c;
         largest = n > largest ? n : largest;
         most = c_out > most ? c_out : most;
-        /* Blocked layouts round channels up, to at most 64 of them at a time. */
+        /* Blocked layouts round channels up, to at most 64 of them at a time; Winograd's weights
+        ** are of tiles, of at most 6 x 6. */
         size_t k = (size_t)graph_conv_kernel(op), c_in = (size_t)graph->values[op->input].c;
-        total += 4 * (c_out + 64) * (c_in + 64) * k * k + 8 * c_out + 256;
+        size_t taps =
+            winograd_way(&d->winograd, graph, op) != WAY_DIRECT ? (k + 3) * (k + 3) : k * k;
+        total += 4 * (c_out + 64) * (c_in + 64) * taps + 8 * c_out + 256;
     }
     TRY(arena_open(total, &d->weights, err)); /* address space: pages come when written */
     Plain plain = {malloc(largest * sizeof(float)), malloc(most * sizeof(float)),

@@ -43,7 +43,7 @@ static void set_all(Dnnl *d, dnnl_data_type_t type)
     bool tail[GRAPH_MAX_OPS + 1] = {false};
     mark_tail(d->graph, tail);
     for (int32_t v = 0; v < d->graph->n_values; v++)
-        d->types[v] = (ValueType){tail[v] ? dnnl_f32 : type, 1};
+        d->types[v] = (ValueType){tail[v] ? dnnl_f32 : type, 1, d->types[v].blocked};
 }
 
 /* ---- int8 ---------------------------------------------------------------------------------- */
@@ -139,11 +139,11 @@ static Status choose_int8(Dnnl *d, const Model *model, Err *err)
         int32_t i = producer(graph, v), group = group_of(groups, v);
         bool f32 = tail[v] || i < 0 || stays_f32(graph, &graph->ops[i]);
         if (f32)
-            d->types[v] = (ValueType){dnnl_f32, 1};
+            d->types[v] = (ValueType){dnnl_f32, 1, false};
         else if (is_signed[group])
-            d->types[v] = (ValueType){dnnl_s8, ranges[group] / 127.0f};
+            d->types[v] = (ValueType){dnnl_s8, ranges[group] / 127.0f, false};
         else
-            d->types[v] = (ValueType){dnnl_u8, ranges[group] / 255.0f};
+            d->types[v] = (ValueType){dnnl_u8, ranges[group] / 255.0f, false};
     }
     return ST_OK;
 }
@@ -154,7 +154,10 @@ Status dnnl_choose_types(Dnnl *d, const Graph *graph, const Model *model, Err *e
         insert_conversions(graph, d->graph);
         TRY(choose_int8(d, model, err));
     } else {
-        *d->graph = *graph;
+        bool blocked[GRAPH_MAX_OPS + 1] = {false};
+        dnnl_insert_layouts(graph, &d->winograd, d->graph, blocked);
+        for (int32_t v = 0; v < d->graph->n_values; v++)
+            d->types[v].blocked = blocked[v];
         set_all(d, d->precision == PRECISION_BF16 ? dnnl_bf16 : dnnl_f32);
     }
     for (int32_t v = 0; v < d->graph->n_values; v++)

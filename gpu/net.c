@@ -105,6 +105,7 @@ static Status open_backend(Net *net, const Backend *backend, const char *precisi
     const BackendOptions options = {.precision = net->precision,
                                     .threads = o->threads > 0 ? o->threads : parallel_processors(),
                                     .batch = o->batch,
+                                    .winograd_mib = o->winograd_mib,
                                     .deadline_s =
                                         o->deadline_s > 0 ? o->deadline_s : DEFAULT_DEADLINE_S,
                                     .device = o->device};
@@ -259,8 +260,9 @@ Status net_run_ranges(Net *net, int32_t n, const NetFeed *feed, NetRange *ret, i
 {
     float ranges[GRAPH_MAX_OPS];
     const Graph *graph = net->graph;
-    if (net->backend->run_ranges == NULL || net->precision != PRECISION_F32)
-        return err_set(err, ST_BACKEND, "ranges are found by backend cpu in f32");
+    if (net->backend->run_ranges == NULL || net->precision != PRECISION_F32 ||
+        net->options.winograd_mib > 0)
+        return err_set(err, ST_BACKEND, "ranges are found by backend cpu in f32, all direct");
     TRY(net->backend->run_ranges(net->state, n, feed, ranges, err));
     int32_t count = 0;
     for (int32_t i = 0; i < graph->n_ops; i++) {

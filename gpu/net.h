@@ -23,6 +23,8 @@ extern "C" {
 
 typedef struct Net Net;
 
+enum { NET_WINOGRAD_MIB = 24 }; /* NetOptions.winograd_mib where nobody says otherwise */
+
 typedef struct NetOptions {
     const char *backend;   /* "auto", "ref", "cpu", "cuda" */
     int32_t batch;         /* slices per run of a GPU; >= 1. The CPU backends run one per thread */
@@ -34,6 +36,11 @@ typedef struct NetOptions {
     int32_t device;        /* which GPU, 0.. */
     bool proven;           /* this process has opened this model on this GPU and all was well: the
                               golden slice is not run again */
+    /* f32 on backend cpu: 3x3 convolutions may go Winograd's way (Winograd 1980; Lavin and Gray
+    ** 2016) where that was measured to be faster, by a tenth or more, at a relative RMS under 1e-4,
+    ** and takes at most this much more memory for all of them; the choice is remembered on disk
+    ** (cache_file.h), else everything is direct. 0: never. */
+    int32_t winograd_mib;
 } NetOptions;
 
 /* Where slices come from and go to. Both are called on the threads of the run, several slices at a
@@ -72,7 +79,7 @@ Precision net_precision(const Net *net);
 ** is smaller. "" if nothing. Valid until the next run or close. */
 const char *net_notice(const Net *net);
 /* What decides the bits beside model, precision and slices: on a GPU card, driver, cuDNN and batch;
-** "" on the CPU. Valid until the next run or close. */
+** on the CPU which convolutions went Winograd's way. Valid until the next run or close. */
 const char *net_signature(const Net *net);
 /* Overwrites all that the net holds of slices it has run, so that it may be kept for another
 ** patient. Errors: BACKEND (also for one that cannot: only cuda can); then it may only be
@@ -91,8 +98,9 @@ typedef struct NetRange { /* of a convolution's output, after its ReLU: what 8 b
 } NetRange;
 enum { NET_MAX_RANGES = 1024 };
 
-/* net_run_feed() that also finds what int8 needs to know. The net is f32 on backend cpu and leaves
-** out the pass split-concat. ret: room for NET_MAX_RANGES. Errors: BACKEND (another net). */
+/* net_run_feed() that also finds what int8 needs to know. The net is f32 on backend cpu, without
+** Winograd and without the pass split-concat. ret: room for NET_MAX_RANGES. Errors: BACKEND
+** (another net). */
 MUST_CHECK Status net_run_ranges(Net *net, int32_t n, const NetFeed *feed, NetRange *ret,
                                  int32_t *ret_n, Err *err);
 

@@ -57,7 +57,8 @@ static Status run(const Trial *trial, const Backend *backend, const BackendOptio
     return status;
 }
 
-static const BackendOptions REF_OPTIONS = {PRECISION_F32, 1, 1, 1, 0};
+static const BackendOptions REF_OPTIONS = {
+    .precision = PRECISION_F32, .threads = 1, .batch = 1, .deadline_s = 1};
 
 /* One table on both backends. */
 static Status compare(const Trial *trial, const Graph *table, double *ret_difference, Err *err)

@@ -24,6 +24,7 @@
 typedef struct JobOptions {
     char model_path[1024], backend[32], precision[32], reference_path[1024];
     int32_t batch, threads; /* threads 0: all processors */
+    int32_t winograd_mib;   /* NetOptions */
     bool envelope_refuse;   /* false: a breach of the model's envelope is noted only */
     bool synthetic_data;    /* write (0008,001C) */
     int32_t series_number_offset, memory_mib, slice_jump_percent;

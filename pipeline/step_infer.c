@@ -51,8 +51,9 @@ static Status run_slices(Job *job, Net *net, Err *err)
     const char *notice = net_notice(net); /* why the CPU computes instead of the GPU */
     (void)snprintf(job->note, sizeof job->note, "%d slices on backend %s in %s%s%s", n,
                    net_backend(net), precision, notice[0] != '\0' ? "; " : "", notice);
-    (void)snprintf(job->recipe, sizeof job->recipe, "backend=%s precision=%s", net_backend(net),
-                   precision);
+    const char *signature = net_signature(net);
+    (void)snprintf(job->recipe, sizeof job->recipe, "backend=%s precision=%s%s%s", net_backend(net),
+                   precision, signature[0] != '\0' ? " " : "", signature);
     return ST_OK;
 }
 
@@ -68,7 +69,8 @@ Status step_infer(Job *job, Err *err)
                           .height = grid->ny,
                           .width = grid->nx,
                           .threads = job->options.threads,
-                          .precision = job->options.precision};
+                          .precision = job->options.precision,
+                          .winograd_mib = job->options.winograd_mib};
     Net *net;
     TRY(net_open(job->model, &options, &net, err));
     Status status = run_slices(job, net, err);

@@ -123,7 +123,10 @@ static void run_one(Tally *tally, const Test *test, const char *script, int time
     (void)fflush(stdout);
     pid_t pid = fork();
     if (pid == 0) {
+        char cache[sizeof scratch + 8];
         (void)setpgid(0, 0);
+        (void)snprintf(cache, sizeof cache, "%s/cache", scratch);
+        (void)setenv("CT2MR_CACHE_DIR", cache, 1); /* not the user's own */
         if (test != NULL) {
             test->run();
             (void)fflush(stdout);

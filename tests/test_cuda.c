@@ -16,23 +16,12 @@
 #include "gpu/network.h"
 #include "gpu/trust.h"
 #include "tests/cuda_fixture.h"
-#include "tests/model_file.h"
+#include "tests/random_model.h"
 
 #include <dirent.h>
 
 #define TOLERANCE 2e-3
 enum { H = 64, W = 96, N = 5, PIXELS = H * W };
-
-static Model *random_model(ModelArch arch, int32_t width)
-{
-    char path[PATH_SIZE];
-    Err err = {0};
-    Model *model;
-    CHECK_OK(path_format(path, &err, "%s/random.safetensors", test_dir()), &err);
-    model_file_write_random(path, arch, width);
-    CHECK_OK(model_open(path, &model, &err), &err);
-    return model;
-}
 
 static float *slices(void)
 {

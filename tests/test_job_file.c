@@ -15,6 +15,7 @@ static JobOptions some_options(void)
     (void)snprintf(o.model_path, sizeof o.model_path, "/m/\"quoted\" \\ model");
     (void)snprintf(o.backend, sizeof o.backend, "ref");
     (void)snprintf(o.precision, sizeof o.precision, "bf16");
+    o.winograd_mib = 24;
     (void)snprintf(o.reference_path, sizeof o.reference_path, "/r");
     (void)snprintf(o.out_dir, sizeof o.out_dir, "/out");
     return o;

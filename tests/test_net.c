@@ -11,7 +11,7 @@
 #include "gpu/net.h"
 #include "gpu/network.h"
 #include "gpu/npy.h"
-#include "tests/model_file.h"
+#include "tests/random_model.h"
 
 #include <dlfcn.h>
 
@@ -249,17 +249,6 @@ TEST(net_golden_drunet101, "DRUNet-101: every backend within 1e-4 of PyTorch")
     check_golden("drunet101_w4");
 }
 
-static Model *random_model(ModelArch arch, int32_t width)
-{
-    char path[PATH_SIZE];
-    Err err = {0};
-    Model *model;
-    CHECK_OK(path_format(path, &err, "%s/random.safetensors", test_dir()), &err);
-    model_file_write_random(path, arch, width);
-    CHECK_OK(model_open(path, &model, &err), &err);
-    return model;
-}
-
 TEST(net_backends_agree_on_random_models, "all four networks, odd widths: cpu equals ref to 1e-4")
 {
     static const struct {
@@ -339,7 +328,8 @@ static void run_graph(const Backend *backend, const Graph *graph, const Model *m
     const NetFeed feed = {&one, fill_one, take_one};
     void *state;
     Err err = {0};
-    const BackendOptions options = {PRECISION_F32, 1, 1, 60, 0};
+    const BackendOptions options = {
+        .precision = PRECISION_F32, .threads = 1, .batch = 1, .deadline_s = 60};
     CHECK_OK(backend->open(graph, model, &options, &state, &err), &err);
     CHECK_OK(backend->run(state, 1, &feed, &err), &err);
     backend->close(state);

@@ -9,6 +9,7 @@ ct2mrd=$B/ct2mrd
 CRANIUM=/usr/share/doc/invesalius-examples/examples/Cranium.inv3
 PATH=$PATH:/usr/sbin:/sbin # an ordinary user's has them not; Debian's Orthanc is there
 export TCP_NODELAY=1 # the DCMTK tools leave Nagle's algorithm on otherwise
+export CT2MR_CACHE_DIR=$TEST_DIR/cache
 pids=()
 
 skip() {

@@ -1,0 +1,287 @@
+/* gpu/: Winograd convolutions of the CPU backend. Claims: each way gives the direct way's numbers
+** (relative RMS under 1e-4 is the contract; what is measured is printed), with and without a
+** residual; layouts are converted only where they must; the choice is remembered, a damaged memory
+** is not believed, and without a folder to remember in everything is direct; the bits do not depend
+** on threads. */
+#include "tests/test.h"
+
+#include "base/files.h"
+#include "gpu/cache_file.h"
+#include "gpu/dnnl_int.h"
+#include "gpu/graph_passes.h"
+#include "gpu/net.h"
+#include "gpu/network.h"
+#include "tests/random_model.h"
+
+#include <dirent.h>
+
+enum { SIDE = 64, PIXELS = SIDE * SIDE, N = 3 };
+#define MOST_RMS 1e-4
+
+static float *slices(void)
+{
+    uint64_t seed = 5;
+    float *x = malloc((size_t)N * 3 * PIXELS * sizeof *x);
+    CHECK(x != NULL);
+    for (size_t i = 0; i < (size_t)N * 3 * PIXELS; i++)
+        x[i] = (float)(4 * model_file_random(&seed) - 2);
+    return x;
+}
+
+static double relative_rms(const float *want, const float *got, size_t n)
+{
+    double mean = 0, difference = 0, square = 0;
+    for (size_t i = 0; i < n; i++)
+        mean += (double)want[i] / (double)n;
+    for (size_t i = 0; i < n; i++) {
+        difference += ((double)got[i] - (double)want[i]) * ((double)got[i] - (double)want[i]);
+        square += ((double)want[i] - mean) * ((double)want[i] - mean);
+    }
+    return sqrt(difference / square);
+}
+
+/* ---- each way, by force -------------------------------------------------------------------- */
+
+/* Every convolution of the graph that could go the way goes it; how many shapes these are. */
+static int32_t force_way(const Graph *graph, WinogradWay way, WinogradChoice *ret)
+{
+    *ret = (WinogradChoice){0};
+    for (int32_t i = 0; i < graph->n_ops; i++) {
+        const Op *op = &graph->ops[i];
+        const Value *in = &graph->values[op->input], *out = &graph->values[op->output];
+        if (op->kind != OP_CONV || op->kernel != 3 || op->stride != 1 || in->c % 16 != 0 ||
+            out->c % 16 != 0)
+            continue;
+        const WinogradShape shape = {in->c, out->c, in->h, in->w, op->second >= 0, op->relu, way};
+        int32_t k = 0;
+        while (k < ret->n_shapes && memcmp(&ret->shapes[k], &shape, sizeof shape) != 0)
+            k++;
+        if (k == ret->n_shapes) {
+            CHECK(ret->n_shapes < WINOGRAD_MAX_SHAPES);
+            ret->shapes[ret->n_shapes++] = shape;
+        }
+    }
+    return ret->n_shapes;
+}
+
+static void run_way(const Graph *graph, const Model *model, const WinogradChoice *choice,
+                    const float *x, float *ret_y)
+{
+    const BackendOptions options = {.precision = PRECISION_F32, .threads = 2, .batch = 1};
+    NetMemory memory = {x, ret_y, 3 * (size_t)PIXELS, PIXELS};
+    const NetFeed feed = net_feed_memory(&memory);
+    Err err = {0};
+    Dnnl *d;
+    CHECK_OK(dnnl_open_with(graph, model, &options, choice, &d, &err), &err);
+    CHECK_OK(backend_dnnl.run(d, N, &feed, &err), &err);
+    dnnl_close(d);
+}
+
+static void check_ways(ModelArch arch)
+{
+    Err err = {0};
+    Model *model = random_model(arch, 16);
+    Graph *literal = malloc(sizeof *literal), *graph = malloc(sizeof *graph);
+    float *x = slices(), *want = calloc(N * PIXELS, sizeof *want);
+    float *got = calloc(N * PIXELS, sizeof *got);
+    CHECK(literal != NULL && graph != NULL && want != NULL && got != NULL);
+    CHECK_OK(network_build(model_info(model), SIDE, SIDE, literal, &err), &err);
+    CHECK_OK(graph_rewrite(literal, GRAPH_PASSES_ALL, graph, &err), &err);
+    run_way(graph, model, &(WinogradChoice){0}, x, want);
+    for (int way = WAY_WINOGRAD_2; way < WAY_COUNT; way++) {
+        WinogradChoice choice;
+        int32_t n = force_way(graph, (WinogradWay)way, &choice);
+        CHECK(n >= 4);
+        run_way(graph, model, &choice, x, got);
+        CHECK(memcmp(got, want, N * PIXELS * sizeof *got) != 0); /* it was another way */
+        double rms = relative_rms(want, got, (size_t)N * PIXELS);
+        (void)printf("# %s, way %d: %d shapes, relative RMS %.3g\n", network_name(arch), way, n,
+                     rms);
+        CHECK(rms < MOST_RMS);
+    }
+    free(literal);
+    free(graph);
+    free(x);
+    free(want);
+    free(got);
+    model_close(model);
+}
+
+static void skip_unless_offered(void)
+{
+    if ((dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx512_core) != dnnl_cpu_isa_avx512_core)
+        SKIP("oneDNN has Winograd convolutions only for processors with AVX-512");
+}
+
+TEST(winograd_equals_direct, "both tile sizes, with residuals (34) and without (50), the U-Net")
+{
+    skip_unless_offered();
+    check_ways(ARCH_DRUNET34);
+    check_ways(ARCH_DRUNET50);
+    check_ways(ARCH_UNET);
+}
+
+/* ---- layouts ------------------------------------------------------------------------------- */
+
+static int32_t add_conv(Graph *g, int32_t input, int32_t second, int32_t c)
+{
+    const Op op = {
+        .kind = OP_CONV, .name = "c", .kernel = 3, .stride = 1, .input = input, .second = second};
+    return graph_add_op(g, op, c, 8, 8);
+}
+
+TEST(winograd_layouts, "conversions once per value, none between two that are blocked")
+{
+    Graph *from = calloc(1, sizeof *from), *to = malloc(sizeof *to);
+    bool blocked[GRAPH_MAX_OPS + 1] = {false};
+    CHECK(from != NULL && to != NULL);
+    int32_t a = from->input = graph_add_value(from, 16, 8, 8);
+    int32_t b = add_conv(from, a, -1, 16); /* blocked: a is converted */
+    int32_t c = add_conv(from, b, -1, 16); /* blocked: nothing in between */
+    int32_t d = add_conv(from, c, -1, 32); /* direct: c is converted */
+    int32_t e = add_conv(from, b, a, 16);  /* blocked, with a residual that is there already */
+    from->output = add_conv(from, e, -1, 32);
+    (void)d;
+    const WinogradChoice choice = {
+        2,
+        {{16, 16, 8, 8, false, false, WAY_WINOGRAD_2}, {16, 16, 8, 8, true, false, WAY_WINOGRAD_4}},
+        ""};
+    dnnl_insert_layouts(from, &choice, to, blocked);
+    static const OpKind KINDS[] = {OP_CONVERT, OP_CONV, OP_CONV,    OP_CONVERT,
+                                   OP_CONV,    OP_CONV, OP_CONVERT, OP_CONV};
+    static const bool BLOCKED[] = {true, true, true, false, false, true, false, false};
+    CHECK_INT(to->n_ops, 8);
+    for (int i = 0; i < 8; i++) {
+        CHECK_INT(to->ops[i].kind, KINDS[i]);
+        CHECK_INT(blocked[to->ops[i].output], BLOCKED[i]);
+    }
+    CHECK_INT(to->ops[5].second, to->ops[0].output);
+    CHECK_INT(to->output, to->ops[7].output);
+    free(from);
+    free(to);
+}
+
+/* ---- the choice ---------------------------------------------------------------------------- */
+
+static void run_net(const Model *model, int32_t mib, int32_t threads, const float *x, float *ret_y,
+                    char ret_choices[32])
+{
+    const NetOptions options = {.backend = "cpu",
+                                .batch = 1,
+                                .height = SIDE,
+                                .width = SIDE,
+                                .threads = threads,
+                                .precision = "f32",
+                                .winograd_mib = mib};
+    Err err = {0};
+    Net *net;
+    CHECK_OK(net_open(model, &options, &net, &err), &err);
+    (void)snprintf(ret_choices, 32, "%s", net_signature(net));
+    CHECK_OK(net_run(net, x, N, ret_y, &err), &err);
+    net_close(net);
+}
+
+/* The only file of the cache's folder. */
+static void find_cache(char ret[PATH_SIZE])
+{
+    char dir[PATH_SIZE];
+    int n = 0;
+    CHECK_OK(path_format(dir, NULL, "%s/cache", test_dir()), &(Err){0});
+    DIR *entries = opendir(dir);
+    CHECK(entries != NULL);
+    for (struct dirent *e; (e = readdir(entries)) != NULL;)
+        if (strncmp(e->d_name, "winograd-", 9) == 0) {
+            n++;
+            CHECK_OK(path_format(ret, NULL, "%s/%s", dir, e->d_name), &(Err){0});
+        }
+    (void)closedir(entries);
+    CHECK_INT(n, 1);
+}
+
+/* Writes a choice as if it had been measured: every shape goes `way`. */
+static void remember(const Model *model, int32_t mib, WinogradWay way)
+{
+    Err err = {0};
+    char path[PATH_SIZE], *text, *key, *body = NULL;
+    size_t size;
+    CacheFile cache = {.magic = "ct2mr-winograd-1"};
+    char choices[32];
+    float *x = slices(), *y = calloc(N * PIXELS, sizeof *y);
+    CHECK(y != NULL);
+    run_net(model, mib, 1, x, y, choices); /* so that there is a file with the right key */
+    find_cache(path);
+    CHECK_OK(file_read(path, 1 << 16, &text, &size, &err), &err);
+    (void)snprintf(cache.path, sizeof cache.path, "%s", path);
+    key = strchr(text, '\n') + 1;
+    body = strchr(key, '\n') + 1;
+    (void)snprintf(cache.key, sizeof cache.key, "%.*s", (int)(body - 1 - key), key);
+    for (char *end = body; (end = strchr(end, '\n')) != NULL; end++)
+        end[-1] = (char)('0' + (int)way);
+    CHECK(cache_file_write(&cache, body));
+    free(text);
+    free(x);
+    free(y);
+}
+
+TEST(winograd_choice_is_remembered, "the file decides, not the clock; damaged: measured anew")
+{
+    skip_unless_offered();
+    Err err = {0};
+    char path[PATH_SIZE], first[32], again[32], *text;
+    size_t size, bytes = (size_t)N * PIXELS * sizeof(float);
+    Model *model = random_model(ARCH_DRUNET50, 16);
+    float *x = slices(), *a = malloc(bytes), *b = malloc(bytes);
+    CHECK(a != NULL && b != NULL);
+    remember(model, 64, WAY_WINOGRAD_4);
+    run_net(model, 64, 1, x, a, first);
+    CHECK(strncmp(first, "winograd=", 9) == 0);
+    run_net(model, 64, 2, x, b, again); /* two threads: the same bits */
+    CHECK_STR(again, first);
+    CHECK(memcmp(a, b, bytes) == 0);
+    remember(model, 64, WAY_WINOGRAD_2);
+    run_net(model, 64, 1, x, b, again);
+    CHECK(strcmp(again, first) != 0 && memcmp(a, b, bytes) != 0);
+    remember(model, 64, WAY_DIRECT);
+    run_net(model, 64, 1, x, a, again);
+    run_net(model, 0, 1, x, b, first);
+    CHECK_STR(again, "");
+    CHECK_STR(first, "");
+    CHECK(memcmp(a, b, bytes) == 0);
+    find_cache(path);
+    CHECK_OK(file_read(path, 1 << 16, &text, &size, &err), &err);
+    text[size - 2] = '9'; /* its digest no longer fits */
+    CHECK_OK(file_write_durable(path, text, size, &err), &err);
+    run_net(model, 64, 1, x, a, again);
+    free(text);
+    CHECK_OK(file_read(path, 1 << 16, &text, &size, &err), &err);
+    CHECK(text[size - 2] != '9'); /* written anew */
+    CHECK(relative_rms(b, a, (size_t)N * PIXELS) < MOST_RMS);
+    free(text);
+    free(x);
+    free(a);
+    free(b);
+    model_close(model);
+}
+
+TEST(winograd_needs_a_memory, "no folder for the choice: all direct, whatever is allowed")
+{
+    char choices[32];
+    size_t bytes = (size_t)N * PIXELS * sizeof(float);
+    Model *model = random_model(ARCH_DRUNET50, 16);
+    float *x = slices(), *a = malloc(bytes), *b = malloc(bytes);
+    CHECK(a != NULL && b != NULL);
+    run_net(model, 0, 1, x, a, choices);
+    CHECK(setenv("CT2MR_CACHE_DIR", "/proc/none", 1) == 0);
+    run_net(model, 64, 1, x, b, choices);
+    CHECK_STR(choices, "");
+    CHECK(memcmp(a, b, bytes) == 0);
+    CHECK(unsetenv("CT2MR_CACHE_DIR") == 0 && unsetenv("CACHE_DIRECTORY") == 0 &&
+          unsetenv("XDG_CACHE_HOME") == 0 && unsetenv("HOME") == 0);
+    run_net(model, 64, 1, x, b, choices);
+    CHECK_STR(choices, "");
+    CHECK(memcmp(a, b, bytes) == 0);
+    free(x);
+    free(a);
+    free(b);
+    model_close(model);
+}
