@@ -44,7 +44,7 @@ LIBS_BASE := -lcrypto -lm
 # The daemon links neither DCMTK nor oneDNN: it cannot compute or parse pixels even by mistake.
 LIBS_ct2mrd := -luv -lsqlite3 -lyaml -lcjson $(LIBS_BASE)
 EXPORTS := -Wl,--dynamic-list=gpu/plugin.syms
-LIBS_ct2mr := $(LIBS_DCMTK) -ldnnl -lniftiio -lznz -lpng -larchive -lplist-2.0 -lz $(LIBS_ct2mrd)
+LIBS_ct2mr := $(LIBS_DCMTK) -ldnnl -lgsl -lgslcblas -lniftiio -lznz -lpng -larchive -lplist-2.0 -lz $(LIBS_ct2mrd)
 
 # The CUDA backend is a plugin of its own files; GPU=auto builds it where nvcc and cuDNN are.
 GPU ?= auto

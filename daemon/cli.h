@@ -35,6 +35,7 @@ int cli_window(int argc, char **argv);   /* CT --out W.nii.gz [--preset P | --le
 int cli_infer(int argc, char **argv);    /* --model M --in X.npy --out Y.npy [--backend B] */
 int cli_model(int argc, char **argv);    /* show|verify FILE */
 int cli_model_calibrate(int argc, char **argv); /* of cli_model(): argv[0] is "calibrate" */
+int cli_eval(int argc, char **argv);            /* --model M --data PACK */
 int cli_gpu(int argc, char **argv);             /* list|plan|selftest */
 int cli_import(int argc, char **argv);          /* NIFTI|INV3 --out DIR */
 /* Child roles, not for people, are in roles.h and dicom/receive.h. */

@@ -6,6 +6,7 @@
 
 enum { HALF = 5, TAPS = 2 * HALF + 1, N_MOMENTS = 5 };
 #define SIGMA 1.5
+#define GREY_MAX 255.0
 #define C1 (0.01 * 0.01)
 #define C2 (0.03 * 0.03)
 
@@ -85,4 +86,50 @@ Status metric_ssim(const float *a, const float *b, int32_t h, int32_t w, double 
     free(rows);
     *ret = sum / ((double)(h - TAPS + 1) * (double)(w - TAPS + 1));
     return ST_OK;
+}
+
+double metric_ssim_global(const float *a, const float *b, size_t n)
+{
+    double m[N_MOMENTS] = {0};
+    for (size_t i = 0; i < n; i++) {
+        double u = (double)a[i], v = (double)b[i];
+        m[0] += u;
+        m[1] += v;
+        m[2] += u * u;
+        m[3] += v * v;
+        m[4] += u * v;
+    }
+    for (int i = 0; i < N_MOMENTS; i++)
+        m[i] /= (double)n;
+    return similarity(m);
+}
+
+double metric_rmse_grey(double mse)
+{
+    return GREY_MAX * sqrt(mse);
+}
+
+/* A pixel of the image as an 8-bit one shows it. */
+static int32_t grey_at(const float *row, int32_t x)
+{
+    return (int32_t)lround(fmin(fmax((double)row[x], 0), 1) * GREY_MAX);
+}
+
+double metric_tenengrad(const float *image, int32_t h, int32_t w, double threshold_grey)
+{
+    double sum = 0;
+    for (int32_t y = 0; y < h; y++) {
+        const float *row = image + (size_t)y * (size_t)w;
+        const float *above = y > 0 ? row - w : row, *below = y < h - 1 ? row + w : row;
+        for (int32_t x = 0; x < w; x++) {
+            int32_t l = x > 0 ? x - 1 : x, r = x < w - 1 ? x + 1 : x;
+            int32_t a = grey_at(above, l), c = grey_at(above, r);
+            int32_t d = grey_at(below, l), f = grey_at(below, r);
+            int32_t across = c + 2 * grey_at(row, r) + f - a - 2 * grey_at(row, l) - d;
+            int32_t down = d + 2 * grey_at(below, x) + f - a - 2 * grey_at(above, x) - c;
+            double g = sqrt((double)across * across + (double)down * down);
+            sum += g > threshold_grey ? g : 0;
+        }
+    }
+    return sum / ((double)h * (double)w);
 }

@@ -43,7 +43,10 @@ typedef struct PackInfo {
     double spacing_mm, window_level_hu, window_width_hu;
     ModelPose pose;
     ModelMask mask;
-    char target[8];                   /* "T1", "T2" */
+    char target[8]; /* "T1", "T2" */
+    /* Where a slice's columns and rows run to: "L" or "R", then "P" or "A"; "" to the writer is
+    ** "LP". Pictures are shown with columns to the patient's left and rows to the back. */
+    char axes[3];
     char digest[65];                  /* SHA-256 of the whole file */
     const PackCase *cases;            /* [n_cases] */
     const PackStatistics *statistics; /* [n_slices] */

@@ -1,6 +1,6 @@
 /* The JSON of a packed file:
 **
-**   {"format": "ct2mr-pack-1", "target", "pose", "mask", "pixels", "spacing_mm",
+**   {"format": "ct2mr-pack-1", "target", "pose", "mask", "axes", "pixels", "spacing_mm",
 **    "window": {"level_hu", "width_hu"}, "n_slices",
 **    "arrays": {"hu": [offset, bytes], "mask": ..., "mr": ...},
 **    "cases": [{"id", "first_slice", "n_slices", "slice_spacing_mm"}, ...],
@@ -55,6 +55,9 @@ Status pack_check_fields(const PackInfo *info, Status status, Err *err)
         return err_set(err, status, "window wants {\"level_hu\": L, \"width_hu\": 1 or more}");
     if (strcmp(info->target, "T1") != 0 && strcmp(info->target, "T2") != 0)
         return err_set(err, status, "target is none of T1, T2");
+    if (strlen(info->axes) != 2 || strchr("LR", info->axes[0]) == NULL ||
+        strchr("PA", info->axes[1]) == NULL)
+        return err_set(err, status, "axes is none of LP, LA, RP, RA");
     return ST_OK;
 }
 
@@ -100,6 +103,9 @@ static Status parse_fields(const cJSON *json, PackInfo *info, Err *err)
     info->mask = mask == 0 ? MASK_HEAD : MASK_BRAIN;
     if (target >= 0)
         memcpy(info->target, target == 0 ? "T1" : "T2", sizeof "T1");
+    const cJSON *axes = cJSON_GetObjectItemCaseSensitive(json, "axes");
+    if (cJSON_IsString(axes) && strlen(axes->valuestring) < sizeof info->axes)
+        memcpy(info->axes, axes->valuestring, strlen(axes->valuestring) + 1);
     (void)get_int(json, "pixels", 0, NETWORK_MAX_SIDE, &info->pixels);
     (void)get_double(json, "spacing_mm", 0, 1e6, &info->spacing_mm);
     (void)get_double(window, "level_hu", -1e6, 1e6, &info->window_level_hu);

@@ -60,13 +60,15 @@ static Status open_writer(const char *path, const PackInfo *info, PackWriter *w,
     w->out = -1;
     for (int a = 0; a < PACK_ARRAYS; a++)
         w->arrays[a] = -1;
-    TRY(pack_check_fields(info, ST_USAGE, err));
+    w->info = *info;
+    w->info.n_slices = w->info.n_cases = 0;
+    if (info->axes[0] == '\0')
+        memcpy(w->info.axes, "LP", sizeof "LP");
+    TRY(pack_check_fields(&w->info, ST_USAGE, err));
     TRY(path_format(w->path, err, "%s", path));
     TRY(path_format(w->tmp, err, "%s.tmp", path));
     TRY(path_format(copy, err, "%s", path));
     TRY(path_format(w->folder, err, "%s", dirname(copy)));
-    w->info = *info;
-    w->info.n_slices = w->info.n_cases = 0;
     w->block = calloc(1, BLOCK_BYTES);
     w->mr = malloc((size_t)info->pixels * (size_t)info->pixels * sizeof *w->mr);
     if (w->block == NULL || w->mr == NULL)
@@ -248,6 +250,7 @@ static char *header_text(const PackWriter *w, cJSON *provenance)
     (void)cJSON_AddStringToObject(json, "pose",
                                   w->info.pose == POSE_REFERENCE ? "reference" : "native");
     (void)cJSON_AddStringToObject(json, "mask", w->info.mask == MASK_HEAD ? "head" : "brain");
+    (void)cJSON_AddStringToObject(json, "axes", w->info.axes);
     (void)cJSON_AddNumberToObject(json, "pixels", w->info.pixels);
     (void)cJSON_AddNumberToObject(json, "spacing_mm", w->info.spacing_mm);
     cJSON *window = cJSON_AddObjectToObject(json, "window");

@@ -8,11 +8,9 @@
 ** All panels share one scale. Letters in the corners say which side of the patient is which. */
 #include "pipeline/qa_picture.h"
 
-#include "base/files.h"
+#include "pipeline/png_file.h"
 
 #include <math.h>
-#include <png.h>
-#include <stdlib.h>
 #include <string.h>
 
 enum { PANEL = 298, GAP = 3, TILE = 32, WIDTH = 3 * PANEL + 2 * GAP, ROWS_MAX = 3 };
@@ -34,35 +32,6 @@ typedef struct Picture {
     int32_t height;
     uint8_t *rgb; /* [height][WIDTH][3] */
 } Picture;
-
-static Status write_png(const char *path, png_uint_32 format, const void *pixels, int32_t width,
-                        int32_t height, Err *err)
-{
-    png_image image;
-    memset(&image, 0, sizeof image);
-    image.version = PNG_IMAGE_VERSION;
-    image.width = (png_uint_32)width;
-    image.height = (png_uint_32)height;
-    image.format = format;
-    png_alloc_size_t size = PNG_IMAGE_PNG_SIZE_MAX(image);
-    void *file = malloc(size);
-    if (file == NULL)
-        return err_set(err, ST_NO_MEMORY, "picture of %d x %d pixels", width, height);
-    Status status;
-    if (png_image_write_to_memory(&image, file, &size, 0, pixels, 0, NULL))
-        status = file_write_durable(path, file, size, err);
-    else
-        status = err_set(err, ST_INTERNAL, "libpng refuses a picture of %d x %d", width, height);
-    png_image_free(&image);
-    free(file);
-    return status;
-}
-
-Status png_write_grey(const char *path, const uint8_t *pixels, int32_t width, int32_t height,
-                      Err *err)
-{
-    return write_png(path, PNG_FORMAT_GRAY, pixels, width, height, err);
-}
 
 /* ---- where the head is ---- */
 
@@ -302,7 +271,7 @@ Status qa_picture_write(const char *path, const VolumeI16 *ct, const VolumeU8 *m
             draw_panel(&p, (RowKind)row, panel, row * (PANEL + GAP));
     for (int panel = 0; panel < 3; panel++)
         draw_sides(&p, panel, 0);
-    Status status = write_png(path, PNG_FORMAT_RGB, p.rgb, WIDTH, p.height, err);
+    Status status = png_write_rgb(path, p.rgb, WIDTH, p.height, err);
     arena_reset(scratch, mark);
     return status;
 }

@@ -1,7 +1,7 @@
 /* The QA picture of a job: three orthogonal planes through the head's centre (axial, coronal,
 ** sagittal as a radiologist expects them: patient's right on the viewer's left, head up), rows: CT
-** with the mask's contour, synthetic MR, checkerboard of both. No text of the patient. PNG
-** (libpng). Thread: any. */
+** with the mask's contour, synthetic MR, checkerboard of both. No text of the patient. PNG.
+** Thread: any. */
 #ifndef CT2MR_PIPELINE_QA_PICTURE_H
 #define CT2MR_PIPELINE_QA_PICTURE_H
 
@@ -14,8 +14,5 @@
 MUST_CHECK Status qa_picture_write(const char *path, const VolumeI16 *ct, const VolumeU8 *mask,
                                    const VolumeF32 *mr, double level_hu, double width_hu,
                                    Arena *scratch, Err *err);
-/* A grey image as PNG, rows top to bottom. */
-MUST_CHECK Status png_write_grey(const char *path, const uint8_t *pixels, int32_t width,
-                                 int32_t height, Err *err);
 
 #endif

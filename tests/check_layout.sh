@@ -52,6 +52,7 @@ owner 'cuda|cudnn' gpu
 owner 'openssl/' base
 owner 'nifti' pipeline
 owner 'png' pipeline
+owner 'gsl/' gpu
 
 sources=$(git ls-files -co --exclude-standard '*.c' '*.cc' '*.h' '*.hh')
 for file in $sources; do

@@ -82,6 +82,7 @@ TEST(pack_file_round_trip, "fields, cases, pixels and statistics are read as the
     CHECK(info->spacing_mm == 0.5 && info->window_level_hu == 40 && info->window_width_hu == 80);
     CHECK(info->pose == POSE_REFERENCE && info->mask == MASK_BRAIN);
     CHECK_STR(info->target, "T2");
+    CHECK_STR(info->axes, "LP");
     CHECK_STR(info->provenance, "{\"by\":\"test\"}");
     CHECK_OK(digest_file(path, digest, &err), &err);
     CHECK_STR(info->digest, digest);
@@ -133,7 +134,8 @@ static void check_refused(const char *path, const char *want)
 }
 
 static const char GOOD[] =
-    "{\"format\":\"ct2mr-pack-1\",\"target\":\"T1\",\"pose\":\"native\",\"mask\":\"head\","
+    "{\"format\":\"ct2mr-pack-1\",\"target\":\"T1\",\"pose\":\"native\",\"mask\":\"head\",\"axes\":"
+    "\"RA\","
     "\"pixels\":64,\"spacing_mm\":1,\"window\":{\"level_hu\":40,\"width_hu\":80},\"n_slices\":2,"
     "\"arrays\":{\"hu\":[0,16384],\"mask\":[16384,8192],\"mr\":[24576,16384]},"
     "\"cases\":[{\"id\":\"0011223344556677\",\"first_slice\":0,\"n_slices\":1,"
@@ -152,6 +154,8 @@ static const Change CHANGES[] = {
     {"\"T1\"", "\"T3\"", "target is none of"},
     {"native", "nativ", "pose is none of"},
     {"head", "body", "mask none of"},
+    {"\"RA\"", "\"AR\"", "axes is none of"},
+    {"\"RA\"", "\"RAS\"", "axes is none of"},
     {"64", "63", "pixels is not a multiple of 32"},
     {"64", "4096", "pixels is not a multiple of 32"},
     {"\"spacing_mm\":1", "\"spacing_mm\":0", "spacing_mm is not"},

@@ -3,6 +3,7 @@
 #include "tests/test.h"
 
 #include "base/files.h"
+#include "pipeline/png_file.h"
 #include "pipeline/qa_picture.h"
 
 #include <png.h>

@@ -1,0 +1,211 @@
+/* ct2mr eval: how good is a model on a packed file; is it better than another. */
+#include "daemon/cli.h"
+
+#include "pipeline/eval_report.h"
+
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct Arguments {
+    const char *model, *compare, *data, *out, *cases, *backend, *precision;
+    double min_masked_percent;
+    bool json;
+} Arguments;
+
+typedef struct Subject {
+    Model *model;
+    Net *net;
+    Evaluation evaluation;
+} Subject;
+
+static void close_subject(Subject *s)
+{
+    evaluation_free(&s->evaluation);
+    net_close(s->net);
+    model_close(s->model);
+    *s = (Subject){0};
+}
+
+static Status open_subject(const Arguments *a, const char *path, const Pack *pack,
+                           const bool *wanted, Subject *s, Err *err)
+{
+    const NetOptions options = {.backend = a->backend,
+                                .batch = 4,
+                                .height = pack_info(pack)->pixels,
+                                .width = pack_info(pack)->pixels,
+                                .precision = a->precision};
+    TRY(model_open(path, &s->model, err));
+    TRY(evaluate_fits(model_info(s->model), pack_info(pack), err));
+    TRY(net_open(s->model, &options, &s->net, err));
+    return evaluate(s->net, model_info(s->model), pack, wanted, a->min_masked_percent / 100,
+                    &s->evaluation, err);
+}
+
+/* --cases: comma-separated beginnings of ids, each of which names exactly one case. */
+static Status choose_cases(const char *text, const PackInfo *info, bool *ret, Err *err)
+{
+    for (const char *p = text; *p != '\0';) {
+        size_t n = strcspn(p, ",");
+        int32_t found = -1, count = 0;
+        for (int32_t c = 0; c < info->n_cases && n > 0; c++)
+            if (strncmp(info->cases[c].id, p, n) == 0) {
+                found = c;
+                count++;
+            }
+        if (count != 1)
+            return err_set(err, ST_USAGE, "--cases: entry at character %d names %d cases",
+                           (int)(p - text) + 1, count);
+        ret[found] = true;
+        p += n + (p[n] == ',');
+    }
+    return ST_OK;
+}
+
+static const EvalMetric SHOWN[] = {EVAL_PSNR,      EVAL_PSNR_MASKED,    EVAL_SSIM,
+                                   EVAL_TENENGRAD, EVAL_TENENGRAD_REAL, EVAL_RMSE};
+enum { N_SHOWN = sizeof SHOWN / sizeof SHOWN[0] };
+
+static void print_subject(const Subject *s)
+{
+    const Evaluation *e = &s->evaluation;
+    (void)printf("%s on backend %s in %s: %d slices of %d cases scored, %d with too little mask "
+                 "left out\n",
+                 model_info(s->model)->name, net_backend(s->net),
+                 precision_name(net_precision(s->net)), e->n, e->n_cases, e->n_left_out);
+    for (size_t i = 0; i < N_SHOWN; i++) {
+        Summary slices = evaluation_slices(e, SHOWN[i]), cases = evaluation_cases(e, SHOWN[i]);
+        (void)printf("  %-24s %9.4f +- %7.4f over slices, %9.4f +- %7.4f over cases\n",
+                     eval_metric_title(SHOWN[i]), slices.mean, slices.deviation, cases.mean,
+                     cases.deviation);
+    }
+}
+
+static void print_tests(const Evaluation *a, const Evaluation *b)
+{
+    for (int over_cases = 0; over_cases < 2; over_cases++)
+        for (size_t i = 0; i < N_SHOWN; i++) {
+            TTest t;
+            Err why = {0};
+            if (SHOWN[i] == EVAL_TENENGRAD_REAL)
+                continue;
+            (void)printf("  %-24s over %s: ", eval_metric_title(SHOWN[i]),
+                         over_cases ? "cases " : "slices");
+            if (evaluation_compare(a, b, SHOWN[i], over_cases != 0, &t, &why) == ST_OK)
+                (void)printf("difference %.4g (95 %% %.4g to %.4g), t %.3f, p %.3g\n", t.difference,
+                             t.low, t.high, t.t, t.p);
+            else
+                (void)printf("%s\n", why.msg);
+        }
+}
+
+static Status report(const Arguments *a, const EvalReport *r, const Subject *s,
+                     const Subject *other, Err *err)
+{
+    if (a->out != NULL)
+        TRY(eval_report_write(a->out, r, err));
+    if (a->json) {
+        cli_print_json(eval_report_json(r));
+        return ST_OK;
+    }
+    print_subject(s);
+    if (other != NULL) {
+        print_subject(other);
+        (void)printf("%s less %s, t-test for independent samples:\n", model_info(s->model)->name,
+                     model_info(other->model)->name);
+        print_tests(&s->evaluation, &other->evaluation);
+    }
+    if (a->out != NULL)
+        (void)printf("report: %s\n", a->out);
+    return ST_OK;
+}
+
+static Status with_pack(const Arguments *a, const Pack *pack, bool *wanted, Err *err)
+{
+    Subject first = {0}, second = {0};
+    Status status = ST_OK;
+    if (a->cases != NULL)
+        status = choose_cases(a->cases, pack_info(pack), wanted, err);
+    const bool *chosen = a->cases != NULL ? wanted : NULL;
+    if (status == ST_OK)
+        status = open_subject(a, a->model, pack, chosen, &first, err);
+    if (status == ST_OK && a->compare != NULL)
+        status = open_subject(a, a->compare, pack, chosen, &second, err);
+    if (status == ST_OK) {
+        const EvalSubject other = {second.model, second.net, &second.evaluation};
+        const EvalReport r = {.pack = pack,
+                              .min_masked_frac = a->min_masked_percent / 100,
+                              .subject = {first.model, first.net, &first.evaluation},
+                              .other = a->compare != NULL ? &other : NULL};
+        status = report(a, &r, &first, a->compare != NULL ? &second : NULL, err);
+    }
+    close_subject(&first);
+    close_subject(&second);
+    return status;
+}
+
+static Status run(const Arguments *a, Err *err)
+{
+    Pack *pack;
+    TRY(pack_open(a->data, &pack, err));
+    bool *wanted = calloc((size_t)pack_info(pack)->n_cases, sizeof *wanted);
+    Status status = wanted == NULL ? err_set(err, ST_NO_MEMORY, "the list of cases")
+                                   : with_pack(a, pack, wanted, err);
+    free(wanted);
+    pack_close(pack);
+    return status;
+}
+
+static int parse(int argc, char **argv, Arguments *ret)
+{
+    static const struct option options[] = {
+        {"model", required_argument, NULL, 'm'},   {"compare", required_argument, NULL, 'c'},
+        {"data", required_argument, NULL, 'd'},    {"out", required_argument, NULL, 'o'},
+        {"cases", required_argument, NULL, 's'},   {"min-masked", required_argument, NULL, 'a'},
+        {"backend", required_argument, NULL, 'b'}, {"precision", required_argument, NULL, 'p'},
+        {"json", no_argument, NULL, 'j'},          {NULL, 0, NULL, 0}};
+    Arguments a = {.backend = "auto", .precision = "f32", .min_masked_percent = 5};
+    optind = 0;
+    for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+        if (c == 'm')
+            a.model = optarg;
+        else if (c == 'c')
+            a.compare = optarg;
+        else if (c == 'd')
+            a.data = optarg;
+        else if (c == 'o')
+            a.out = optarg;
+        else if (c == 's')
+            a.cases = optarg;
+        else if (c == 'a' && !(cli_parse_double(optarg, &a.min_masked_percent) &&
+                               a.min_masked_percent >= 0 && a.min_masked_percent <= 100))
+            return cli_usage("eval", "--min-masked wants per cent of the image, 0..100");
+        else if (c == 'b')
+            a.backend = optarg;
+        else if (c == 'p')
+            a.precision = optarg;
+        else if (c == 'j')
+            a.json = true;
+        else if (c == '?')
+            return cli_usage("eval", "unknown option or missing value");
+    }
+    if (optind != argc || a.model == NULL || a.data == NULL)
+        return cli_usage("eval", "--model and --data are needed, and nothing else");
+    if (!cli_knows_precision(a.precision))
+        return cli_usage("eval", "--precision is none of " CLI_PRECISIONS);
+    if (!cli_knows_backend(a.backend))
+        return cli_usage("eval", "--backend is none of " CLI_BACKENDS);
+    *ret = a;
+    return CLI_OK;
+}
+
+int cli_eval(int argc, char **argv)
+{
+    Arguments a;
+    Err err = {0};
+    int code = parse(argc, argv, &a);
+    if (code != CLI_OK)
+        return code;
+    return run(&a, &err) == ST_OK ? CLI_OK : cli_fail(&err, a.json);
+}

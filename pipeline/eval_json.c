@@ -1,0 +1,96 @@
+/* The figures of an evaluation as JSON: see eval_report.h. */
+#include "pipeline/eval_report.h"
+
+static cJSON *json_of_summaries(const Evaluation *e,
+                                Summary (*over)(const Evaluation *, EvalMetric))
+{
+    cJSON *json = cJSON_CreateObject();
+    for (int m = 0; m < EVAL_METRICS; m++) {
+        Summary s = over(e, (EvalMetric)m);
+        cJSON *item = cJSON_AddObjectToObject(json, eval_metric_key((EvalMetric)m));
+        (void)cJSON_AddNumberToObject(item, "mean", s.mean);
+        (void)cJSON_AddNumberToObject(item, "deviation", s.deviation);
+    }
+    return json;
+}
+
+static cJSON *json_of_cases(const Evaluation *e, const PackInfo *pack)
+{
+    cJSON *list = cJSON_CreateArray();
+    for (int32_t c = 0; c < e->n_cases; c++) {
+        cJSON *item = cJSON_CreateObject();
+        int32_t n = 0;
+        for (int32_t i = 0; i < e->n; i++)
+            n += e->scores[i].case_index == e->case_index[c];
+        (void)cJSON_AddStringToObject(item, "id", pack->cases[e->case_index[c]].id);
+        (void)cJSON_AddNumberToObject(item, "n_slices", n);
+        for (int m = 0; m < EVAL_METRICS; m++)
+            (void)cJSON_AddNumberToObject(item, eval_metric_key((EvalMetric)m), e->case_mean[m][c]);
+        (void)cJSON_AddItemToArray(list, item);
+    }
+    return list;
+}
+
+static cJSON *json_of_slices(const Evaluation *e, const PackInfo *pack)
+{
+    cJSON *list = cJSON_CreateArray();
+    for (int32_t i = 0; i < e->n; i++) {
+        cJSON *item = cJSON_CreateObject();
+        (void)cJSON_AddNumberToObject(item, "slice", e->scores[i].slice);
+        (void)cJSON_AddStringToObject(item, "case", pack->cases[e->scores[i].case_index].id);
+        for (int m = 0; m < EVAL_METRICS; m++)
+            (void)cJSON_AddNumberToObject(item, eval_metric_key((EvalMetric)m),
+                                          e->scores[i].value[m]);
+        (void)cJSON_AddItemToArray(list, item);
+    }
+    return list;
+}
+
+static cJSON *json_of_tests(const Evaluation *a, const Evaluation *b, bool over_cases)
+{
+    cJSON *json = cJSON_CreateObject();
+    for (int m = 0; m < EVAL_METRICS; m++) {
+        TTest test;
+        if (evaluation_compare(a, b, (EvalMetric)m, over_cases, &test, NULL) != ST_OK) {
+            (void)cJSON_AddNullToObject(json, eval_metric_key((EvalMetric)m));
+            continue;
+        }
+        const struct {
+            const char *name;
+            double value;
+        } fields[] = {{"a", test.a.mean}, {"b", test.b.mean}, {"difference", test.difference},
+                      {"t", test.t},      {"dof", test.dof},  {"p", test.p},
+                      {"low", test.low},  {"high", test.high}};
+        cJSON *item = cJSON_AddObjectToObject(json, eval_metric_key((EvalMetric)m));
+        for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++)
+            (void)cJSON_AddNumberToObject(item, fields[i].name, fields[i].value);
+    }
+    return json;
+}
+
+cJSON *eval_report_json(const EvalReport *report)
+{
+    const Evaluation *e = report->subject.evaluation;
+    const PackInfo *pack = pack_info(report->pack);
+    cJSON *json = cJSON_CreateObject();
+    (void)cJSON_AddStringToObject(json, "model", model_info(report->subject.model)->name);
+    (void)cJSON_AddStringToObject(json, "digest", model_info(report->subject.model)->digest);
+    (void)cJSON_AddStringToObject(json, "data", pack->digest);
+    (void)cJSON_AddNumberToObject(json, "n_slices", e->n);
+    (void)cJSON_AddNumberToObject(json, "n_left_out", e->n_left_out);
+    (void)cJSON_AddItemToObject(json, "over_slices", json_of_summaries(e, evaluation_slices));
+    (void)cJSON_AddItemToObject(json, "over_cases", json_of_summaries(e, evaluation_cases));
+    (void)cJSON_AddItemToObject(json, "cases", json_of_cases(e, pack));
+    (void)cJSON_AddItemToObject(json, "slices", json_of_slices(e, pack));
+    if (report->other != NULL) {
+        const ModelInfo *other = model_info(report->other->model);
+        cJSON *compare = cJSON_AddObjectToObject(json, "compare");
+        (void)cJSON_AddStringToObject(compare, "model", other->name);
+        (void)cJSON_AddStringToObject(compare, "digest", other->digest);
+        (void)cJSON_AddItemToObject(compare, "over_slices",
+                                    json_of_tests(e, report->other->evaluation, false));
+        (void)cJSON_AddItemToObject(compare, "over_cases",
+                                    json_of_tests(e, report->other->evaluation, true));
+    }
+    return json;
+}

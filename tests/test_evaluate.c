@@ -1,0 +1,278 @@
+/* pipeline/evaluate and its report. Claims: against its own output a network scores perfectly, with
+** a known difference exactly that; what does not fit is refused; the report is one file with all
+** its pictures; pictures are turned as people expect; the first layer is what its tensors say. */
+#include "tests/test.h"
+
+#include "base/files.h"
+#include "pipeline/eval_pictures.h"
+#include "pipeline/eval_report.h"
+#include "pipeline/window.h"
+#include "tests/model_file.h"
+
+enum { SIDE = 64, PIXELS = SIDE * SIDE, N = 6, SHIFT = 10 };
+
+typedef struct Fixture {
+    char model_path[PATH_SIZE], pack_path[PATH_SIZE];
+    Model *model;
+    Net *net;
+    Pack *pack;
+} Fixture;
+
+static int16_t hu_at(int slice, int i)
+{
+    return (int16_t)(40 + 30 * sin(0.3 * (i % SIDE) + slice) * cos(0.2 * (i / SIDE)));
+}
+
+/* Cases of 2 and 4 slices, MR `mr` (grey levels), mask = where mr < 245, less in slice 5. */
+static void write_pack(const Fixture *f, const uint8_t *mr)
+{
+    const ModelInfo *m = model_info(f->model);
+    PackInfo info = {.pixels = SIDE,
+                     .spacing_mm = m->grid_spacing_mm,
+                     .window_level_hu = m->window_level_hu,
+                     .window_width_hu = m->window_width_hu,
+                     .pose = m->pose,
+                     .mask = m->mask,
+                     .axes = "RA"};
+    static int16_t hu[PIXELS];
+    static uint8_t mask[PIXELS];
+    static uint16_t wide[PIXELS];
+    PackWriter *w;
+    Err err = {0};
+    (void)snprintf(info.target, sizeof info.target, "%s", m->target);
+    CHECK_OK(pack_create(f->pack_path, &info, &w, &err), &err);
+    for (int s = 0; s < N; s++) {
+        if (s == 0 || s == 2)
+            CHECK_OK(pack_begin_case(w, s == 0 ? "00000000000000aa" : "00000000000000ab", 1, &err),
+                     &err);
+        for (int i = 0; i < PIXELS; i++) {
+            hu[i] = hu_at(s, i);
+            mask[i] = s < 5 ? mr[s * PIXELS + i] < 245 : i == 0;
+            wide[i] = (uint16_t)(257 * mr[s * PIXELS + i]);
+        }
+        CHECK_OK(pack_add_slice(w, hu, mask, wide, &err), &err);
+    }
+    CHECK_OK(pack_end(w, "{}", &err), &err);
+}
+
+static void open_pack(Fixture *f)
+{
+    Err err = {0};
+    pack_close(f->pack);
+    f->pack = NULL;
+    CHECK_OK(pack_open(f->pack_path, &f->pack, &err), &err);
+}
+
+/* A model, and a packed file whose MR is the model's own picture less `shift` grey levels. */
+static Fixture fixture(int shift)
+{
+    Fixture f = {0};
+    Err err = {0};
+    const NetOptions options = {
+        .backend = "cpu", .batch = 1, .height = SIDE, .width = SIDE, .precision = "f32"};
+    static uint8_t mr[N * PIXELS], drawn[N * PIXELS];
+    static const int32_t slices[N] = {0, 1, 2, 3, 4, 5};
+    CHECK_OK(path_format(f.model_path, &err, "%s/m.safetensors", test_dir()), &err);
+    CHECK_OK(path_format(f.pack_path, &err, "%s/p.pack", test_dir()), &err);
+    model_file_write_random(f.model_path, ARCH_DRUNET34, 8);
+    CHECK_OK(model_open(f.model_path, &f.model, &err), &err);
+    CHECK_OK(net_open(f.model, &options, &f.net, &err), &err);
+    /* all masked, so that the whole input is seen; then the mask only hides what is too bright */
+    memset(mr, 100, sizeof mr);
+    write_pack(&f, mr);
+    open_pack(&f);
+    CHECK_OK(evaluate_pictures(f.net, model_info(f.model), f.pack, slices, N, drawn, &err), &err);
+    for (int i = 0; i < N * PIXELS; i++)
+        mr[i] = (uint8_t)(drawn[i] >= SHIFT ? drawn[i] - shift : 250);
+    write_pack(&f, mr);
+    open_pack(&f);
+    return f;
+}
+
+static void close_fixture(Fixture *f)
+{
+    net_close(f->net);
+    model_close(f->model);
+    pack_close(f->pack);
+}
+
+/* The mask has an influence on the input (its floor outside), so the picture is asked for anew. */
+static double worst_difference(const Fixture *f, int32_t slice)
+{
+    static uint8_t drawn[PIXELS];
+    Err err = {0};
+    double worst = 0;
+    CHECK_OK(evaluate_pictures(f->net, model_info(f->model), f->pack, &slice, 1, drawn, &err),
+             &err);
+    for (int i = 0; i < PIXELS; i++)
+        worst = fmax(worst, fabs(drawn[i] - pack_mr(f->pack, slice)[i] / 257.0));
+    return worst;
+}
+
+TEST(evaluate_known_difference, "own output scores 100 dB and SSIM 1; 10 grey levels less, 10")
+{
+    Fixture f = fixture(0);
+    Evaluation e;
+    Err err = {0};
+    for (int32_t s = 0; s < 5; s++)
+        CHECK_NEAR(worst_difference(&f, s), 0, 0);
+    CHECK_OK(evaluate(f.net, model_info(f.model), f.pack, NULL, 0.05, &e, &err), &err);
+    CHECK_INT(e.n, 5);
+    CHECK_INT(e.n_left_out, 1);
+    CHECK_INT(e.n_cases, 2);
+    for (int i = 0; i < e.n; i++) {
+        CHECK_NEAR(e.scores[i].value[EVAL_PSNR], EVAL_PSNR_MAX_DB, 0);
+        CHECK_NEAR(e.scores[i].value[EVAL_SSIM], 1, 1e-12);
+        CHECK_NEAR(e.scores[i].value[EVAL_RMSE], 0, 0);
+        CHECK_NEAR(e.scores[i].value[EVAL_TENENGRAD], e.scores[i].value[EVAL_TENENGRAD_REAL], 0);
+    }
+    evaluation_free(&e);
+    close_fixture(&f);
+
+    f = fixture(SHIFT);
+    CHECK_OK(evaluate(f.net, model_info(f.model), f.pack, NULL, 0.05, &e, &err), &err);
+    for (int i = 0; i < e.n; i++) {
+        double inside = (double)pack_info(f.pack)->statistics[e.scores[i].slice].masked_frac;
+        CHECK_NEAR(e.scores[i].value[EVAL_RMSE], SHIFT * sqrt(inside), 1e-3);
+        CHECK_NEAR(e.scores[i].value[EVAL_PSNR_MASKED], 20 * log10(255.0 / SHIFT), 1e-3);
+    }
+    Summary s = evaluation_slices(&e, EVAL_PSNR_MASKED), c = evaluation_cases(&e, EVAL_PSNR_MASKED);
+    CHECK(s.n == 5 && c.n == 2);
+    CHECK_NEAR(s.mean, c.mean, 1e-3);
+    evaluation_free(&e);
+    const bool second[2] = {false, true};
+    CHECK_OK(evaluate(f.net, model_info(f.model), f.pack, second, 0.05, &e, &err), &err);
+    CHECK_INT(e.n, 3);
+    CHECK_INT(e.scores[0].slice, 2);
+    evaluation_free(&e);
+    CHECK_STATUS(evaluate(f.net, model_info(f.model), f.pack, NULL, 1.1, &e, &err), ST_USAGE);
+    close_fixture(&f);
+}
+
+TEST(evaluate_refuses, "another target, window, spacing, pose is refused and named")
+{
+    Fixture f = fixture(0);
+    Err err = {0};
+    PackInfo info = *pack_info(f.pack);
+    CHECK_OK(evaluate_fits(model_info(f.model), &info, &err), &err);
+    info.window_width_hu += 1;
+    CHECK_STATUS(evaluate_fits(model_info(f.model), &info, &err), ST_MODEL_ENVELOPE);
+    CHECK(strstr(err.msg, "window") != NULL);
+    info = *pack_info(f.pack);
+    info.spacing_mm *= 1.01;
+    CHECK_STATUS(evaluate_fits(model_info(f.model), &info, &err), ST_MODEL_ENVELOPE);
+    CHECK(strstr(err.msg, "mm wide") != NULL);
+    info = *pack_info(f.pack);
+    info.pose = info.pose == POSE_NATIVE ? POSE_REFERENCE : POSE_NATIVE;
+    CHECK_STATUS(evaluate_fits(model_info(f.model), &info, &err), ST_MODEL_ENVELOPE);
+    info = *pack_info(f.pack);
+    info.target[1] = info.target[1] == '1' ? '2' : '1';
+    CHECK_STATUS(evaluate_fits(model_info(f.model), &info, &err), ST_MODEL_ENVELOPE);
+    close_fixture(&f);
+}
+
+static int count(const char *text, const char *what)
+{
+    int n = 0;
+    for (; (text = strstr(text, what)) != NULL; text++)
+        n++;
+    return n;
+}
+
+TEST(evaluate_report, "one HTML file: tables, comparison, pictures within; JSON says the same")
+{
+    Fixture f = fixture(SHIFT);
+    Evaluation e;
+    Err err = {0};
+    char path[PATH_SIZE], *html, text[64];
+    size_t bytes;
+    CHECK_OK(evaluate(f.net, model_info(f.model), f.pack, NULL, 0.05, &e, &err), &err);
+    const EvalSubject other = {f.model, f.net, &e};
+    const EvalReport report = {f.pack, 0.05, {f.model, f.net, &e}, &other};
+    CHECK_OK(path_format(path, &err, "%s/r.html", test_dir()), &err);
+    CHECK_OK(eval_report_write(path, &report, &err), &err);
+    CHECK_OK(file_read(path, (size_t)64 << 20, &html, &bytes, &err), &err);
+    CHECK_INT(count(html, "data:image/png;base64,iVBORw0KGgo"), 2 * (2 + 2) + 2);
+    CHECK_INT(count(html, "<img"), 2 * (2 + 2) + 2);
+    CHECK_INT(count(html, "http"), 0);
+    CHECK_INT(count(html, "degrees of freedom"), 2);
+    (void)snprintf(text, sizeof text, "<td>%.2f &plusmn;", evaluation_slices(&e, EVAL_PSNR).mean);
+    CHECK(count(html, text) >= 1);
+    free(html);
+    cJSON *json = eval_report_json(&report);
+    const cJSON *psnr = cJSON_GetObjectItem(cJSON_GetObjectItem(json, "over_slices"), "psnr_db");
+    CHECK_NEAR(cJSON_GetNumberValue(cJSON_GetObjectItem(psnr, "mean")),
+               evaluation_slices(&e, EVAL_PSNR).mean, 1e-12);
+    CHECK_INT(cJSON_GetArraySize(cJSON_GetObjectItem(json, "slices")), 5);
+    CHECK_INT(cJSON_GetArraySize(cJSON_GetObjectItem(json, "cases")), 2);
+    const cJSON *compare = cJSON_GetObjectItem(cJSON_GetObjectItem(json, "compare"), "over_slices");
+    CHECK_NEAR(
+        cJSON_GetNumberValue(cJSON_GetObjectItem(cJSON_GetObjectItem(compare, "tenengrad"), "p")),
+        1, 1e-9);
+    cJSON_Delete(json);
+    evaluation_free(&e);
+    close_fixture(&f);
+}
+
+TEST(evaluate_picture_turned, "axes RA: the file's first pixel is the picture's lower right one")
+{
+    Fixture f = fixture(0);
+    Err err = {0};
+    Canvas canvas;
+    static uint8_t synthetic[PIXELS];
+    synthetic[1] = 200; /* column 1, row 0 */
+    CHECK_OK(eval_picture_slice(f.pack, 0, synthetic, &canvas, &err), &err);
+    CHECK_INT(canvas.width, 4 * SIDE + 3 * 4);
+    const uint8_t *at = canvas.rgb + ((SIDE - 1) * canvas.width + 2 * (SIDE + 4) + SIDE - 2) * 3;
+    CHECK(at[0] == 200 && at[1] == 200 && at[2] == 200);
+    canvas_close(&canvas);
+    Colour hot = colour_difference(1), cold = colour_difference(-0.5), none = colour_difference(0);
+    CHECK(hot.r == 255 && hot.g == 255 && hot.b == 0);
+    CHECK(cold.r == 0 && cold.g == 0 && cold.b == 255);
+    CHECK(none.r == 0 && none.g == 0 && none.b == 0);
+    close_fixture(&f);
+}
+
+static float *read_tensor(const Model *model, const char *name)
+{
+    const Tensor *t = model_tensor(model, name);
+    CHECK(t != NULL);
+    float *v = malloc((size_t)t->n_elements * sizeof *v);
+    CHECK(v != NULL);
+    CHECK_STATUS(model_read(model, t, v, NULL), ST_OK);
+    return v;
+}
+
+TEST(evaluate_first_layer,
+     "a feature map is the filter, normalised, above 0; worked out at a pixel")
+{
+    enum { C = 3, X = 11, Y = 7, K = 7 }; /* a channel and a place of the map, half as large */
+    Fixture f = fixture(0);
+    Err err = {0};
+    FirstLayer layer;
+    static float x[3 * PIXELS];
+    for (int i = 0; i < 3 * PIXELS; i++)
+        x[i] = (float)sin(0.01 * i);
+    CHECK_OK(first_layer(f.model, x, SIDE, SIDE, &layer, &err), &err);
+    CHECK(layer.c == 8 && layer.kernel == K && layer.h == SIDE / 2 && layer.w == SIDE / 2);
+    float *w = read_tensor(f.model, "conv1.weight"), *gamma = read_tensor(f.model, "bn1.weight");
+    float *beta = read_tensor(f.model, "bn1.bias"),
+          *mean = read_tensor(f.model, "bn1.running_mean");
+    float *variance = read_tensor(f.model, "bn1.running_var");
+    CHECK(memcmp(w, layer.filters, sizeof(float) * 8 * 3 * K * K) == 0);
+    for (int c = 0; c < 8; c++) {
+        double sum = 0;
+        for (int i = 0; i < 3; i++)
+            for (int ky = 0; ky < K; ky++)
+                for (int kx = 0; kx < K; kx++)
+                    sum += (double)w[((c * 3 + i) * K + ky) * K + kx] *
+                           (double)x[i * PIXELS + (2 * Y + ky - 3) * SIDE + 2 * X + kx - 3];
+        double want =
+            ((sum - (double)mean[c]) / sqrt((double)variance[c] + 1e-5)) * (double)gamma[c] +
+            (double)beta[c];
+        CHECK_NEAR(layer.maps[(c * layer.h + Y) * layer.w + X], want > 0 ? want : 0, 1e-4);
+    }
+    free(w), free(gamma), free(beta), free(mean), free(variance);
+    first_layer_free(&layer);
+    close_fixture(&f);
+}
