@@ -28,7 +28,7 @@ static Status make_mask(const MaskArguments *a, Arena *arena, Arena *scratch, Vo
         return err_set(err, ST_MASK, "%s does not hold HU: nothing is as low as air", a->ct);
     VolumeU8 mask = {0};
     MaskResult result = {0};
-    TRY((a->brain ? mask_brain : mask_head)(&ct, 0, &mask, &result, arena, scratch, err));
+    TRY((a->brain ? mask_brain : mask_head)(&ct, NULL, 0, &mask, &result, arena, scratch, err));
     TRY(nifti_write_u8(a->out, &mask, err));
     if (a->png != NULL)
         TRY(qa_picture_write(a->png, &ct, &mask, NULL, 40, a->brain ? 120 : 400, scratch, err));

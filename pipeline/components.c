@@ -4,6 +4,8 @@
 #include "base/err.h"
 #include "base/parallel.h"
 
+#include <string.h>
+
 static inline void take(uint8_t *mask, int32_t voxel, uint8_t from, uint8_t to, int32_t *queue,
                         int64_t *n)
 {
@@ -100,53 +102,109 @@ void component_drop_small(const Grid *grid, uint8_t *mask, int64_t min_voxels, i
         mask[i] = mask[i] != 0;
 }
 
+enum { GROUP = 16 }; /* slices filled together, one bit each */
+
 typedef struct Fill {
     uint8_t *mask;
-    int32_t *queue;
-    int32_t nu, nv; /* size of a slice */
+    uint16_t *words;   /* two per pixel of a slice and group of slices */
+    int32_t n, nu, nv; /* number of slices, size of a slice */
     size_t step_u, step_v, step_slice;
 } Fill;
 
-/* One slice: background joined to the border becomes 2, what stays 0 is a hole. */
-static void fill_slice(void *context, int slice)
+/* Bit k of word (u, v): the background of slice first + k. */
+static void pack(const Fill *f, int32_t first, int32_t n, uint16_t *background)
+{
+    const uint8_t *m = f->mask + (size_t)first * f->step_slice;
+    memset(background, 0, (size_t)f->nu * (size_t)f->nv * sizeof *background);
+    for (int32_t v = 0; v < f->nv; v++) {
+        uint16_t *word = background + (size_t)v * (size_t)f->nu;
+        const uint8_t *row = m + (size_t)v * f->step_v;
+        if (f->step_slice == 1) {
+            for (int32_t u = 0; u < f->nu; u++)
+                for (int32_t k = 0; k < n; k++)
+                    word[u] |= (uint16_t)((row[(size_t)u * f->step_u + (size_t)k] == 0) << k);
+            continue;
+        }
+        for (int32_t k = 0; k < n; k++, row += f->step_slice)
+            for (int32_t u = 0; u < f->nu; u++)
+                word[u] |= (uint16_t)((row[u] == 0) << k);
+    }
+}
+
+/* mask = 1 where a slice's bit is not outside. */
+static void unpack(const Fill *f, int32_t first, int32_t n, const uint16_t *outside)
+{
+    uint8_t *m = f->mask + (size_t)first * f->step_slice;
+    for (int32_t v = 0; v < f->nv; v++) {
+        const uint16_t *word = outside + (size_t)v * (size_t)f->nu;
+        uint8_t *row = m + (size_t)v * f->step_v;
+        if (f->step_slice == 1) {
+            for (int32_t u = 0; u < f->nu; u++)
+                for (int32_t k = 0; k < n; k++)
+                    row[(size_t)u * f->step_u + (size_t)k] = (uint8_t)(~word[u] >> k & 1);
+            continue;
+        }
+        for (int32_t k = 0; k < n; k++, row += f->step_slice)
+            for (int32_t u = 0; u < f->nu; u++)
+                row[u] = (uint8_t)(~word[u] >> k & 1);
+    }
+}
+
+/* Spreads what is outside into the background of a row, from the row beside it and along itself.
+** Returns the bits that were new. */
+static uint16_t spread_row(uint16_t *row, const uint16_t *beside, const uint16_t *background,
+                           int32_t n)
+{
+    uint16_t added = 0, carry = 0;
+    for (int32_t u = 0; u < n; u++) {
+        uint16_t next = (uint16_t)(row[u] | (beside[u] & background[u]));
+        added |= (uint16_t)(next ^ row[u]);
+        row[u] = next;
+    }
+    for (int32_t u = 0; u < n; u++) {
+        carry = (uint16_t)(row[u] | (carry & background[u]));
+        added |= (uint16_t)(carry ^ row[u]);
+        row[u] = carry;
+    }
+    carry = 0;
+    for (int32_t u = n - 1; u >= 0; u--) {
+        carry = (uint16_t)(row[u] | (carry & background[u]));
+        added |= (uint16_t)(carry ^ row[u]);
+        row[u] = carry;
+    }
+    return added;
+}
+
+/* Background joined to the border of its slice is outside; sweeps down and up until nothing is
+** added. */
+static void fill_group(void *context, int group)
 {
     const Fill *f = context;
-    uint8_t *m = f->mask + (size_t)slice * f->step_slice;
-    int32_t *queue = f->queue + (size_t)slice * (size_t)f->nu * (size_t)f->nv;
-    int32_t n = 0, nu = f->nu, nv = f->nv;
-#define VISIT(u, v)                                                                                \
-    do {                                                                                           \
-        uint8_t *visit_ = m + (size_t)(u)*f->step_u + (size_t)(v)*f->step_v;                       \
-        if (*visit_ == 0) {                                                                        \
-            *visit_ = 2;                                                                           \
-            queue[n++] = (v)*nu + (u);                                                             \
-        }                                                                                          \
-    } while (0)
-    for (int32_t u = 0; u < nu; u++) {
-        VISIT(u, 0);
-        VISIT(u, nv - 1);
-    }
+    int32_t nu = f->nu, nv = f->nv, first = group * GROUP;
+    size_t n = (size_t)nu * (size_t)nv;
+    uint16_t *background = f->words + 2 * n * (size_t)group, *outside = background + n;
+    int32_t n_slices = f->n - first < GROUP ? f->n - first : GROUP;
+    pack(f, first, n_slices, background);
+    memset(outside, 0, n * sizeof *outside);
     for (int32_t v = 0; v < nv; v++) {
-        VISIT(0, v);
-        VISIT(nu - 1, v);
+        uint16_t *to = outside + (size_t)v * (size_t)nu;
+        const uint16_t *from = background + (size_t)v * (size_t)nu;
+        if (v == 0 || v == nv - 1)
+            memcpy(to, from, (size_t)nu * sizeof *to);
+        to[0] = from[0];
+        to[nu - 1] = from[nu - 1];
     }
-    for (int32_t done = 0; done < n; done++) {
-        int32_t v = queue[done] / nu, u = queue[done] - v * nu;
-        if (u > 0)
-            VISIT(u - 1, v);
-        if (u < nu - 1)
-            VISIT(u + 1, v);
-        if (v > 0)
-            VISIT(u, v - 1);
-        if (v < nv - 1)
-            VISIT(u, v + 1);
-    }
-#undef VISIT
-    for (int32_t v = 0; v < nv; v++)
-        for (int32_t u = 0; u < nu; u++) {
-            uint8_t *p = m + (size_t)u * f->step_u + (size_t)v * f->step_v;
-            *p = *p != 2;
+    for (uint16_t added = 1; added != 0;) {
+        added = 0;
+        for (int32_t k = 0; k < 2 * nv; k++) {
+            int32_t v = k < nv ? k : 2 * nv - 1 - k, beside = k < nv ? v - 1 : v + 1;
+            beside = beside < 0 || beside >= nv ? v : beside;
+            size_t row = (size_t)v * (size_t)nu;
+            added |= spread_row(outside + row, outside + (size_t)beside * (size_t)nu,
+                                background + row, nu);
         }
+    }
+    unpack(f, first, n_slices, outside);
 }
 
 void component_fill_slices(const Grid *grid, uint8_t *mask, int axis, int threads, int32_t *queue)
@@ -155,6 +213,7 @@ void component_fill_slices(const Grid *grid, uint8_t *mask, int axis, int thread
     const int32_t n[3] = {grid->nx, grid->ny, grid->nz};
     const size_t step[3] = {1, nx, nxy};
     int u = axis == 0 ? 1 : 0, v = axis == 2 ? 1 : 2;
-    Fill fill = {mask, queue, n[u], n[v], step[u], step[v], step[axis]};
-    parallel_for(threads, n[axis], fill_slice, &fill);
+    /* Two 16-bit words per pixel and 16 slices take no more than one int32 per voxel. */
+    Fill fill = {mask, (uint16_t *)queue, n[axis], n[u], n[v], step[u], step[v], step[axis]};
+    parallel_for(threads, (n[axis] + GROUP - 1) / GROUP, fill_group, &fill);
 }

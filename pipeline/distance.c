@@ -3,13 +3,14 @@
 
 #include "base/err.h"
 #include "base/parallel.h"
+#include "registration/hot.h"
 
 #include <math.h>
 #include <string.h>
 
 enum {
     BATCH = 16,     /* columns gathered together: whole cache lines are read and written */
-    REACH_MAX = 12, /* voxels to look up and down; beyond, the envelope is faster (measured) */
+    REACH_MAX = 28, /* voxels to look up and down; beyond, the envelope is faster (measured) */
 };
 
 typedef struct Pass {
@@ -23,28 +24,33 @@ typedef struct Pass {
     int32_t reach;       /* voxels within the limit; > REACH_MAX: use the envelope */
 } Pass;
 
-/* Distance along a row: to the last target seen from either side. */
+/* ret = (steps * spacing)^2. */
+HOT_CLONES
+static void square_steps(const int32_t *restrict steps, int32_t n, double spacing2_mm2,
+                         float *restrict ret)
+{
+    for (int32_t x = 0; x < n; x++) {
+        double d = steps[x];
+        ret[x] = steps[x] < DISTANCE_AXIS_MAX ? (float)(spacing2_mm2 * d * d) : INFINITY;
+    }
+}
+
+/* Distance along a row: steps to the nearest target, counted from either side. */
 static void row_pass(void *context, int row)
 {
     const Pass *p = context;
-    int32_t n = p->nx;
+    int32_t n = p->nx, count = DISTANCE_AXIS_MAX, steps[DISTANCE_AXIS_MAX];
     const uint8_t *mask = p->mask + (size_t)row * (size_t)n;
-    float *d = p->d + (size_t)row * (size_t)n;
-    int32_t last = -1;
     for (int32_t x = 0; x < n; x++) {
-        if ((mask[x] != 0) == p->target)
-            last = x;
-        d[x] = last < 0 ? INFINITY : (float)(p->spacing2_mm2 * (x - last) * (x - last));
+        count = (mask[x] != 0) == p->target ? 0 : count + 1;
+        steps[x] = count;
     }
-    last = -1;
+    count = DISTANCE_AXIS_MAX;
     for (int32_t x = n - 1; x >= 0; x--) {
-        if ((mask[x] != 0) == p->target)
-            last = x;
-        if (last >= 0) {
-            float e = (float)(p->spacing2_mm2 * (last - x) * (last - x));
-            d[x] = e < d[x] ? e : d[x];
-        }
+        count = steps[x] < count + 1 ? steps[x] : count + 1;
+        steps[x] = count;
     }
+    square_steps(steps, n, p->spacing2_mm2, p->d + (size_t)row * (size_t)n);
 }
 
 /* f[0..n) -> min over p of f[p] + spacing2 * (q-p)^2, in place. Infinite values carry no parabola.
@@ -96,6 +102,7 @@ static void envelope_batch(const Pass *p, float *at, int32_t w)
 }
 
 /* w columns at `at` together: the least of what lies within reach. */
+HOT_CLONES
 static void near_batch(const Pass *p, float *at, int32_t w)
 {
     float in[DISTANCE_AXIS_MAX][BATCH], add[REACH_MAX + 1];

@@ -2,6 +2,7 @@
 #include "pipeline/filter.h"
 
 #include "base/parallel.h"
+#include "registration/hot.h"
 
 #include <math.h>
 #include <string.h>
@@ -74,6 +75,7 @@ typedef struct Shrink {
     float *x_weight;        /* [copy nx][SPAN_MAX] */
 } Shrink;
 
+HOT_CLONES
 static void add_row(const int16_t *row, int32_t n, float weight, float *sum)
 {
     for (int32_t x = 0; x < n; x++) {
@@ -155,6 +157,7 @@ static int32_t clamp(int32_t i, int32_t n)
     return i < 0 ? 0 : i > n - 1 ? n - 1 : i;
 }
 
+HOT_CLONES
 static void gauss_row(const Gauss *g, const float *in, float *out)
 {
     float padded[ROW_MAX + 2 * RADIUS_MAX];
@@ -167,6 +170,7 @@ static void gauss_row(const Gauss *g, const float *in, float *out)
             out[x] += g->kernel[k] * padded[x + k];
 }
 
+HOT_CLONES
 static void gauss_slice(void *context, int slice)
 {
     const Gauss *g = context;
@@ -244,6 +248,7 @@ static inline float clip(const Gradient *g, float v)
     return v < g->low ? g->low : v > g->high ? g->high : v;
 }
 
+HOT_CLONES
 static void gradient_slice(void *context, int slice)
 {
     const Gradient *g = context;
@@ -321,6 +326,7 @@ static float locate(double factor, int32_t n_copy, int32_t at, int32_t *ret_i)
 
 /* row[0..n) = the copy's rows around (y, z), interpolated; false if it has one sign throughout,
 ** which is then *ret_sign. */
+HOT_CLONES
 static bool mix_rows(const Enlarge *e, int32_t y, int32_t z, float *row, bool *ret_sign)
 {
     const Grid *c = &e->copy->grid;
@@ -340,6 +346,7 @@ static bool mix_rows(const Enlarge *e, int32_t y, int32_t z, float *row, bool *r
     return n_inside > 0 && n_inside < c->nx;
 }
 
+HOT_CLONES
 static void enlarge_slice(void *context, int slice)
 {
     const Enlarge *e = context;

@@ -6,14 +6,18 @@
 **    (couch shells that touch the skin, pins of a frame) are not crossed. Metal is no bridge.
 ** 3. What is left over is judged part by part: small, close and not at the edge of the field of
 **    view it is an ear, else it is equipment.
-** 4. The patient closed by 5 mm and its slices filled is the expected head. Its inside shrunk by
+** 4. A board or head rest that lies against the head is thick, and so is its contact. Of what is
+**    nowhere deeper than 12 mm, a part that stands out by more than 35 mm is such equipment.
+** 5. The patient closed by 5 mm and its slices filled is the expected head. Its inside shrunk by
 **    3 mm is the inner marker; what is beyond 3 mm, air beside it and equipment the outer marker.
-** 5. The watershed finds the skin between the markers; holes in slices are filled. */
+** 6. The watershed finds the skin between the markers; holes in slices are filled.
+** With a reference, what is more than 25 mm outside its head is out from the start. */
 #include "pipeline/mask.h"
 
 #include "pipeline/components.h"
 #include "pipeline/filter.h"
 #include "pipeline/mask_copy.h"
+#include "pipeline/mask_prior.h"
 #include "pipeline/watershed.h"
 
 #include <math.h>
@@ -27,13 +31,18 @@
 #define EAR_MAX_ML 25.0
 #define EAR_MAX_MM 80.0   /* extent along a voxel axis */
 #define EAR_REACH_MM 35.0 /* how far an ear stands out */
+#define BOARD_MM 12.0     /* half the thickness of the thickest board that is told from a head */
+#define CONTACT_MM 40.0
+#define STAND_OUT_MM 35.0 /* noses, ears and jaws stand out less from what is deeper than that */
 #define CLOSE_MM 5.0      /* nostrils and ear canals are narrower than twice this */
 #define BAND_MM 3.0       /* between expected skin and either marker */
+#define ROOM_MM 6.0       /* beyond the outer marker's edge nothing can become head */
 #define CORE_MIN_ML 50.0
 #define HEAD_MIN_ML 300.0
 #define BONE_MIN_ML 20.0
 
 enum { NOTHING, TISSUE, PATIENT, OUTSIDE = 2 };
+enum { REST = 1, SEEN = 2, EQUIPMENT = 3, BOARD = 4 }; /* of parts */
 
 /* a = core (1), from the deepest radius that leaves one. */
 static Status find_core(MaskCopy *c, Err *err)
@@ -41,7 +50,7 @@ static Status find_core(MaskCopy *c, Err *err)
     static const double radius_mm[] = {8, 5.5};
     const float *hu = c->hu.v;
     for (size_t i = 0; i < c->n; i++)
-        c->b[i] = hu[i] > TISSUE_HU && hu[i] < METAL_HU;
+        c->b[i] = hu[i] > TISSUE_HU && hu[i] < METAL_HU && !(c->prior[i] & PRIOR_NO_HEAD);
     mask_distance(c, c->b, false, radius_mm[0]);
     for (size_t k = 0; k < sizeof radius_mm / sizeof radius_mm[0]; k++) {
         float r2 = (float)mask_square(radius_mm[k]);
@@ -75,7 +84,9 @@ static void reach_thick(MaskCopy *c)
     mask_distance(c, c->a, true, EAR_REACH_MM);
     float back2 = (float)mask_square(PASSAGE_MM + 0.7);
     for (size_t i = 0; i < c->n; i++)
-        c->a[i] = c->mm2[i] <= back2 && c->hu.v[i] > TISSUE_HU ? PATIENT : NOTHING;
+        c->a[i] = c->mm2[i] <= back2 && c->hu.v[i] > TISSUE_HU && !(c->prior[i] & PRIOR_NO_HEAD)
+                      ? PATIENT
+                      : NOTHING;
 }
 
 /* Does the box touch a face of the grid that a head does not cross? It crosses those towards head
@@ -114,9 +125,8 @@ static void judge_rest(MaskCopy *c)
 {
     /* The rim of the patient within a voxel of a is nobody's: the watershed decides there. */
     float rim2 = (float)mask_square(PASSAGE_MM + 1.5);
-    enum { REST = 1, SEEN = 2, EQUIPMENT = 3 };
     for (size_t i = 0; i < c->n; i++)
-        c->b[i] = c->mm2[i] > rim2 && c->hu.v[i] > TISSUE_HU;
+        c->b[i] = c->mm2[i] > rim2 && c->hu.v[i] > TISSUE_HU && !(c->prior[i] & PRIOR_NO_HEAD);
     Component part;
     for (size_t i = 0; i < c->n; i++) {
         if (c->b[i] != REST)
@@ -134,6 +144,75 @@ static void judge_rest(MaskCopy *c)
         c->b[i] = c->b[i] == EQUIPMENT;
 }
 
+/* part = what of the patient in a no ball of the radius covers that fits in its largest part; mm2:
+** distance to the centres of such balls. False if none fits. */
+static bool find_thin(MaskCopy *c, double radius_mm, double limit_mm, uint8_t *part)
+{
+    float deep2 = (float)mask_square(radius_mm), opened2 = (float)mask_square(radius_mm + 0.7);
+    for (size_t i = 0; i < c->n; i++)
+        part[i] = c->a[i] == PATIENT;
+    mask_distance(c, part, false, radius_mm);
+    for (size_t i = 0; i < c->n; i++)
+        part[i] = c->mm2[i] > deep2;
+    int64_t n_deep = component_keep_largest(&c->hu.grid, part, c->queue);
+    if ((double)n_deep * c->voxel_ml < CORE_MIN_ML)
+        return false;
+    mask_distance(c, part, true, limit_mm);
+    for (size_t i = 0; i < c->n; i++)
+        part[i] = c->a[i] == PATIENT && c->mm2[i] > opened2;
+    return true;
+}
+
+/* Moves what stands out from the patient in a to b, as BOARD. */
+static bool cut_standing_out(MaskCopy *c, uint8_t *part)
+{
+    float out2 = (float)mask_square(BOARD_MM + STAND_OUT_MM);
+    bool any = false;
+    Component rest;
+    if (!find_thin(c, BOARD_MM, BOARD_MM + STAND_OUT_MM, part))
+        return false;
+    for (size_t i = 0; i < c->n; i++) {
+        if (part[i] != REST)
+            continue;
+        component_flood(&c->hu.grid, part, (int32_t)i, SEEN, c->queue, &rest);
+        bool is_board = false;
+        for (int64_t k = 0; k < rest.voxels; k++)
+            is_board = is_board || c->mm2[c->queue[k]] > out2;
+        for (int64_t k = 0; is_board && k < rest.voxels; k++) {
+            c->a[c->queue[k]] = NOTHING;
+            c->b[c->queue[k]] = BOARD;
+        }
+        any = any || is_board;
+    }
+    return any;
+}
+
+/* Between board and skull a ball of BOARD_MM still fits into both together; one of CONTACT_MM fits
+** into the head alone. What only the small one covers, near the board and joined to it, is board. */
+static void cut_contact(MaskCopy *c, uint8_t *part)
+{
+    if (!find_thin(c, CONTACT_MM, CONTACT_MM, part))
+        return;
+    int64_t n = 0;
+    for (size_t i = 0; i < c->n; i++) {
+        c->label[i] = c->b[i] == BOARD;
+        if (c->label[i] != 0) {
+            part[i] = SEEN;
+            c->queue[n++] = (int32_t)i;
+        }
+    }
+    n = component_reach(&c->hu.grid, part, REST, SEEN, c->queue, n);
+    mask_distance(c, c->label, true, CONTACT_MM);
+    float near2 = (float)mask_square(CONTACT_MM);
+    for (int64_t k = 0; k < n; k++) {
+        int32_t at = c->queue[k];
+        if (c->mm2[at] <= near2) {
+            c->a[at] = NOTHING;
+            c->b[at] = BOARD;
+        }
+    }
+}
+
 /* From the expected head in a and equipment in b. */
 static void set_markers(MaskCopy *c)
 {
@@ -143,7 +222,8 @@ static void set_markers(MaskCopy *c)
         c->label[i] = c->mm2[i] > band2 ? 1 : 0;
     mask_distance(c, c->a, true, BAND_MM);
     for (size_t i = 0; i < c->n; i++)
-        if (c->mm2[i] > band2 || (c->a[i] == 0 && (c->b[i] != 0 || c->hu.v[i] < AIR_HU)))
+        if (c->mm2[i] > band2 || (c->prior[i] & PRIOR_NO_HEAD) ||
+            (c->a[i] == 0 && (c->b[i] != 0 || c->hu.v[i] < AIR_HU)))
             c->label[i] = OUTSIDE;
 }
 
@@ -152,8 +232,13 @@ Status mask_head_on_copy(MaskCopy *c, Err *err)
     TRY(find_core(c, err));
     reach_thick(c);
     judge_rest(c);
+    if (cut_standing_out(c, c->level))
+        cut_contact(c, c->level); /* level is not yet in use */
     for (size_t i = 0; i < c->n; i++)
         c->a[i] = c->a[i] == PATIENT;
+    int32_t low[3], high[3];
+    if (mask_box(c, c->a, low, high))
+        mask_crop(c, low, high, CLOSE_MM + BAND_MM + ROOM_MM);
     TRY(mask_close(c, c->a, CLOSE_MM, err));
     TRY(mask_fill(c, c->a, err));
     set_markers(c);
@@ -176,8 +261,9 @@ Status mask_head_on_copy(MaskCopy *c, Err *err)
     return ST_OK;
 }
 
-Status mask_head(const VolumeI16 *ct, int threads, VolumeU8 *ret, MaskResult *ret_result,
-                 Arena *arena, Arena *scratch, Err *err)
+Status mask_head(const VolumeI16 *ct, const MaskReference *reference, int threads, VolumeU8 *ret,
+                 MaskResult *ret_result, Arena *arena, Arena *scratch, Err *err)
 {
-    return mask_run(ct, threads, mask_head_on_copy, ret, ret_result, arena, scratch, err);
+    return mask_run(ct, reference, threads, mask_head_on_copy, ret, ret_result, arena, scratch,
+                    err);
 }

@@ -18,11 +18,21 @@ typedef struct MaskResult {
     double seconds;
 } MaskResult;
 
-/* ct: HU, borrowed. ret->grid is set to the CT's and ret->v taken from arena. scratch is reset.
-** Errors: MASK (nothing like a head/brain found), LIMIT. */
-MUST_CHECK Status mask_head(const VolumeI16 *ct, int threads, VolumeU8 *ret, MaskResult *ret_result,
-                            Arena *arena, Arena *scratch, Err *err);
-MUST_CHECK Status mask_brain(const VolumeI16 *ct, int threads, VolumeU8 *ret,
-                             MaskResult *ret_result, Arena *arena, Arena *scratch, Err *err);
+/* A head that has been registered to the CT: image T1-weighted, borrowed; LPS mm. */
+typedef struct MaskReference {
+    const VolumeI16 *image;
+    Affine ref_from_ct;
+} MaskReference;
+
+/* ct: HU, borrowed. reference: NULL without one; with one, what lies far outside the reference's
+** head is no head, and the brain is looked for where the reference has it. ret->grid is set to the
+** CT's and ret->v taken from arena. scratch is reset.
+** Errors: MASK (nothing like a head/brain found), REFERENCE (no head in it), LIMIT. */
+MUST_CHECK Status mask_head(const VolumeI16 *ct, const MaskReference *reference, int threads,
+                            VolumeU8 *ret, MaskResult *ret_result, Arena *arena, Arena *scratch,
+                            Err *err);
+MUST_CHECK Status mask_brain(const VolumeI16 *ct, const MaskReference *reference, int threads,
+                             VolumeU8 *ret, MaskResult *ret_result, Arena *arena, Arena *scratch,
+                             Err *err);
 
 #endif

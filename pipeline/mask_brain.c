@@ -10,13 +10,19 @@
 ** 4. Outer marker: bone, fat, air, all beyond reach, and soft tissue that is thicker than 5 mm and
 **    can be reached from the inner marker through nothing that thick (globes, muscles): without it
 **    the flood leaks through orbits and foramina.
+** With a reference, step 2's anchor is soft tissue deeper than 6 mm where the reference surely has
+**    brain, step 3's reach is where the reference may have brain, and what is surely brain is never
+**    an outer marker: blood, gas and clips stay in, and it ends at the foramen magnum.
 ** 5. Watershed; opening by 3 mm cuts vessels and nerves; closing and filling take sulci and
 **    ventricles in. */
 #include "pipeline/mask.h"
 
+#include "base/parallel.h"
 #include "pipeline/components.h"
+#include "pipeline/distance.h"
 #include "pipeline/filter.h"
 #include "pipeline/mask_copy.h"
+#include "pipeline/mask_prior.h"
 #include "pipeline/watershed.h"
 
 #include <math.h>
@@ -38,23 +44,36 @@
 
 enum { SIDES_NEEDED = 4, INSIDE = 1, OUTSIDE = 2 };
 
-/* One direction: adds 1 to sides[i] where bone was met before i on the way along the axis. */
-static void look_along(const MaskCopy *c, int axis, bool backwards, uint8_t *sides)
+typedef struct Look {
+    const MaskCopy *copy;
+    uint8_t *sides;
+    int axis;
+} Look;
+
+/* One plane of lines along the axis, there and back: adds 1 to sides[i] where bone was met before i
+** on the way. A line lies along the plane's rows (axis 0) or across them, many at a time. */
+static void look_plane(void *context, int plane)
 {
-    const Grid *g = &c->hu.grid;
+    const Look *l = context;
+    const Grid *g = &l->copy->hu.grid;
     size_t nx = (size_t)g->nx, nxy = nx * (size_t)g->ny;
-    const size_t n[3] = {nx, (size_t)g->ny, (size_t)g->nz}, step[3] = {1, nx, nxy};
-    int u = axis == 0 ? 1 : 0, v = axis == 2 ? 1 : 2;
-    for (size_t j = 0; j < n[v]; j++)
-        for (size_t i = 0; i < n[u]; i++) {
-            size_t base = j * step[v] + i * step[u];
-            uint8_t seen = 0;
-            for (size_t k = 0; k < n[axis]; k++) {
-                size_t at = base + (backwards ? n[axis] - 1 - k : k) * step[axis];
-                sides[at] = (uint8_t)(sides[at] + seen);
-                seen |= c->hu.v[at] > BONE_HU;
+    size_t stride = l->axis == 2 ? nxy : nx, base = (size_t)plane * (l->axis == 2 ? nx : nxy);
+    int32_t n = l->axis == 2 ? g->nz : g->ny;
+    const float *hu = l->copy->hu.v + base;
+    uint8_t *sides = l->sides + base, seen[DISTANCE_AXIS_MAX];
+    for (int way = 0; way < 2; way++) {
+        memset(seen, 0, nx);
+        for (int32_t k = 0; k < n; k++) {
+            size_t row = (size_t)(way ? n - 1 - k : k) * stride;
+            if (l->axis == 0)
+                seen[0] = 0;
+            for (size_t i = 0; i < nx; i++) {
+                size_t x = way ? nx - 1 - i : i, s = l->axis == 0 ? 0 : x;
+                sides[row + x] = (uint8_t)(sides[row + x] + seen[s]);
+                seen[s] |= hu[row + x] > BONE_HU;
             }
         }
+    }
 }
 
 /* a = soft tissue of the head in label, specks filled; mm2 = its depth. */
@@ -69,6 +88,28 @@ static void find_soft(MaskCopy *c)
     mask_distance(c, c->a, false, ANCHOR_MAX_MM);
 }
 
+static bool knows_brain(const MaskCopy *c)
+{
+    return (c->prior[0] & PRIOR_KNOWS_BRAIN) != 0;
+}
+
+/* b = anchor, in as many parts as it has. */
+static Status anchor_from_reference(MaskCopy *c, Err *err)
+{
+    float core2 = (float)mask_square(CORE_MM);
+    int64_t n = 0;
+    for (size_t i = 0; i < c->n; i++) {
+        c->b[i] = c->mm2[i] > core2 && (c->prior[i] & PRIOR_BRAIN) != 0;
+        n += c->b[i];
+    }
+    if ((double)n * c->voxel_ml < ANCHOR_MIN_ML)
+        return err_set(err, ST_MASK,
+                       "where the reference has its brain are only %.0f ml of soft "
+                       "tissue",
+                       (double)n * c->voxel_ml);
+    return ST_OK;
+}
+
 /* b = anchor; *ret_mm its depth. */
 static Status find_anchor(MaskCopy *c, double *ret_mm, Err *err)
 {
@@ -76,8 +117,8 @@ static Status find_anchor(MaskCopy *c, double *ret_mm, Err *err)
     uint8_t *sides = c->level; /* not yet in use */
     memset(sides, 0, c->n);
     for (int axis = 0; axis < 3; axis++) {
-        look_along(c, axis, false, sides);
-        look_along(c, axis, true, sides);
+        Look look = {c, sides, axis};
+        parallel_for(c->threads, axis == 2 ? c->hu.grid.ny : c->hu.grid.nz, look_plane, &look);
     }
     for (size_t k = 0; k < sizeof depth_mm / sizeof depth_mm[0]; k++) {
         float r2 = (float)mask_square(depth_mm[k]);
@@ -93,8 +134,7 @@ static Status find_anchor(MaskCopy *c, double *ret_mm, Err *err)
 }
 
 /* a = soft tissue -> 0 nothing, INSIDE: inner marker, OUTSIDE: thick soft tissue that cannot be
-** reached from it. Expects the anchor in b and the depth of a in mm2. On return mm2 is the
-** distance to the anchor. */
+** reached from it. Expects the anchor in b and the depth of a in mm2. */
 static void sort_soft(MaskCopy *c)
 {
     enum { THICK = 3, REACHED = 4 };
@@ -115,21 +155,45 @@ static void sort_soft(MaskCopy *c)
     (void)component_reach(&c->hu.grid, c->a, THICK, REACHED, c->queue, n);
     for (size_t i = 0; i < c->n; i++)
         c->a[i] = deep[i] == INSIDE ? INSIDE : c->a[i] == THICK ? OUTSIDE : 0;
-    mask_distance(c, c->b, true, ANCHOR_MAX_MM + REACH_MM);
 }
 
+/* From what sort_soft() left in a; the anchor is in b. */
 static void set_markers(MaskCopy *c, double anchor_mm)
 {
     float reach2 = (float)mask_square(anchor_mm + REACH_MM);
     const float *hu = c->hu.v;
+    bool knows = knows_brain(c);
+    if (!knows)
+        mask_distance(c, c->b, true, anchor_mm + REACH_MM);
     for (size_t i = 0; i < c->n; i++) {
-        if (c->mm2[i] > reach2)
+        bool is_far = knows ? (c->prior[i] & PRIOR_NO_BRAIN) != 0 : c->mm2[i] > reach2;
+        bool is_sure = (c->prior[i] & PRIOR_BRAIN) != 0;
+        bool is_other = c->a[i] == OUTSIDE || hu[i] > BONE_HU || hu[i] < FAT_HU;
+        if (is_far)
             c->label[i] = OUTSIDE;
-        else if (c->a[i] != 0)
-            c->label[i] = c->a[i];
+        else if (c->a[i] == INSIDE)
+            c->label[i] = INSIDE;
         else
-            c->label[i] = hu[i] > BONE_HU || hu[i] < FAT_HU ? OUTSIDE : 0;
+            c->label[i] = is_other && !is_sure ? OUTSIDE : 0;
     }
+}
+
+/* The anchor in b; what it does not reach is cut off from the copy. */
+static Status find_reach(MaskCopy *c, double *ret_anchor_mm, Err *err)
+{
+    int32_t low[3], high[3];
+    if (knows_brain(c)) {
+        TRY(anchor_from_reference(c, err));
+        for (size_t i = 0; i < c->n; i++)
+            c->level[i] = (c->prior[i] & PRIOR_NO_BRAIN) == 0;
+        *ret_anchor_mm = 0;
+    } else {
+        TRY(find_anchor(c, ret_anchor_mm, err));
+        memcpy(c->level, c->b, c->n);
+    }
+    if (mask_box(c, c->level, low, high))
+        mask_crop(c, low, high, knows_brain(c) ? 0 : *ret_anchor_mm + REACH_MM);
+    return ST_OK;
 }
 
 static Status brain_on_copy(MaskCopy *c, Err *err)
@@ -137,7 +201,7 @@ static Status brain_on_copy(MaskCopy *c, Err *err)
     TRY(mask_head_on_copy(c, err));
     find_soft(c);
     double anchor_mm = 0;
-    TRY(find_anchor(c, &anchor_mm, err));
+    TRY(find_reach(c, &anchor_mm, err));
     sort_soft(c);
     set_markers(c, anchor_mm);
     TRY(filter_gradient(&c->hu, -200, 400, c->threads, c->level, c->scratch, err));
@@ -157,8 +221,8 @@ static Status brain_on_copy(MaskCopy *c, Err *err)
     return ST_OK;
 }
 
-Status mask_brain(const VolumeI16 *ct, int threads, VolumeU8 *ret, MaskResult *ret_result,
-                  Arena *arena, Arena *scratch, Err *err)
+Status mask_brain(const VolumeI16 *ct, const MaskReference *reference, int threads, VolumeU8 *ret,
+                  MaskResult *ret_result, Arena *arena, Arena *scratch, Err *err)
 {
-    return mask_run(ct, threads, brain_on_copy, ret, ret_result, arena, scratch, err);
+    return mask_run(ct, reference, threads, brain_on_copy, ret, ret_result, arena, scratch, err);
 }

@@ -6,6 +6,7 @@
 #include "pipeline/components.h"
 #include "pipeline/distance.h"
 #include "pipeline/filter.h"
+#include "pipeline/mask_prior.h"
 
 #include <math.h>
 #include <stdatomic.h>
@@ -20,13 +21,15 @@ double mask_square(double x)
     return x * x;
 }
 
-static Status make_copy(const VolumeI16 *ct, int threads, MaskCopy *ret, Arena *scratch, Err *err)
+static Status make_copy(const VolumeI16 *ct, const MaskReference *reference, int threads,
+                        MaskCopy *ret, Arena *scratch, Err *err)
 {
     MaskCopy c = {.threads = threads, .scratch = scratch};
     if (ct->grid.nx < 8 || ct->grid.ny < 8 || ct->grid.nz < 3)
         return err_set(err, ST_MASK, "a volume of %d x %d x %d voxels is too small to mask",
                        ct->grid.nx, ct->grid.ny, ct->grid.nz);
     c.hu.grid = filter_shrink_grid(&ct->grid, COPY_SPACING_MM);
+    c.whole = c.hu.grid;
     c.n = grid_voxels(&c.hu.grid);
     c.voxel_ml = fabs(affine_det(c.hu.grid.lps_from_vox)) / 1000;
     c.hu.v = arena_alloc(scratch, c.n, sizeof(float), err);
@@ -36,11 +39,16 @@ static Status make_copy(const VolumeI16 *ct, int threads, MaskCopy *ret, Arena *
     c.b = arena_alloc(scratch, c.n, 1, err);
     c.level = arena_alloc(scratch, c.n, 1, err);
     c.label = arena_alloc(scratch, c.n, 1, err);
+    c.prior = arena_alloc(scratch, c.n, 1, err);
     if (c.hu.v == NULL || c.mm2 == NULL || c.queue == NULL || c.a == NULL || c.b == NULL ||
-        c.level == NULL || c.label == NULL)
+        c.level == NULL || c.label == NULL || c.prior == NULL)
         return ST_LIMIT;
     TRY(filter_shrink(ct, threads, &c.hu, scratch, err));
     TRY(filter_gauss(&c.hu, SMOOTH_MM, threads, scratch, err));
+    if (reference != NULL)
+        TRY(mask_prior(reference, &c.hu.grid, threads, c.prior, scratch, err));
+    else
+        memset(c.prior, 0, c.n);
     *ret = c;
     return ST_OK;
 }
@@ -146,6 +154,92 @@ Status mask_fill(MaskCopy *copy, uint8_t *mask, Err *err)
     return ST_OK;
 }
 
+bool mask_box(const MaskCopy *copy, const uint8_t *mask, int32_t ret_low[3], int32_t ret_high[3])
+{
+    const Grid *g = &copy->hu.grid;
+    int32_t low[3] = {INT32_MAX, INT32_MAX, INT32_MAX}, high[3] = {-1, -1, -1};
+    for (int32_t z = 0; z < g->nz; z++)
+        for (int32_t y = 0; y < g->ny; y++) {
+            const uint8_t *row = mask + ((size_t)z * (size_t)g->ny + (size_t)y) * (size_t)g->nx;
+            int32_t x0 = 0, x1 = g->nx - 1;
+            while (x0 <= x1 && row[x0] == 0)
+                x0++;
+            while (x1 > x0 && row[x1] == 0)
+                x1--;
+            if (x0 > x1)
+                continue;
+            const int32_t from[3] = {x0, y, z}, to[3] = {x1, y, z};
+            for (int a = 0; a < 3; a++) {
+                low[a] = from[a] < low[a] ? from[a] : low[a];
+                high[a] = to[a] > high[a] ? to[a] : high[a];
+            }
+        }
+    memcpy(ret_low, low, sizeof low);
+    memcpy(ret_high, high, sizeof high);
+    return high[0] >= 0;
+}
+
+/* Rows of the box to the front, in place: a row never moves towards the end. */
+static void crop_rows(void *values, size_t size, const Grid *from, const int32_t first[3],
+                      const Grid *to)
+{
+    unsigned char *v = values;
+    for (int32_t z = 0; z < to->nz; z++)
+        for (int32_t y = 0; y < to->ny; y++) {
+            size_t row = (size_t)(z + first[2]) * (size_t)from->ny + (size_t)(y + first[1]);
+            size_t to_row = (size_t)z * (size_t)to->ny + (size_t)y;
+            memmove(v + to_row * (size_t)to->nx * size,
+                    v + (row * (size_t)from->nx + (size_t)first[0]) * size, (size_t)to->nx * size);
+        }
+}
+
+void mask_crop(MaskCopy *copy, const int32_t low[3], const int32_t high[3], double margin_mm)
+{
+    Grid from = copy->hu.grid, to = from;
+    int32_t *to_n[3] = {&to.nx, &to.ny, &to.nz}, first[3];
+    Affine from_vox = affine_identity();
+    for (int a = 0; a < 3; a++) {
+        int32_t margin = (int32_t)ceil(margin_mm / grid_spacing_mm(&from, a)) + 1;
+        int32_t last = high[a] + margin < *to_n[a] - 1 ? high[a] + margin : *to_n[a] - 1;
+        first[a] = low[a] > margin ? low[a] - margin : 0;
+        *to_n[a] = last - first[a] + 1;
+        from_vox.m[a][3] = first[a];
+        copy->first[a] += first[a];
+    }
+    to.lps_from_vox = affine_mul(from.lps_from_vox, from_vox);
+    crop_rows(copy->hu.v, sizeof *copy->hu.v, &from, first, &to);
+    crop_rows(copy->mm2, sizeof *copy->mm2, &from, first, &to);
+    crop_rows(copy->a, 1, &from, first, &to);
+    crop_rows(copy->b, 1, &from, first, &to);
+    crop_rows(copy->label, 1, &from, first, &to);
+    crop_rows(copy->prior, 1, &from, first, &to);
+    copy->hu.grid = to;
+    copy->n = grid_voxels(&to);
+}
+
+/* Takes back mask_crop(): hu.v on the whole grid again, `outside` beyond the box. */
+static void uncrop(MaskCopy *copy, float outside)
+{
+    const Grid *box = &copy->hu.grid, *whole = &copy->whole;
+    const int32_t *first = copy->first;
+    for (int32_t z = whole->nz - 1; z >= 0; z--)
+        for (int32_t y = whole->ny - 1; y >= 0; y--) {
+            int32_t by = y - first[1], bz = z - first[2];
+            bool is_in = by >= 0 && by < box->ny && bz >= 0 && bz < box->nz;
+            float *row =
+                copy->hu.v + ((size_t)z * (size_t)whole->ny + (size_t)y) * (size_t)whole->nx;
+            if (is_in)
+                memmove(row + first[0],
+                        copy->hu.v + ((size_t)bz * (size_t)box->ny + (size_t)by) * (size_t)box->nx,
+                        (size_t)box->nx * sizeof *row);
+            for (int32_t x = 0; x < whole->nx; x++)
+                if (!is_in || x < first[0] || x >= first[0] + box->nx)
+                    row[x] = outside;
+        }
+    copy->hu.grid = *whole;
+    copy->n = grid_voxels(whole);
+}
+
 int64_t mask_count(const MaskCopy *copy, const uint8_t *mask)
 {
     int64_t n = 0;
@@ -186,6 +280,7 @@ static Status restore(MaskCopy *copy, VolumeU8 *ret, double *ret_ml, Err *err)
         if (copy->a[i] == 0)
             d[i] = fmaxf(half - sqrtf(copy->mm2[i]), -far);
     TRY(filter_gauss(&copy->hu, SMOOTH_MM, copy->threads, copy->scratch, err));
+    uncrop(copy, -far);
     TRY(filter_enlarge_mask(&copy->hu, copy->threads, ret, copy->scratch, err));
     Count count = {.mask = ret};
     parallel_for(copy->threads, ret->grid.nz, count_slice, &count);
@@ -193,8 +288,9 @@ static Status restore(MaskCopy *copy, VolumeU8 *ret, double *ret_ml, Err *err)
     return ST_OK;
 }
 
-Status mask_run(const VolumeI16 *ct, int threads, Status (*on_copy)(MaskCopy *copy, Err *err),
-                VolumeU8 *ret, MaskResult *ret_result, Arena *arena, Arena *scratch, Err *err)
+Status mask_run(const VolumeI16 *ct, const MaskReference *reference, int threads,
+                Status (*on_copy)(MaskCopy *copy, Err *err), VolumeU8 *ret, MaskResult *ret_result,
+                Arena *arena, Arena *scratch, Err *err)
 {
     double begin_s = clock_monotonic_s(), ml = 0;
     size_t keep = arena_mark(arena);
@@ -203,7 +299,7 @@ Status mask_run(const VolumeI16 *ct, int threads, Status (*on_copy)(MaskCopy *co
         return ST_LIMIT;
     size_t mark = arena_mark(scratch);
     MaskCopy copy;
-    Status status = make_copy(ct, threads, &copy, scratch, err);
+    Status status = make_copy(ct, reference, threads, &copy, scratch, err);
     if (status == ST_OK)
         status = on_copy(&copy, err);
     if (status == ST_OK)

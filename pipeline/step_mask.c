@@ -14,8 +14,10 @@
 Status step_mask(Job *job, Err *err)
 {
     bool brain = model_info(job->model)->mask == MASK_BRAIN;
-    TRY((brain ? mask_brain : mask_head)(&job->series.ct, job->options.threads, &job->mask,
-                                         &job->mask_result, &job->arena, &job->scratch, err));
+    const MaskReference reference = {&job->reference, job->ref_from_ct};
+    TRY((brain ? mask_brain : mask_head)(&job->series.ct, &reference, job->options.threads,
+                                         &job->mask, &job->mask_result, &job->arena, &job->scratch,
+                                         err));
     double ml = job->mask_result.volume_ml;
     (void)snprintf(job->note, sizeof job->note, "%s %.0f ml", brain ? "brain" : "head", ml);
     double low = brain ? BRAIN_MIN_ML : HEAD_MIN_ML, high = brain ? BRAIN_MAX_ML : HEAD_MAX_ML;

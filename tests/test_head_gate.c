@@ -41,7 +41,7 @@ static Fixture open_fixture(void)
     CHECK_OK(arena_open((size_t)512 << 20, &f.scratch, &err), &err);
     f.ct = make(PHANTOM_CT, &f.arena);
     f.mr = make(PHANTOM_MR, &f.arena);
-    CHECK_OK(mask_head(&f.ct, 1, &f.mask, &result, &f.arena, &f.scratch, &err), &err);
+    CHECK_OK(mask_head(&f.ct, NULL, 1, &f.mask, &result, &f.arena, &f.scratch, &err), &err);
     return f;
 }
 

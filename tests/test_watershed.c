@@ -164,6 +164,58 @@ TEST(component_largest_and_holes, "the larger of two parts stays; only true hole
     CHECK_INT(component_keep_largest(&g, empty, queue), 0);
 }
 
+/* Holes of one slice by relabelling until nothing changes. */
+static void fill_plainly(const Grid *g, const uint8_t *in, uint8_t *out, int axis)
+{
+    const int n[3] = {g->nx, g->ny, g->nz}, step[3] = {1, g->nx, g->nx * g->ny};
+    int u = axis == 0 ? 1 : 0, v = axis == 2 ? 1 : 2;
+    for (int s = 0; s < n[axis]; s++) {
+        static bool outside[64][64];
+        memset(outside, 0, sizeof outside);
+        for (bool changed = true; changed;) {
+            changed = false;
+            for (int i = 0; i < n[v]; i++)
+                for (int k = 0; k < n[u]; k++) {
+                    bool is_rim = i == 0 || k == 0 || i == n[v] - 1 || k == n[u] - 1;
+                    bool joined = is_rim || outside[i - 1][k] || outside[i + 1][k] ||
+                                  outside[i][k - 1] || outside[i][k + 1];
+                    if (in[s * step[axis] + i * step[v] + k * step[u]] == 0 && !outside[i][k] &&
+                        joined)
+                        changed = outside[i][k] = true;
+                }
+        }
+        for (int i = 0; i < n[v]; i++)
+            for (int k = 0; k < n[u]; k++)
+                out[s * step[axis] + i * step[v] + k * step[u]] = !outside[i][k];
+    }
+}
+
+TEST(component_fill_equals_relabelling, "random mazes along each axis, slices no multiple of 16")
+{
+    enum { MX = 35, MY = 22, MZ = 19, M = MX * MY * MZ };
+    static uint8_t in[M], want[M], got[M];
+    static int32_t work[M];
+    Grid g = {MX, MY, MZ, affine_identity()};
+    uint32_t r = 12345;
+    for (int density = 30; density <= 70; density += 10)
+        for (int axis = 0; axis < 3; axis++)
+            for (int threads = 1; threads < 3; threads++) {
+                for (int i = 0; i < M; i++) {
+                    r = r * 1664525u + 1013904223u;
+                    in[i] = (r >> 8) % 100 < (uint32_t)density;
+                }
+                fill_plainly(&g, in, want, axis);
+                memcpy(got, in, M);
+                component_fill_slices(&g, got, axis, threads, work);
+                CHECK(memcmp(want, got, M) == 0);
+            }
+    /* A single slice: the work memory is as small as it gets. */
+    Grid flat = {MX, MY, 1, affine_identity()};
+    fill_plainly(&flat, in, want, 2);
+    component_fill_slices(&flat, in, 2, 1, work);
+    CHECK(memcmp(want, in, (size_t)MX * MY) == 0);
+}
+
 TEST(component_flood_measures, "size, box and members of one part; small parts are dropped")
 {
     Grid g = {4, 3, 2, affine_identity()};
