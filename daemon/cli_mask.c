@@ -1,4 +1,5 @@
-/* ct2mr mask: the head (or brain) of a CT as a NIfTI mask, offline.
+/* ct2mr mask: the head (or brain) of a CT as a NIfTI mask, offline. With --reference the reference
+** head is registered first and helps, as in a job; a registration that a job would refuse ends it.
 **
 ** JSON: {"mask", "kind", "volume_ml", "seconds", "size": [x,y,z], "spacing_mm": [x,y,z]}. */
 #include "daemon/cli.h"
@@ -6,6 +7,7 @@
 #include "pipeline/mask.h"
 #include "pipeline/nifti.h"
 #include "pipeline/qa_picture.h"
+#include "pipeline/steps.h"
 #include "pipeline/volume_io.h"
 
 #include <getopt.h>
@@ -14,9 +16,21 @@
 static const size_t ARENA_BYTES = (size_t)8 << 30; /* reserved, not used */
 
 typedef struct MaskArguments {
-    const char *ct, *out, *png; /* png may be NULL */
+    const char *ct, *out, *reference, *png; /* the last two may be NULL */
     bool brain, json;
 } MaskArguments;
+
+static Status read_reference(const char *path, const VolumeI16 *ct, VolumeI16 *ret_image,
+                             MaskReference *ret, Arena *arena, Arena *scratch, Err *err)
+{
+    RegResult result;
+    const RegOptions options = {.fixed_modality = REG_CT, .moving_modality = REG_MR, .dof = 12};
+    TRY(volume_read(path, arena, ret_image, NULL, err));
+    TRY(reg_affine(ct, ret_image, &options, &result, scratch, err));
+    TRY(align_gate(&result, err));
+    *ret = (MaskReference){ret_image, result.moving_from_fixed};
+    return ST_OK;
+}
 
 static Status make_mask(const MaskArguments *a, Arena *arena, Arena *scratch, VolumeU8 *ret,
                         MaskResult *ret_result, Err *err)
@@ -28,10 +42,15 @@ static Status make_mask(const MaskArguments *a, Arena *arena, Arena *scratch, Vo
         return err_set(err, ST_MASK, "%s does not hold HU: nothing is as low as air", a->ct);
     VolumeU8 mask = {0};
     MaskResult result = {0};
-    TRY((a->brain ? mask_brain : mask_head)(&ct, NULL, 0, &mask, &result, arena, scratch, err));
+    VolumeI16 image;
+    MaskReference reference;
+    if (a->reference != NULL)
+        TRY(read_reference(a->reference, &ct, &image, &reference, arena, scratch, err));
+    const MaskReference *helper = a->reference != NULL ? &reference : NULL;
+    TRY((a->brain ? mask_brain : mask_head)(&ct, helper, 0, &mask, &result, arena, scratch, err));
     TRY(nifti_write_u8(a->out, &mask, err));
     if (a->png != NULL)
-        TRY(qa_picture_write(a->png, &ct, &mask, NULL, 40, a->brain ? 120 : 400, scratch, err));
+        TRY(qa_mask_write(a->png, &ct, &mask, 40, a->brain ? 120 : 400, scratch, err));
     *ret = mask;
     *ret_result = result;
     return ST_OK;
@@ -80,17 +99,20 @@ int cli_mask(int argc, char **argv)
 {
     static const struct option options[] = {{"out", required_argument, NULL, 'o'},
                                             {"png", required_argument, NULL, 'p'},
+                                            {"reference", required_argument, NULL, 'r'},
                                             {"brain", no_argument, NULL, 'b'},
                                             {"json", no_argument, NULL, 'j'},
                                             {0}};
     MaskArguments a = {0};
     optind = 0;
     opterr = 0;
-    for (int c; (c = getopt_long(argc, argv, "o:p:bj", options, NULL)) != -1;) {
+    for (int c; (c = getopt_long(argc, argv, "o:p:r:bj", options, NULL)) != -1;) {
         if (c == 'o')
             a.out = optarg;
         else if (c == 'p')
             a.png = optarg;
+        else if (c == 'r')
+            a.reference = optarg;
         else if (c == 'b')
             a.brain = true;
         else if (c == 'j')

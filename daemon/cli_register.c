@@ -1,6 +1,6 @@
 /* ct2mr register: the registration of the pipeline on two volumes a person names.
 **
-**   ct2mr register --fixed A --moving B --out T.json [--dof 6|7|9|12] [--json]
+**   ct2mr register --fixed A --moving B --out T.json [--dof 6|7|9|12] [--png FILE] [--json]
 **
 ** The registration bins the fixed image, which must be the CT of a CT and an MR (see
 ** registration/register.h); for an MR as fixed and a CT as moving the two are swapped inside and
@@ -14,6 +14,7 @@
 #include "base/affine.h"
 #include "base/arena.h"
 #include "base/files.h"
+#include "pipeline/qa_picture.h"
 #include "pipeline/steps.h"
 #include "pipeline/volume_io.h"
 #include "registration/register.h"
@@ -26,7 +27,7 @@
 #define ARENA_BYTES ((size_t)8 << 30) /* address space; memory is taken as it is touched */
 
 typedef struct Arguments {
-    const char *fixed, *moving, *out;
+    const char *fixed, *moving, *out, *png; /* png may be NULL */
     int32_t dof;
     bool json;
 } Arguments;
@@ -74,9 +75,13 @@ static cJSON *json_of(const Answer *answer)
 static int parse(int argc, char **argv, Arguments *ret)
 {
     static const struct option options[] = {
-        {"fixed", required_argument, NULL, 'f'}, {"moving", required_argument, NULL, 'm'},
-        {"out", required_argument, NULL, 'o'},   {"dof", required_argument, NULL, 'd'},
-        {"json", no_argument, NULL, 'j'},        {NULL, 0, NULL, 0},
+        {"fixed", required_argument, NULL, 'f'},
+        {"moving", required_argument, NULL, 'm'},
+        {"out", required_argument, NULL, 'o'},
+        {"dof", required_argument, NULL, 'd'},
+        {"png", required_argument, NULL, 'p'},
+        {"json", no_argument, NULL, 'j'},
+        {NULL, 0, NULL, 0},
     };
     Arguments a = {.dof = 12};
     int64_t dof;
@@ -97,6 +102,9 @@ static int parse(int argc, char **argv, Arguments *ret)
                 (dof != 6 && dof != 7 && dof != 9 && dof != 12))
                 return cli_usage("register", "--dof is 6, 7, 9 or 12");
             a.dof = (int32_t)dof;
+            break;
+        case 'p':
+            a.png = optarg;
             break;
         case 'j':
             a.json = true;
@@ -150,6 +158,10 @@ static Status run(const Arguments *a, Arena *arena, Answer *ret, Err *err)
         if (swap)
             swap_back(&answer);
     }
+    if (answer.has_transform && a->png != NULL)
+        TRY(qa_register_write(a->png, (QaVolume){&fixed, fixed_is_ct},
+                              (QaVolume){&moving, moving_is_ct}, answer.moving_from_fixed, arena,
+                              err));
     *ret = answer;
     return ST_OK;
 }

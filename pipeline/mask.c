@@ -188,7 +188,8 @@ static bool cut_standing_out(MaskCopy *c, uint8_t *part)
 }
 
 /* Between board and skull a ball of BOARD_MM still fits into both together; one of CONTACT_MM fits
-** into the head alone. What only the small one covers, near the board and joined to it, is board. */
+** into the head alone. What only the small one covers, near the board and joined to it, is board.
+*/
 static void cut_contact(MaskCopy *c, uint8_t *part)
 {
     if (!find_thin(c, CONTACT_MM, CONTACT_MM, part))

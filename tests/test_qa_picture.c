@@ -186,6 +186,84 @@ TEST(qa_picture_ct_alone, "without MR and mask: one row, no contour; NaN in an M
           ST_OK);
 }
 
+TEST(qa_mask_shows_what_was_left_out, "two rows with the contour; in the second, left out is red")
+{
+    VolumeI16 ct;
+    VolumeU8 mask;
+    VolumeF32 mr;
+    Err err = {0};
+    char path[PATH_SIZE];
+    make((Grid){60, 60, 60, {{{2.5, 0, 0, -60}, {0, 2.5, 0, -95}, {0, 0, 2.5, -45}}}}, &ct, &mask,
+         &mr);
+    for (size_t i = 0; i < grid_voxels(&ct.grid); i++)
+        mask.v[i] = mask.v[i] && ct.v[i] != 400; /* the ball at the left is left out */
+    CHECK_OK(path_format(path, &err, "%s/mask.png", test_dir()), &err);
+    CHECK_OK(qa_mask_write(path, &ct, &mask, 0, 800, &arena, &err), &err);
+    read_png(path);
+    CHECK_INT(image.height, 2 * PANEL + GAP);
+    const uint8_t *out = pixel(1, 0, CENTRE + BALL_PX, CENTRE);
+    CHECK(out[0] == 255 && out[1] < 128 && out[2] < 128);
+    check_grey(0, 0, CENTRE + BALL_PX, CENTRE, 255);
+    check_grey(1, 0, CENTRE, CENTRE, 159); /* 0 HU in -1000..600 */
+    check_grey(1, 0, CENTRE - BALL_PX, CENTRE, 159);
+    check_grey(1, 0, 3, 3, 0); /* air is left out and stays black */
+    for (int row = 0; row < 2; row++) {
+        int at = CENTRE - 1;
+        while (at > 0 && !is_contour(pixel(row, 0, CENTRE - at, CENTRE)))
+            at--;
+        CHECK_NEAR(at, SKIN_PX, 4);
+    }
+}
+
+/* The moving image is the fixed one, 10 mm towards the patient's left. */
+static void register_picture(double told_mm, bool is_ct)
+{
+    VolumeI16 fixed, moving;
+    VolumeU8 mask;
+    VolumeF32 mr;
+    Err err = {0};
+    char path[PATH_SIZE];
+    Grid g = {80, 80, 60, {{{2, 0, 0, -65}, {0, 2, 0, -100}, {0, 0, 3, -58}}}};
+    make(g, &fixed, &mask, &mr);
+    make(g, &moving, &mask, &mr);
+    moving.grid.lps_from_vox.m[0][3] += 10;
+    for (size_t i = 0; !is_ct && i < grid_voxels(&g); i++)
+        moving.v[i] = moving.v[i] == 0 ? 500 : moving.v[i] == 400 ? 1000 : 0;
+    Affine moving_from_fixed = affine_identity();
+    moving_from_fixed.m[0][3] = told_mm;
+    CHECK_OK(path_format(path, &err, "%s/register.png", test_dir()), &err);
+    size_t used = arena_mark(&arena);
+    CHECK_OK(qa_register_write(path, (QaVolume){&fixed, true}, (QaVolume){&moving, is_ct},
+                               moving_from_fixed, &arena, &err),
+             &err);
+    CHECK_INT(arena_mark(&arena), used);
+    read_png(path);
+    CHECK_INT(image.height, 3 * PANEL + 2 * GAP);
+}
+
+TEST(qa_register_right_and_wrong,
+     "right: both rows alike, outlines on the skin; wrong: 10 mm aside")
+{
+    enum { BODY = 77, FRONT = 204, IN_BALL = CENTRE + BALL_PX - 14 };
+    register_picture(10, true);
+    for (int row = 0; row < 3; row++) {
+        check_grey(row, 0, CENTRE, CENTRE, BODY);
+        check_grey(row, 0, CENTRE, CENTRE - BALL_PX, FRONT);
+        check_grey(row, 0, IN_BALL, CENTRE, 255);
+    }
+    for (int row = 0; row < 2; row++)
+        CHECK(is_contour(pixel(row, 0, CENTRE + SKIN_PX, CENTRE)) ||
+              is_contour(pixel(row, 0, CENTRE + SKIN_PX - 1, CENTRE)) ||
+              is_contour(pixel(row, 0, CENTRE + SKIN_PX + 1, CENTRE)));
+    register_picture(0, true);
+    check_grey(0, 0, IN_BALL, CENTRE, 255);
+    check_grey(1, 0, IN_BALL, CENTRE, BODY);
+    register_picture(10, false); /* an MR: 2 % of it may be white, and the ball is less */
+    check_grey(1, 0, CENTRE, CENTRE, 255);
+    check_grey(1, 0, IN_BALL, CENTRE, 255);
+    check_grey(1, 0, CENTRE, CENTRE - BALL_PX, 0);
+}
+
 TEST(qa_png_grey_round_trip, "every pixel comes back, rows top to bottom")
 {
     enum { W = 37, H = 21 };

@@ -74,7 +74,8 @@ says "slice 1 (the first is 0) holds NaN or infinity"
 reference=/usr/share/mricron/templates/ch2.nii.gz
 [ -f "$reference" ] || skip "mricron-data is not installed"
 t=$TEST_DIR/t.json
-runs 0 "$ct2mr" register --fixed "$CT" --moving "$reference" --out "$t"
+runs 0 "$ct2mr" register --fixed "$CT" --moving "$reference" --out "$t" --png "$TEST_DIR/t.png"
+[ "$(head -c 4 "$TEST_DIR/t.png" | tail -c 3)" = PNG ] || fail "no picture"
 grep -q '"verdict":.*"OK"' "$t" && grep -q moving_from_fixed "$t" || fail "verdict: $(cat "$t")"
 runs 0 "$ct2mr" register --json --fixed "$reference" --moving "$CT" --out "$t" # swapped inside
 says '"verdict":"OK"'
@@ -86,6 +87,12 @@ rm "$t"
 runs 1 "$ct2mr" register --fixed "$CT" --moving "$TEST_DIR/large.nii" --out "$t"
 says "REG_QUALITY: "
 grep -q '"verdict":.*"REG_QUALITY"' "$t" && grep -q moving_from_fixed "$t" || fail "verdict: $(cat "$t")"
+runs 1 "$ct2mr" mask --brain --reference "$TEST_DIR/large.nii" --out "$TEST_DIR/brain.nii.gz" "$CT"
+says "REG_QUALITY: "
+runs 0 "$ct2mr" mask --brain --reference "$reference" --png "$TEST_DIR/b.png" --json \
+    --out "$TEST_DIR/brain.nii.gz" "$CT"
+says '"kind":"brain"'
+[ "$(head -c 4 "$TEST_DIR/b.png" | tail -c 3)" = PNG ] || fail "no picture"
 {
     head -c 352 "$TEST_DIR/large.nii"
     head -c "$(($(stat -c %s "$TEST_DIR/large.nii") - 352))" /dev/zero
