@@ -34,8 +34,8 @@ MUST_CHECK Status mask_fill(MaskCopy *copy, uint8_t *mask, Err *err);
 /* Box of what is not 0; false if all is. */
 bool mask_box(const MaskCopy *copy, const uint8_t *mask, int32_t ret_low[3], int32_t ret_high[3]);
 /* Goes on with the box low..high (inclusive) grown by margin_mm and a voxel, as far as there is
-** room: n, the grid, hu, mm2, a, b, prior and label shrink to it. What is outside the
-** box is outside the mask. */
+** room: n, the grid, hu, mm2, a, b, prior and label shrink to it. What is outside the box is
+** outside the mask. */
 void mask_crop(MaskCopy *copy, const int32_t low[3], const int32_t high[3], double margin_mm);
 int64_t mask_count(const MaskCopy *copy, const uint8_t *mask);
 double mask_square(double x);

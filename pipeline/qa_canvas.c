@@ -1,10 +1,8 @@
 /* See qa_canvas.h. */
 #include "pipeline/qa_canvas.h"
 
-#include "base/files.h"
+#include "pipeline/png_file.h"
 
-#include <png.h>
-#include <stdlib.h>
 #include <string.h>
 
 enum { GREY = 96, GLYPH_COLUMNS = 5, GLYPH_ROWS = 7, GLYPH_ZOOM = 2 };
@@ -44,36 +42,7 @@ void qa_canvas_letter(QaCanvas *canvas, char letter, int32_t left, int32_t top)
                        colour, 3);
 }
 
-static Status write_png(const char *path, png_uint_32 format, const void *pixels, int32_t width,
-                        int32_t height, Err *err)
-{
-    png_image image;
-    memset(&image, 0, sizeof image);
-    image.version = PNG_IMAGE_VERSION;
-    image.width = (png_uint_32)width;
-    image.height = (png_uint_32)height;
-    image.format = format;
-    png_alloc_size_t size = PNG_IMAGE_PNG_SIZE_MAX(image);
-    void *file = malloc(size);
-    if (file == NULL)
-        return err_set(err, ST_NO_MEMORY, "picture of %d x %d pixels", width, height);
-    Status status;
-    if (png_image_write_to_memory(&image, file, &size, 0, pixels, 0, NULL))
-        status = file_write_durable(path, file, size, err);
-    else
-        status = err_set(err, ST_INTERNAL, "libpng refuses a picture of %d x %d", width, height);
-    png_image_free(&image);
-    free(file);
-    return status;
-}
-
 Status qa_canvas_write(const QaCanvas *canvas, const char *path, Err *err)
 {
-    return write_png(path, PNG_FORMAT_RGB, canvas->rgb, canvas->width, canvas->height, err);
-}
-
-Status png_write_grey(const char *path, const uint8_t *pixels, int32_t width, int32_t height,
-                      Err *err)
-{
-    return write_png(path, PNG_FORMAT_GRAY, pixels, width, height, err);
+    return png_write_rgb(path, canvas->rgb, canvas->width, canvas->height, err);
 }

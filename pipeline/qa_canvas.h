@@ -1,5 +1,4 @@
-/* An RGB picture in memory, written as PNG (libpng): panels, letters. For qa_picture.c.
-** Thread: any. */
+/* An RGB picture in memory: panels, letters. For qa_picture.c. Thread: any. */
 #ifndef CT2MR_PIPELINE_QA_CANVAS_H
 #define CT2MR_PIPELINE_QA_CANVAS_H
 
@@ -22,8 +21,5 @@ MUST_CHECK Status qa_canvas_init(int32_t width, int32_t height, Arena *arena, Qa
 void qa_canvas_letter(QaCanvas *canvas, char letter, int32_t left, int32_t top);
 /* Errors: IO, DISK_FULL. */
 MUST_CHECK Status qa_canvas_write(const QaCanvas *canvas, const char *path, Err *err);
-/* A grey image as PNG, rows top to bottom. */
-MUST_CHECK Status png_write_grey(const char *path, const uint8_t *pixels, int32_t width,
-                                 int32_t height, Err *err);
 
 #endif

@@ -8,8 +8,6 @@
 ** All panels share one scale. Letters in the corners say which side of the patient is which. */
 #include "pipeline/qa_picture.h"
 
-#include "pipeline/png_file.h"
-
 #include <math.h>
 #include <string.h>
 
@@ -276,27 +274,6 @@ Status qa_picture_write(const char *path, const VolumeI16 *ct, const VolumeU8 *m
                         const VolumeF32 *mr, double level_hu, double width_hu, Arena *scratch,
                         Err *err)
 {
-    Picture p = {.ct = ct,
-                 .mask = mask,
-                 .mr = mr,
-                 .low_hu = level_hu - 0.5 * width_hu,
-                 .width_hu = width_hu};
-    TRY(set_planes(&p, err));
-    int n_rows = mr != NULL ? ROWS_MAX : 1;
-    p.height = n_rows * PANEL + (n_rows - 1) * GAP;
-    size_t mark = arena_mark(scratch), bytes = (size_t)p.height * WIDTH * 3;
-    p.rgb = arena_alloc(scratch, bytes, 1, err);
-    if (p.rgb == NULL)
-        return ST_LIMIT;
-    memset(p.rgb, GAP_GREY, bytes);
-    for (int row = 0; row < n_rows; row++)
-        for (int panel = 0; panel < 3; panel++)
-            draw_panel(&p, (RowKind)row, panel, row * (PANEL + GAP));
-    for (int panel = 0; panel < 3; panel++)
-        draw_sides(&p, panel, 0);
-    Status status = png_write_rgb(path, p.rgb, WIDTH, p.height, err);
-    arena_reset(scratch, mark);
-    return status;
     Picture p = {.n_rows = mr != NULL ? 3 : 1};
     Layer image, outline, other;
     TRY(ct_layer(ct, level_hu, width_hu, &image, err));

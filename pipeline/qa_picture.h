@@ -1,6 +1,3 @@
-/* The QA picture of a job: three orthogonal planes through the head's centre (axial, coronal,
-** sagittal as a radiologist expects them: patient's right on the viewer's left, head up), rows: CT
-** with the mask's contour, synthetic MR, checkerboard of both. No text of the patient. PNG.
 /* QA pictures: three orthogonal planes through the head's centre (axial, coronal, sagittal as a
 ** radiologist expects them: patient's right on the viewer's left, head up), in rows. No text of the
 ** patient. PNG.
