@@ -21,7 +21,7 @@ struct Child {
     uv_poll_t channel;
     uv_timer_t deadline;
     int channel_fd, handles_open;
-    bool exited, drained, has_end;
+    bool exited, drained, has_end, waiting;
     ChildJob job;
     ChildHandler handler;
     int64_t started_ms;
@@ -95,6 +95,20 @@ static bool report_valid(const RoleReport *report, long size)
            memchr(report->step, 0, sizeof report->step) != NULL;
 }
 
+/* The job has ended. A child that was killed meanwhile is taken for gone. */
+static void take_end(Child *child, const RoleReport *report)
+{
+    if (report->index == 0 || child->handler.waits == NULL) {
+        child->has_end = true;
+        child->status = (Status)report->status;
+        memcpy(child->text, report->text, sizeof child->text);
+    } else if (child->killed_as == ST_OK) {
+        (void)uv_timer_stop(&child->deadline);
+        child->waiting = true;
+        child->handler.waits(child->handler.context, child, (Status)report->status, report->text);
+    }
+}
+
 static void on_channel(uv_poll_t *poll, int status, int events)
 {
     (void)status, (void)events;
@@ -108,13 +122,10 @@ static void on_channel(uv_poll_t *poll, int status, int events)
             break;
         if (!report_valid(&report, n))
             continue;
-        if (report.type == ROLE_END) {
-            child->has_end = true;
-            child->status = (Status)report.status;
-            memcpy(child->text, report.text, sizeof child->text);
-        } else {
+        if (report.type == ROLE_END)
+            take_end(child, &report);
+        else
             child->handler.report(child->handler.context, child, &report);
-        }
     }
     (void)uv_poll_stop(&child->channel);
     child->drained = true;
@@ -183,6 +194,31 @@ Status child_start(uv_loop_t *loop, const char *flag, const char *file, int dead
     return ST_OK;
 }
 
+bool child_next(Child *child, const char *file, int deadline_s, const ChildJob *job)
+{
+    ASSERT(child_waits(child));
+    child->waiting = false;
+    child->job = *job;
+    child->started_ms = clock_steady_ms();
+    (void)uv_timer_start(&child->deadline, on_deadline, (uint64_t)deadline_s * 1000, 0);
+    return message_send(child->channel_fd, file, strlen(file) + 1, NULL, 0) == 1;
+}
+
+bool child_waits(const Child *child)
+{
+    return child->waiting && child->killed_as == ST_OK;
+}
+
+void child_wait_limit(Child *child, int limit_s)
+{
+    ASSERT(child_waits(child));
+    child->job = (ChildJob){0};
+    if (limit_s == 0)
+        child_kill(child, ST_CANCELLED);
+    else
+        (void)uv_timer_start(&child->deadline, on_deadline, (uint64_t)limit_s * 1000, 0);
+}
+
 void child_kill(Child *child, Status why)
 {
     if (child->killed_as == ST_OK)
@@ -199,6 +235,11 @@ bool child_stopped(const Child *child)
 const ChildJob *child_job(const Child *child)
 {
     return &child->job;
+}
+
+int child_pid(const Child *child)
+{
+    return uv_process_get_pid(&child->process);
 }
 
 int64_t child_started_ms(const Child *child)

@@ -62,7 +62,7 @@ void node_schedule(Node *node)
         return;
     int64_t now_ms = clock_steady_ms();
     node_judge_series(node, now_ms);
-    node_start_worker(node, now_ms);
+    node_start_workers(node, now_ms);
     node_start_senders(node, now_ms);
 }
 
@@ -96,6 +96,7 @@ static void reload(Node *node)
         memcpy(node->first_needs_restart, first, sizeof first);
         log_set_level((LogLevel)node->config.log_level);
         receiver_reload(node->receiver, &node->config);
+        node_forget_gpus(node);
         log_event(LOG_LEVEL_NOTICE, "config.reload", "done needs_restart=%d first=%s", n, first);
     }
     (void)notify_ready();
@@ -123,12 +124,13 @@ static void stop(Node *node)
     node->stopping = true;
     (void)notify_stopping();
     log_event(LOG_LEVEL_NOTICE, "daemon.stop", "associations=%d worker=%s",
-              receiver_stats(node->receiver).open, node->worker != NULL ? "busy" : "idle");
+              receiver_stats(node->receiver).open, node_computes(node, 0) ? "busy" : "idle");
     (void)uv_timer_stop(&node->tick);
     control_stop(node->control);
     node->control = NULL;
-    if (node->worker != NULL)
-        child_kill(node->worker, ST_CANCELLED);
+    for (int i = 0; i < NODE_MAX_WORKERS; i++)
+        if (node->workers[i] != NULL)
+            child_kill(node->workers[i], ST_CANCELLED);
     for (int i = 0; i < NODE_MAX_SENDERS; i++)
         if (node->senders[i] != NULL)
             child_kill(node->senders[i], ST_CANCELLED);

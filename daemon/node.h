@@ -24,6 +24,7 @@
 enum {
     NODE_MAX_TOUCHES = 4096,
     NODE_MAX_TOUCHES_EACH = 256, /* of one association; the last for a refused image */
+    NODE_MAX_WORKERS = 16,
     NODE_MAX_SENDERS = 16,
     NODE_SENDERS_EACH = 2, /* to one destination: a dead one does not keep the others waiting */
     NODE_TICK_MS = 500
@@ -47,7 +48,9 @@ typedef struct Node {
     int64_t started_ms, retention_checked_ms;
     Touch touches[NODE_MAX_TOUCHES];
     int32_t n_touches;
-    Child *worker; /* NULL: idle */
+    Child *workers[NODE_MAX_WORKERS];  /* NULL: none there */
+    bool gpu_failed[NODE_MAX_WORKERS]; /* the last worker of that GPU did not stay */
+    int32_t n_gpus;                    /* 0: not known, or none */
     Child *senders[NODE_MAX_SENDERS];
     bool stopping, receiver_stopped;
     char reload_refused[ERR_MSG_SIZE]; /* why the last reload kept the old configuration; "" */
@@ -74,7 +77,11 @@ int32_t node_open_associations(const Node *node, const char *series_uid, int64_t
 void node_judge_series(Node *node, int64_t now_ms);
 
 /* node_compute.c */
-void node_start_worker(Node *node, int64_t now_ms);
+void node_start_workers(Node *node, int64_t now_ms);
+/* True if a worker is at work on the job; 0: on any. */
+bool node_computes(const Node *node, int64_t job_id);
+/* After a change of the configuration: workers that wait end, GPUs are found anew. */
+void node_forget_gpus(Node *node);
 /* HELD -> SENDING, to the destinations of now if there was none when the result was made. */
 MUST_CHECK Status node_release(Node *node, const JobRow *job, Err *err);
 /* Stops the worker and senders of a job, whatever they do; their results are dropped. */

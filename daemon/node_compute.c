@@ -1,4 +1,9 @@
-/* QUEUED -> worker -> result. One worker at a time: it uses all processors. See node.h. */
+/* QUEUED -> worker -> result. See node.h.
+**
+** One worker at a time: it uses all processors. But where workers compute on GPUs, one for each:
+** worker i uses GPU i. A worker says how many there are, and stays for the next job if its GPU is
+** well (roles.h); one that failed, crashed, or fell to the CPU has gone, and its GPU is tried again
+** when no other worker is at work. */
 #include "daemon/node.h"
 
 #include "base/clock.h"
@@ -45,7 +50,8 @@ static Status image_paths(Node *node, const JobRow *job, PathList *ret, Err *err
 }
 
 /* An empty output folder with job.json in it. */
-static Status prepare(Node *node, const JobRow *job, char ret_job_file[PATH_SIZE], Err *err)
+static Status prepare(Node *node, const JobRow *job, int32_t device, char ret_job_file[PATH_SIZE],
+                      Err *err)
 {
     char dir[PATH_SIZE];
     TRY(node_job_dir(node, job, dir, err));
@@ -53,6 +59,7 @@ static Status prepare(Node *node, const JobRow *job, char ret_job_file[PATH_SIZE
     TRY(dir_make(dir, err));
     JobOptions options;
     TRY(job_options_from_config(&node->config, dir, &options, err));
+    options.device = device;
     TRY(path_format(ret_job_file, err, "%s/job.json", dir));
     PathList images;
     TRY(image_paths(node, job, &images, err));
@@ -68,6 +75,8 @@ static void on_report(void *context, Child *child, const RoleReport *r)
     if (r->type == ROLE_STEP)
         node_event(node, child_job(child)->job_id, "step", r->step, (Status)r->status,
                    r->duration_ms, "%s", r->text);
+    if (r->type == ROLE_GPUS && r->index > 0)
+        node->n_gpus = r->index < NODE_MAX_WORKERS ? r->index : NODE_MAX_WORKERS;
 }
 
 /* A failed attempt: again after a pause if that may help, else FAILED. */
@@ -133,12 +142,18 @@ Status node_release(Node *node, const JobRow *job, Err *err)
     return status;
 }
 
-static void on_ended(void *context, Child *child, Status status, const char *text)
+static int worker_index(const Node *node, const Child *child)
 {
-    Node *node = context;
-    node->worker = NULL;
-    if (node->stopping)
-        return; /* the job stays RUNNING in the database and is queued again at the next start */
+    int i = 0;
+    while (i < NODE_MAX_WORKERS && node->workers[i] != child)
+        i++;
+    ASSERT(i < NODE_MAX_WORKERS);
+    return i;
+}
+
+/* A worker has done with its job. */
+static void take_result(Node *node, const Child *child, Status status, const char *text)
+{
     JobRow job;
     Err err = {0};
     if (db_job_get(node->db, child_job(child)->job_id, &job, &err) != ST_OK) {
@@ -155,10 +170,78 @@ static void on_ended(void *context, Child *child, Status status, const char *tex
         if (status != ST_OK)
             attempt_failed(node, &job, status, err.msg);
     }
+}
+
+static void on_waits(void *context, Child *child, Status status, const char *text)
+{
+    Node *node = context;
+    int i = worker_index(node, child);
+    node->gpu_failed[i] = false;
+    if (node->stopping)
+        return;
+    take_result(node, child, status, text);
+    child_wait_limit(child, node->config.job_worker_idle_s);
     node_schedule(node);
 }
 
-static void start(Node *node, const JobRow *job)
+static void on_ended(void *context, Child *child, Status status, const char *text)
+{
+    Node *node = context;
+    int i = worker_index(node, child);
+    node->workers[i] = NULL;
+    if (node->stopping)
+        return; /* the job stays RUNNING in the database and is queued again at the next start */
+    if (child_job(child)->job_id == 0) {
+        log_event(LOG_LEVEL_INFO, "worker.end", "gpu=%d pid=%d code=%s", i, child_pid(child),
+                  status_name(status));
+    } else {
+        node->gpu_failed[i] = !child_stopped(child);
+        take_result(node, child, status, text);
+    }
+    node_schedule(node);
+}
+
+bool node_computes(const Node *node, int64_t job_id)
+{
+    for (int i = 0; i < NODE_MAX_WORKERS; i++)
+        if (node->workers[i] != NULL && child_job(node->workers[i])->job_id != 0 &&
+            (job_id == 0 || child_job(node->workers[i])->job_id == job_id))
+            return true;
+    return false;
+}
+
+/* Where a job may be computed now; -1: nowhere. Before a GPU is known there is one place. */
+static int free_place(const Node *node)
+{
+    int n = node->n_gpus > 1 ? node->n_gpus : 1, failed = -1;
+    for (int i = 0; i < NODE_MAX_WORKERS; i++)
+        if (node->workers[i] != NULL && child_waits(node->workers[i]))
+            return i;
+    for (int i = n - 1; i >= 0; i--)
+        if (node->workers[i] == NULL && node->gpu_failed[i])
+            failed = i;
+    for (int i = 0; i < n; i++)
+        if (node->workers[i] == NULL && !node->gpu_failed[i])
+            return i;
+    return node_computes(node, 0) ? -1 : failed;
+}
+
+static Status give(Node *node, const JobRow *job, int place, Err *err)
+{
+    char file[PATH_SIZE];
+    const ChildJob who = {.job_id = job->id};
+    const ChildHandler handler = {node, on_report, on_waits, on_ended};
+    Child **worker = &node->workers[place];
+    TRY(prepare(node, job, place, file, err));
+    if (*worker == NULL)
+        return child_start(node->loop, "--worker", file, node->config.job_deadline_s, &who,
+                           &handler, worker, err);
+    if (!child_next(*worker, file, node->config.job_deadline_s, &who))
+        child_kill(*worker, ST_CRASHED); /* it has just gone: on_ended() sees to the job */
+    return ST_OK;
+}
+
+static void start(Node *node, const JobRow *job, int place)
 {
     /* Each attempt ended the worker or the daemon; the daemon may be ended by anybody. */
     int32_t allowed =
@@ -172,14 +255,8 @@ static void start(Node *node, const JobRow *job)
         return;
     JobRow running = *job;
     running.attempt++;
-    char file[PATH_SIZE];
     Err err = {0};
-    Status status = prepare(node, job, file, &err);
-    ChildJob who = {.job_id = job->id};
-    ChildHandler handler = {node, on_report, on_ended};
-    if (status == ST_OK)
-        status = child_start(node->loop, "--worker", file, node->config.job_deadline_s, &who,
-                             &handler, &node->worker, &err);
+    Status status = give(node, job, place, &err);
     if (status != ST_OK)
         attempt_failed(node, &running, status, err.msg);
 }
@@ -192,13 +269,16 @@ static void requeue_lost(Node *node)
     if (db_jobs_list(node->db, JOB_RUNNING, 0, &jobs, &n, NULL) != ST_OK)
         return;
     for (int32_t i = 0; i < n; i++)
-        attempt_failed(node, &jobs[i], ST_CRASHED, "the end of the attempt could not be stored");
+        if (!node_computes(node, jobs[i].id))
+            attempt_failed(node, &jobs[i], ST_CRASHED,
+                           "the end of the attempt could not be stored");
     free(jobs);
 }
 
-void node_start_worker(Node *node, int64_t now_ms)
+void node_start_workers(Node *node, int64_t now_ms)
 {
-    if (node->worker != NULL || node->stopping)
+    int place = free_place(node);
+    if (place < 0 || node->stopping)
         return;
     requeue_lost(node);
     JobRow *jobs;
@@ -210,15 +290,26 @@ void node_start_worker(Node *node, int64_t now_ms)
         log_event(LOG_LEVEL_ERROR, "job.list", "code=%s %s", status_name(err.status), err.msg);
         return;
     }
-    for (int32_t i = 0; i < n && node->worker == NULL; i++)
-        start(node, &jobs[i]);
+    for (int32_t i = 0; i < n && (place = free_place(node)) >= 0; i++)
+        start(node, &jobs[i], place);
     free(jobs);
+}
+
+void node_forget_gpus(Node *node)
+{
+    node->n_gpus = 0;
+    for (int i = 0; i < NODE_MAX_WORKERS; i++) {
+        node->gpu_failed[i] = false;
+        if (node->workers[i] != NULL && child_waits(node->workers[i]))
+            child_kill(node->workers[i], ST_CANCELLED);
+    }
 }
 
 void node_stop_children(Node *node, int64_t job_id, Status why)
 {
-    if (node->worker != NULL && child_job(node->worker)->job_id == job_id)
-        child_kill(node->worker, why);
+    for (int i = 0; i < NODE_MAX_WORKERS; i++)
+        if (node->workers[i] != NULL && child_job(node->workers[i])->job_id == job_id)
+            child_kill(node->workers[i], why);
     for (int i = 0; i < NODE_MAX_SENDERS; i++)
         if (node->senders[i] != NULL && child_job(node->senders[i])->job_id == job_id)
             child_kill(node->senders[i], why);

@@ -79,7 +79,8 @@ static Status status_reply(const Node *node, cJSON *reply, Err *err)
     cJSON_AddNumberToObject(reply, "refused", (double)r.refused);
     cJSON_AddNumberToObject(reply, "killed", (double)r.killed);
     cJSON_AddNumberToObject(reply, "crashed", (double)r.crashed);
-    cJSON_AddStringToObject(reply, "worker", node->worker != NULL ? "busy" : "idle");
+    cJSON_AddStringToObject(reply, "worker", node_computes(node, 0) ? "busy" : "idle");
+    cJSON_AddNumberToObject(reply, "gpus", node->n_gpus);
     cJSON_AddNumberToObject(reply, "spool_free_mib", (double)(free_bytes >> 20));
     add_warnings(node, reply);
     return add_counts(node, reply, err);

@@ -176,7 +176,7 @@ static Status start_child(Node *node, const JobRow *job, const ConfigDestination
     TRY(write_send_file(node, job, to, sending, file, err));
     ChildJob who = {.job_id = job->id};
     memcpy(who.destination, to->name, sizeof who.destination);
-    ChildHandler handler = {sending, on_report, on_ended};
+    ChildHandler handler = {sending, on_report, NULL, on_ended};
     /* Time-outs of the connection are the child's; this bounds a peer that answers each image late.
      */
     int deadline_s = node->config.send_timeout_s * (sending->n + 4);

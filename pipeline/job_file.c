@@ -101,6 +101,7 @@ Status job_file_write(const char *path, const JobOptions *o, const char *const *
     cJSON_AddNumberToObject(json, "batch", o->batch);
     cJSON_AddNumberToObject(json, "threads", o->threads);
     cJSON_AddNumberToObject(json, "winograd_mib", o->winograd_mib);
+    cJSON_AddNumberToObject(json, "device", o->device);
     cJSON_AddBoolToObject(json, "envelope_refuse", o->envelope_refuse);
     cJSON_AddBoolToObject(json, "synthetic_data", o->synthetic_data);
     cJSON_AddNumberToObject(json, "series_number_offset", o->series_number_offset);
@@ -124,6 +125,7 @@ Status job_file_read(const char *path, JobOptions *ret, PathList *ret_images, Er
               get_string(json, "out_dir", o.out_dir, sizeof o.out_dir) &&
               get_int(json, "batch", &o.batch) && get_int(json, "threads", &o.threads) &&
               get_int(json, "winograd_mib", &o.winograd_mib) &&
+              get_int(json, "device", &o.device) &&
               get_bool(json, "envelope_refuse", &o.envelope_refuse) &&
               get_bool(json, "synthetic_data", &o.synthetic_data) &&
               get_int(json, "series_number_offset", &o.series_number_offset) &&

@@ -33,10 +33,17 @@ Status job_open(const JobOptions *options, Job *ret, Err *err)
 
 void job_close(Job *job)
 {
-    model_close(job->model);
+    kept_close(&job->kept);
     job->model = NULL;
     arena_close(&job->scratch);
     arena_close(&job->arena);
+}
+
+Kept job_take_kept(Job *job)
+{
+    Kept kept = job->kept;
+    job->kept = (Kept){0};
+    return kept;
 }
 
 static void report_step(StepReport report, void *context, const char *step, Status status,

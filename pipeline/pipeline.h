@@ -12,6 +12,7 @@
 #include "base/arena.h"
 #include "base/files.h"
 #include "gpu/net.h"
+#include "pipeline/kept.h"
 #include "pipeline/load.h"
 #include "pipeline/mask.h"
 #include "pipeline/window.h"
@@ -25,6 +26,7 @@ typedef struct JobOptions {
     char model_path[1024], backend[32], precision[32], reference_path[1024];
     int32_t batch, threads; /* threads 0: all processors */
     int32_t winograd_mib;   /* NetOptions */
+    int32_t device;         /* which GPU, where one is used */
     bool envelope_refuse;   /* false: a breach of the model's envelope is noted only */
     bool synthetic_data;    /* write (0008,001C) */
     int32_t series_number_offset, memory_mib, slice_jump_percent;
@@ -47,10 +49,12 @@ typedef struct OutputFile {
 typedef struct Job {
     JobOptions options;
     Arena arena, scratch;
+    Kept kept;  /* may come from the job before, see job_take_kept() */
+    bool stays; /* the network is to be kept */
 
     /* load */
     CtSeries series;
-    Model *model;
+    Model *model; /* kept's */
     VolumeI16 reference;
     char reference_digest[HEX_SIZE];
     /* align: identity for a model trained in the scanner's pose, where registration only gates */
@@ -91,6 +95,8 @@ extern const Step pipeline_steps[]; /* ends with name == NULL */
 /* Opens the arenas. */
 MUST_CHECK Status job_open(const JobOptions *options, Job *ret, Err *err);
 void job_close(Job *job); /* accepts a zeroed Job */
+/* What stays for the next job, which is given it in job.kept; before job_close(). */
+Kept job_take_kept(Job *job);
 
 /* Runs load on paths[0..n), then the steps up to and including `last` (NULL: all). Stops at the
 ** first failure, whose error it returns. */

@@ -69,11 +69,12 @@ Status step_infer(Job *job, Err *err)
                           .height = grid->ny,
                           .width = grid->nx,
                           .threads = job->options.threads,
+                          .device = job->options.device,
                           .precision = job->options.precision,
                           .winograd_mib = job->options.winograd_mib};
     Net *net;
-    TRY(net_open(job->model, &options, &net, err));
+    TRY(kept_net(&job->kept, &options, &net, err));
     Status status = run_slices(job, net, err);
-    net_close(net);
+    kept_net_end(&job->kept, job->stays && status == ST_OK);
     return status;
 }

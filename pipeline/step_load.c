@@ -33,7 +33,7 @@ Status step_load(Job *job, Err *err)
     (void)snprintf(job->note, sizeof job->note, "%d slices of %d x %d, largest jump %.1f%s%s",
                    job->series.geometry.n_slices, job->series.ct.grid.ny, job->series.ct.grid.nx,
                    jump.ratio, job->series.dropped[0] != '\0' ? "; " : "", job->series.dropped);
-    TRY(model_open(job->options.model_path, &job->model, err));
+    TRY(kept_model(&job->kept, job->options.model_path, &job->model, err));
     TRY(check_envelope(job, err));
     TRY(nifti_read(job->options.reference_path, &job->arena, &job->reference, err));
     return digest_file(job->options.reference_path, job->reference_digest, err);

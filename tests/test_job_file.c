@@ -7,6 +7,7 @@ static JobOptions some_options(void)
 {
     JobOptions o = {.batch = 3,
                     .threads = 2,
+                    .device = 1,
                     .envelope_refuse = true,
                     .synthetic_data = false,
                     .series_number_offset = 9000,
