@@ -33,11 +33,14 @@ int cli_register(int argc, char **argv); /* --fixed A --moving B --out T.json */
 int cli_mask(int argc, char **argv);     /* CT --out MASK.nii.gz [--brain] */
 int cli_window(int argc, char **argv);   /* CT --out W.nii.gz [--preset P | --level L --width W] */
 int cli_infer(int argc, char **argv);    /* --model M --in X.npy --out Y.npy [--backend B] */
-int cli_model(int argc, char **argv);    /* show|verify FILE */
+int cli_model(int argc, char **argv);    /* show|verify FILE, calibrate, import */
 int cli_model_calibrate(int argc, char **argv); /* of cli_model(): argv[0] is "calibrate" */
-int cli_eval(int argc, char **argv);            /* --model M --data PACK */
-int cli_gpu(int argc, char **argv);             /* list|plan|selftest */
-int cli_import(int argc, char **argv);          /* NIFTI|INV3 --out DIR */
+struct Model;
+int cli_model_show(const struct Model *model, bool json); /* of cli_model() */
+int cli_model_import(int argc, char **argv);              /* the same: "import" */
+int cli_eval(int argc, char **argv);                      /* --model M --data PACK */
+int cli_gpu(int argc, char **argv);                       /* list|plan|selftest */
+int cli_import(int argc, char **argv);                    /* NIFTI|INV3 --out DIR */
 /* Child roles, not for people, are in roles.h and dicom/receive.h. */
 
 /* Prints "ct2mr: CODE: message" and the remedy (or a JSON object on stdout if json) and returns the

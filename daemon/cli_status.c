@@ -87,6 +87,9 @@ static void print_text_report(const Found *found)
         if (text_of(found->reply, "worker")[0] != '\0') {
             (void)printf("worker    ");
             cli_print_text(stdout, text_of(found->reply, "worker"), 60);
+            const cJSON *gpus = cJSON_GetObjectItemCaseSensitive(found->reply, "gpus");
+            if (cJSON_IsNumber(gpus) && gpus->valueint > 0)
+                (void)printf(", %d GPUs", gpus->valueint);
             (void)printf("\n");
         }
         const cJSON *free_mib = cJSON_GetObjectItemCaseSensitive(found->reply, "spool_free_mib");

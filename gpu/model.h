@@ -61,6 +61,7 @@ typedef struct ModelInfo {
     ModelRange age_years, slice_thickness_mm, pixel_spacing_mm, kvp;
     char label[256], licence[256];
     char training[1024]; /* JSON text as in the file, "" if absent */
+    bool untrained;      /* training says so: some weights are random (model_import.h) */
     unsigned precisions; /* in which it may be used unasked: bits 1 << Precision; f32 always is */
     int64_t n_parameters;
 } ModelInfo;

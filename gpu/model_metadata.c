@@ -294,6 +294,7 @@ Status model_metadata_parse(const cJSON *metadata, ModelInfo *ret, Err *err)
     TRY(get_text(metadata, "licence", info.licence, sizeof info.licence, err));
     TRY(get_text(metadata, "training", info.training, sizeof info.training, err));
     TRY(get_json(metadata, "training", &training, err));
+    info.untrained = cJSON_GetObjectItemCaseSensitive(training, "untrained") != NULL;
     cJSON_Delete(training);
     *ret = info;
     return ST_OK;

@@ -13,27 +13,30 @@ static bool ends_in(const char *name, const char *end)
     return n >= k && strcmp(name + n - k, end) == 0;
 }
 
-static void fill(TrainParameter *p, float value)
+void train_init_values(const char *name, int32_t n_dims, const int64_t *dims, uint64_t seed,
+                       int32_t index, float *ret)
 {
-    for (int64_t i = 0; i < p->n; i++)
-        p->value[i] = value;
+    int64_t n = 1;
+    for (int32_t d = 0; d < n_dims; d++)
+        n *= dims[d];
+    if (n_dims == 4) {
+        Random random = random_stream(seed, 0x696e6974, (uint64_t)index);
+        double deviation = sqrt(2 / ((double)n / (double)dims[0]));
+        for (int64_t k = 0; k < n; k++)
+            ret[k] = (float)(deviation * random_normal(&random));
+        return;
+    }
+    float value = ends_in(name, ".weight") || ends_in(name, ".running_var") ? 1 : 0;
+    for (int64_t k = 0; k < n; k++)
+        ret[k] = value;
 }
 
 void train_init_random(TrainNet *net, uint64_t seed)
 {
     int32_t n;
-    TrainParameter *parameters = train_net_parameters(net, &n);
-    for (int32_t i = 0; i < n; i++) {
-        TrainParameter *p = &parameters[i];
-        if (p->n_dims == 4) {
-            Random random = random_stream(seed, 0x696e6974, (uint64_t)i);
-            double deviation = sqrt(2 / ((double)p->n / (double)p->dims[0]));
-            for (int64_t k = 0; k < p->n; k++)
-                p->value[k] = (float)(deviation * random_normal(&random));
-        } else {
-            fill(p, ends_in(p->name, ".weight") || ends_in(p->name, ".running_var") ? 1 : 0);
-        }
-    }
+    TrainParameter *p = train_net_parameters(net, &n);
+    for (int32_t i = 0; i < n; i++)
+        train_init_values(p[i].name, p[i].n_dims, p[i].dims, seed, i, p[i].value);
 }
 
 static Status read_parameter(TrainParameter *p, const Model *file, const Tensor *tensor, Err *err)

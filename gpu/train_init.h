@@ -4,6 +4,10 @@
 
 #include "gpu/train_net.h"
 
+/* The values of one parameter, the index-th of its network, by its name and shape; see below. Any
+** thread. */
+void train_init_values(const char *name, int32_t n_dims, const int64_t *dims, uint64_t seed,
+                       int32_t index, float *ret);
 /* Convolutions: normal with variance 2 / fan in (He et al. 2015, ReLU), biases 0; batch norm: gamma
 ** 1, beta 0, running mean 0, variance 1. Parameter i draws from stream (seed, i). */
 void train_init_random(TrainNet *net, uint64_t seed);

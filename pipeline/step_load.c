@@ -34,6 +34,8 @@ Status step_load(Job *job, Err *err)
                    job->series.geometry.n_slices, job->series.ct.grid.ny, job->series.ct.grid.nx,
                    jump.ratio, job->series.dropped[0] != '\0' ? "; " : "", job->series.dropped);
     TRY(kept_model(&job->kept, job->options.model_path, &job->model, err));
+    if (model_info(job->model)->untrained)
+        return err_set(err, ST_MODEL_FORMAT, "the model is not trained: its decoder is random");
     TRY(check_envelope(job, err));
     TRY(nifti_read(job->options.reference_path, &job->arena, &job->reference, err));
     return digest_file(job->options.reference_path, job->reference_digest, err);
