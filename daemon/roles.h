@@ -5,8 +5,8 @@
 ** sends RoleReport messages and exits; its exit status is 0 when it sent ROLE_END, whatever that
 ** says. It dies with the daemon (PR_SET_PDEATHSIG).
 **
-** A worker whose network is on a GPU and well stays: it says so in ROLE_END and waits on the channel
-** for the path of another job's file, or for its end. */
+** A worker whose network is on a GPU and well stays: it says so in ROLE_END and waits on the
+** channel for the path of another job's file, or for its end. */
 #ifndef CT2MR_DAEMON_ROLES_H
 #define CT2MR_DAEMON_ROLES_H
 

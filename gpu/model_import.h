@@ -1,8 +1,8 @@
 /* From a file of PyTorch tensors to a model file.
 **
 ** The file holds a whole network (names as in this project's model files: the state_dict of DRUNet
-** or the U-Net), or torchvision's ResNet-34, -50 or -101: then that is DRUNet's encoder, the decoder
-** gets the trainer's first weights, and the model says that it is untrained.
+** or the U-Net), or torchvision's ResNet-34, -50 or -101: then that is DRUNet's encoder, the
+** decoder gets the trainer's first weights, and the model says that it is untrained.
 ** Thread: any, one call per file. */
 #ifndef CT2MR_GPU_MODEL_IMPORT_H
 #define CT2MR_GPU_MODEL_IMPORT_H
@@ -29,8 +29,8 @@ typedef struct ModelImportResult {
 } ModelImportResult;
 
 /* Writes `to`, durably, whole or not at all. What the file does not say and nobody gave is refused,
-** all keys in one message; only mean and standard deviation default to ImageNet's. What was measured
-** with other metadata (precisions, int8, calibration) is left out.
+** all keys in one message; only mean and standard deviation default to ImageNet's. What was
+** measured with other metadata (precisions, int8, calibration) is left out.
 ** Errors: MODEL_NOT_FOUND, MODEL_FORMAT (the message names tensor or key), LIMIT (width), those of
 ** model_write_new(). */
 MUST_CHECK Status model_import(const char *from, const ModelImport *import, const char *to,

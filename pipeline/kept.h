@@ -22,8 +22,8 @@ typedef struct Kept { /* zeroed: nothing */
 /* The model at `path`, which stays kept's: that which is kept if it is the same file, unchanged,
 ** else it is opened (and what is kept closed). Errors: those of model_open(). */
 MUST_CHECK Status kept_model(Kept *kept, const char *path, Model **ret, Err *err);
-/* A network of that model, which stays kept's; the kept one if it has these options. options->proven
-** is not read. Errors: those of net_open(). */
+/* A network of that model, which stays kept's; the kept one if it has these options.
+** options->proven is not read. Errors: those of net_open(). */
 MUST_CHECK Status kept_net(Kept *kept, const NetOptions *options, Net **ret, Err *err);
 /* After each use of the network: keeps it if `stays` is true and it is on a GPU and forgets; else
 ** closes it. */

@@ -1,6 +1,6 @@
-/* pipeline/kept.h: what stays in a worker between two patients. Claims: the model and its network on
-** a GPU stay as long as nothing about them changed, and hold nothing of the slices; everything else
-** is opened anew. The GPU is emulated (cuda_emulator.h). */
+/* pipeline/kept.h: what stays in a worker between two patients. Claims: the model and its network
+** on a GPU stay as long as nothing about them changed, and hold nothing of the slices; everything
+** else is opened anew. The GPU is emulated (cuda_emulator.h). */
 #include "tests/test.h"
 
 #include "base/files.h"
