@@ -140,6 +140,8 @@ static void report(const Arguments *a, const CalibrateResult results[PRECISION_C
                          r->psnr_min_db, r->ssim, r->allowed ? "allowed" : "NOT allowed");
         else
             (void)printf("%-5s NOT allowed: %s\n", name, r->why);
+        if (r->measured && p == PRECISION_INT8)
+            (void)printf("      with the last %d convolutions in floats\n", r->n_float);
     }
     (void)printf("written: %s\n", a->out);
 }

@@ -1,5 +1,6 @@
 /* Which precisions a model may be computed in: measured on a department's own slices.
 **
+** int8 keeps as few of the last convolutions in floats as it takes to be good enough.
 ** The f32 network is run over the slices, the range of every convolution's output is noted (int8's
 ** scales), then bf16, int8 and, on a GPU, f16 are run over the same slices and compared with f32.
 ** One that reaches CALIBRATE_PSNR_DB and CALIBRATE_SSIM (means over slices) is written into the
@@ -23,6 +24,7 @@ typedef struct CalibrateResult {       /* of one precision, against f32 */
     bool measured;                     /* false: this machine cannot compute in it */
     double psnr_db, psnr_min_db, ssim; /* means over slices, and the worst slice */
     bool allowed;
+    int32_t n_float;        /* int8: how many of the last convolutions stay in floats */
     char why[ERR_MSG_SIZE]; /* it was not measured; "" if it was */
 } CalibrateResult;
 

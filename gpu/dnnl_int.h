@@ -1,7 +1,8 @@
 /* Private to the CPU backend: what its files share. backend_dnnl.c opens and runs, dnnl_types.c
 ** gives every value its element type and scale, dnnl_winograd.c says which convolutions take
-** Winograd's way and dnnl_layout.c lays the values around them out for it, dnnl_step.c makes
-** oneDNN's primitives and lays out weights, dnnl_own.c holds the loops between them. */
+** Winograd's way, dnnl_convert.c puts conversions around those that want other values than the
+** rest, dnnl_step.c makes oneDNN's primitives and lays out weights, dnnl_own.c holds the loops
+** between them. */
 #ifndef CT2MR_GPU_DNNL_INT_H
 #define CT2MR_GPU_DNNL_INT_H
 
@@ -99,10 +100,12 @@ MUST_CHECK Status winograd_choose(const Graph *graph, const Model *model, int32_
                                   WinogradChoice *ret, Err *err);
 WinogradWay winograd_way(const WinogradChoice *choice, const Graph *graph, const Op *op);
 
-/* dnnl_layout.c: the graph again with conversions around the convolutions that want blocked values;
-** ret_blocked[value of to]. */
-void dnnl_insert_layouts(const Graph *from, const WinogradChoice *choice, Graph *to,
-                         bool *ret_blocked);
+typedef struct OpForms { /* [operation] false: plain values; true: blocked, or in int8 quantized */
+    bool in[GRAPH_MAX_OPS], out[GRAPH_MAX_OPS];
+} OpForms;
+/* dnnl_convert.c: the graph again with conversions where they must be; ret_other[value of to]: not
+** plain. Input and output of the network are plain. */
+void dnnl_insert_conversions(const Graph *from, const OpForms *ops, Graph *to, bool *ret_other);
 
 /* dnnl_types.c: d->graph and d->types from the graph given to open; plans the memory.
 ** Errors: BACKEND (int8 without its passes), MODEL_FORMAT (int8 without calibration). */

@@ -69,22 +69,6 @@ static void shuffle(const float *x, const Value *in, float *y)
             }
 }
 
-/* Nearest u8 step, ties to even, as oneDNN rounds. */
-static void convert_to_u8(const float *x, size_t n, float scale, uint8_t *y)
-{
-    float inverse = scale > 0 ? 1.0f / scale : 0;
-    for (size_t i = 0; i < n; i++) {
-        float v = x[i] * inverse;
-        v = v > 0 ? v : 0;
-        v = v < 255.0f ? v : 255.0f;
-        /* Adding 1.5 * 2^23 leaves the rounded number in the low bits of the fraction. */
-        float shifted = v + 12582912.0f;
-        uint32_t bits;
-        memcpy(&bits, &shifted, sizeof bits);
-        y[i] = (uint8_t)bits;
-    }
-}
-
 static void norm(const OpTensors *t, const unsigned char *x, const Value *v, dnnl_data_type_t type,
                  unsigned char *y)
 {
@@ -129,10 +113,6 @@ void dnnl_run_own(const Dnnl *d, int32_t i, unsigned char *values)
     case OP_SIGMOID:
         sigmoid((const float *)(const void *)x, n, (float *)(void *)y);
         break;
-    case OP_CONVERT:
-        ASSERT(type == dnnl_f32 && to == dnnl_u8);
-        convert_to_u8((const float *)(const void *)x, n, d->types[op->output].scale, y);
-        break;
     case OP_NORM:
         norm(&d->steps[i].norm, x, in, type, y);
         break;
@@ -145,7 +125,8 @@ void dnnl_run_own(const Dnnl *d, int32_t i, unsigned char *values)
             put(y, k, to, get(x, k, type) + get(values + second->offset_bytes, k, type));
         break;
     case OP_CONV:
-    case OP_MAXPOOL: /* have a primitive each */
-        ASSERT(op->kind != OP_CONV && op->kind != OP_MAXPOOL);
+    case OP_MAXPOOL:
+    case OP_CONVERT: /* have a primitive each */
+        ASSERT(op->kind != OP_CONV && op->kind != OP_MAXPOOL && op->kind != OP_CONVERT);
     }
 }

@@ -136,13 +136,16 @@ static dnnl_status_t make_conv(const Dnnl *d, const Op *op, dnnl_primitive_attr_
     return s == dnnl_success ? make_conv_desc(d, &desc, way, attributes, ret) : s;
 }
 
-static dnnl_status_t make_layout(const Dnnl *d, const Op *op, dnnl_primitive_attr_t attributes,
-                                 dnnl_primitive_desc_t *ret)
+static dnnl_status_t make_conversion(const Dnnl *d, const Op *op, dnnl_primitive_attr_t attributes,
+                                     dnnl_primitive_desc_t *ret)
 {
+    float scale = d->types[op->input].scale / d->types[op->output].scale;
     dnnl_memory_desc_t from, to;
     dnnl_status_t s = dnnl_value_desc(d, op->input, &from);
     if (s == dnnl_success)
         s = dnnl_value_desc(d, op->output, &to);
+    if (s == dnnl_success && scale != 1.0f)
+        s = dnnl_primitive_attr_set_output_scales(attributes, 1, 0, &scale);
     return s == dnnl_success ? dnnl_reorder_primitive_desc_create(ret, &from, d->engine, &to,
                                                                   d->engine, attributes)
                              : s;
@@ -155,7 +158,7 @@ static Status make_primitive(Dnnl *d, const Op *op, const float *output_scales, 
     dnnl_status_t s = make_attributes(d, op, output_scales, &attributes);
     if (s == dnnl_success)
         s = op->kind == OP_MAXPOOL   ? make_pool(d, op, attributes, &step->desc)
-            : op->kind == OP_CONVERT ? make_layout(d, op, attributes, &step->desc)
+            : op->kind == OP_CONVERT ? make_conversion(d, op, attributes, &step->desc)
                                      : make_conv(d, op, attributes, &step->desc);
     (void)dnnl_primitive_attr_destroy(attributes);
     if (s == dnnl_success)
@@ -265,18 +268,13 @@ static Status load_conv(Dnnl *d, const Op *op, Step *step, const Model *model, P
                 : reorder_weights(d, op, step, plain->w, dnnl_f32, err);
 }
 
-static bool changes_layout(const Dnnl *d, const Op *op)
-{
-    return d->types[op->input].blocked != d->types[op->output].blocked;
-}
-
 static Status load_op(Dnnl *d, int32_t i, const Model *model, Plain *plain, Err *err)
 {
     const Op *op = &d->graph->ops[i];
     Step *step = &d->steps[i];
     if (op->kind == OP_CONV)
         return load_conv(d, op, step, model, plain, err);
-    if (op->kind == OP_MAXPOOL || (op->kind == OP_CONVERT && changes_layout(d, op)))
+    if (op->kind == OP_MAXPOOL || op->kind == OP_CONVERT)
         return make_primitive(d, op, NULL, step, err);
     if (op->kind == OP_NORM)
         return graph_read_tensors(d->graph, op, model, &step->norm, err);

@@ -2,12 +2,12 @@
 **
 ** f32 and bf16: every value has that type, but the head's output and what follows it, which is
 ** float32. int8: the first convolution (3 channels; under 1 % of the work) is float32, as the
-** network's input is signed and its grey steps matter; what it gives is converted to unsigned
-** bytes. After that a value that has been through ReLU is u8 with scale range / 255, a shortcut
+** network's input is signed and its grey steps matter, and so are the head and the convolutions
+** before it that calibration gave no range, as their rounding goes straight into the picture.
+** Between them a value that has been through ReLU is u8 with scale range / 255, a shortcut
 ** that is only added is s8 with range / 127, weights are s8 with one scale per output channel. The
-** range is the largest absolute output of the convolution on the calibration data. Values that
-** are put side by side or copied (concat, pooling, doubling) share a scale, so that copies stay
-** copies. */
+** range is that of the convolution's outputs on the calibration data. Values that are put side by
+** side or copied (concat, pooling, doubling) share a scale, so that copies stay copies. */
 #include "gpu/dnnl_int.h"
 
 #include <string.h>
@@ -26,8 +26,9 @@ static int32_t producer(const Graph *graph, int32_t value)
     return -1;
 }
 
-/* Marks the head's output and all that follows: a chain of operations without weights. */
-static void mark_tail(const Graph *graph, bool *ret_tail)
+/* Marks the head's output, which it returns, and all that follows: a chain of operations without
+** weights. */
+static int32_t mark_tail(const Graph *graph, bool *ret_tail)
 {
     int32_t value = graph->output, i = producer(graph, value);
     while (i >= 0 && (graph->ops[i].kind == OP_SIGMOID || graph->ops[i].kind == OP_SHUFFLE)) {
@@ -36,45 +37,60 @@ static void mark_tail(const Graph *graph, bool *ret_tail)
         i = producer(graph, value);
     }
     ret_tail[value] = true;
+    return value;
 }
 
-static void set_all(Dnnl *d, dnnl_data_type_t type)
+static void set_all(Dnnl *d, dnnl_data_type_t type, const bool *blocked)
 {
     bool tail[GRAPH_MAX_OPS + 1] = {false};
-    mark_tail(d->graph, tail);
+    (void)mark_tail(d->graph, tail);
     for (int32_t v = 0; v < d->graph->n_values; v++)
-        d->types[v] = (ValueType){tail[v] ? dnnl_f32 : type, 1, d->types[v].blocked};
+        d->types[v] = (ValueType){tail[v] ? dnnl_f32 : type, 1, blocked[v]};
+}
+
+/* Which operations work on the network's values in blocks of channels: Winograd's. */
+static void choose_blocked(const Graph *graph, const WinogradChoice *winograd, OpForms *ret)
+{
+    for (int32_t i = 0; i < graph->n_ops; i++)
+        ret->in[i] = ret->out[i] = winograd_way(winograd, graph, &graph->ops[i]) != WAY_DIRECT;
 }
 
 /* ---- int8 ---------------------------------------------------------------------------------- */
 
-static bool stays_f32(const Graph *graph, const Op *op)
+static bool is_quantized(const Graph *graph, const Op *op, int32_t head, const Model *model)
 {
-    return op->kind == OP_CONV && op->input == graph->input;
+    float range;
+    return op->kind == OP_CONV && op->input != graph->input && op->output != head &&
+           model_calibrated_range(model, op->name, &range);
 }
 
-/* The graph again, with a conversion behind each convolution that stays float32. */
-static void insert_conversions(const Graph *from, Graph *to)
+/* Whether something takes the value as 8 bits; what copies values gives them on as it gets them. */
+static bool wanted_quantized(const Graph *graph, int32_t value, const bool *in)
 {
-    int32_t map[GRAPH_MAX_OPS + 1];
-    const Value *in = &from->values[from->input];
-    *to = (Graph){0};
-    map[from->input] = to->input = graph_add_value(to, in->c, in->h, in->w);
-    for (int32_t i = 0; i < from->n_ops; i++) {
-        Op op = from->ops[i];
-        const Value *out = &from->values[op.output];
-        int32_t old = op.output;
-        op.input = map[op.input];
-        if (op.second >= 0)
-            op.second = map[op.second];
-        map[old] = graph_add_op(to, op, out->c, out->h, out->w);
-        if (stays_f32(from, &from->ops[i]) && old != from->output) {
-            Op convert = {.kind = OP_CONVERT, .name = "convert", .second = -1};
-            convert.input = map[old];
-            map[old] = graph_add_op(to, convert, out->c, out->h, out->w);
-        }
+    for (int32_t i = 0; i < graph->n_ops; i++) {
+        const Op *op = &graph->ops[i];
+        if ((op->input == value || op->second == value) && (op->kind != OP_CONV || in[i]))
+            return true;
     }
-    to->output = map[from->output];
+    return false;
+}
+
+/* Which operations work on 8-bit values. The first convolution and the head do not, nor those that
+** calibration gave no range; a convolution before one of these need not round its sums. */
+static void choose_quantized(const Graph *graph, const Model *model, OpForms *ret)
+{
+    bool other[GRAPH_MAX_OPS + 1] = {false}, tail[GRAPH_MAX_OPS + 1] = {false};
+    int32_t head = mark_tail(graph, tail);
+    for (int32_t i = 0; i < graph->n_ops; i++)
+        ret->in[i] = is_quantized(graph, &graph->ops[i], head, model);
+    for (int32_t i = 0; i < graph->n_ops; i++) {
+        const Op *op = &graph->ops[i];
+        if (op->kind == OP_CONV)
+            ret->out[i] = ret->in[i] && wanted_quantized(graph, op->output, ret->in);
+        else
+            ret->in[i] = ret->out[i] = other[op->input];
+        other[op->output] = ret->out[i];
+    }
 }
 
 static int32_t group_of(const int32_t *groups, int32_t v)
@@ -100,34 +116,41 @@ static void find_groups(const Graph *graph, int32_t *ret)
     }
 }
 
-static Status read_ranges(const Graph *graph, const Model *model, const int32_t *groups,
-                          float *ret_ranges, Err *err)
+/* The largest of each group. A convolution whose sums become 8 bits must have one. */
+static Status read_ranges(const Dnnl *d, const Model *model, const int32_t *groups,
+                          const bool *quantized, float *ret_ranges, Err *err)
 {
+    const Graph *graph = d->graph;
+    bool needed[GRAPH_MAX_OPS + 1] = {false};
+    for (int32_t v = 0; v < graph->n_values; v++)
+        needed[group_of(groups, v)] = needed[group_of(groups, v)] || quantized[v];
     for (int32_t i = 0; i < graph->n_ops; i++) {
         const Op *op = &graph->ops[i];
-        float range;
-        if (op->kind != OP_CONV)
+        float range = 0;
+        int32_t group = group_of(groups, op->output);
+        if (op->kind != OP_CONV || !needed[group])
             continue;
         if (!model_calibrated_range(model, op->name, &range))
             return err_set(err, ST_MODEL_FORMAT,
                            "the model has no int8 range for %s: `ct2mr model calibrate` finds them",
                            op->name);
-        int32_t group = group_of(groups, op->output);
         if (range > ret_ranges[group])
             ret_ranges[group] = range;
     }
     return ST_OK;
 }
 
-static Status choose_int8(Dnnl *d, const Model *model, Err *err)
+static Status set_int8(Dnnl *d, const Model *model, const bool *quantized, Err *err)
 {
     const Graph *graph = d->graph;
     int32_t groups[GRAPH_MAX_OPS + 1];
     float ranges[GRAPH_MAX_OPS + 1] = {0};
-    bool is_signed[GRAPH_MAX_OPS + 1] = {false}, tail[GRAPH_MAX_OPS + 1] = {false};
+    bool is_signed[GRAPH_MAX_OPS + 1] = {false};
+    if (memchr(quantized, 1, (size_t)graph->n_values) == NULL)
+        return err_set(err, ST_MODEL_FORMAT,
+                       "the model has no int8 ranges: `ct2mr model calibrate` finds them");
     find_groups(graph, groups);
-    mark_tail(graph, tail);
-    TRY(read_ranges(graph, model, groups, ranges, err));
+    TRY(read_ranges(d, model, groups, quantized, ranges, err));
     for (int32_t i = 0; i < graph->n_ops; i++) {
         const Op *op = &graph->ops[i];
         if (op->kind == OP_NORM || op->kind == OP_ADD || op->kind == OP_RELU)
@@ -136,9 +159,8 @@ static Status choose_int8(Dnnl *d, const Model *model, Err *err)
             is_signed[group_of(groups, op->output)] = true;
     }
     for (int32_t v = 0; v < graph->n_values; v++) {
-        int32_t i = producer(graph, v), group = group_of(groups, v);
-        bool f32 = tail[v] || i < 0 || stays_f32(graph, &graph->ops[i]);
-        if (f32)
+        int32_t group = group_of(groups, v);
+        if (!quantized[v])
             d->types[v] = (ValueType){dnnl_f32, 1, false};
         else if (is_signed[group])
             d->types[v] = (ValueType){dnnl_s8, ranges[group] / 127.0f, false};
@@ -150,16 +172,17 @@ static Status choose_int8(Dnnl *d, const Model *model, Err *err)
 
 Status dnnl_choose_types(Dnnl *d, const Graph *graph, const Model *model, Err *err)
 {
-    if (d->precision == PRECISION_INT8) {
-        insert_conversions(graph, d->graph);
-        TRY(choose_int8(d, model, err));
-    } else {
-        bool blocked[GRAPH_MAX_OPS + 1] = {false};
-        dnnl_insert_layouts(graph, &d->winograd, d->graph, blocked);
-        for (int32_t v = 0; v < d->graph->n_values; v++)
-            d->types[v].blocked = blocked[v];
-        set_all(d, d->precision == PRECISION_BF16 ? dnnl_bf16 : dnnl_f32);
-    }
+    OpForms forms = {0};
+    bool other[GRAPH_MAX_OPS + 1] = {false};
+    if (d->precision == PRECISION_INT8)
+        choose_quantized(graph, model, &forms);
+    else
+        choose_blocked(graph, &d->winograd, &forms);
+    dnnl_insert_conversions(graph, &forms, d->graph, other);
+    if (d->precision == PRECISION_INT8)
+        TRY(set_int8(d, model, other, err));
+    else
+        set_all(d, d->precision == PRECISION_BF16 ? dnnl_bf16 : dnnl_f32, other);
     for (int32_t v = 0; v < d->graph->n_values; v++)
         d->graph->values[v].element_bytes = element_bytes(d->types[v].type);
     graph_plan(d->graph);

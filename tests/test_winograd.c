@@ -146,7 +146,10 @@ TEST(winograd_layouts, "conversions once per value, none between two that are bl
         2,
         {{16, 16, 8, 8, false, false, WAY_WINOGRAD_2}, {16, 16, 8, 8, true, false, WAY_WINOGRAD_4}},
         ""};
-    dnnl_insert_layouts(from, &choice, to, blocked);
+    OpForms forms = {0};
+    for (int32_t i = 0; i < from->n_ops; i++)
+        forms.in[i] = forms.out[i] = winograd_way(&choice, from, &from->ops[i]) != WAY_DIRECT;
+    dnnl_insert_conversions(from, &forms, to, blocked);
     static const OpKind KINDS[] = {OP_CONVERT, OP_CONV, OP_CONV,    OP_CONVERT,
                                    OP_CONV,    OP_CONV, OP_CONVERT, OP_CONV};
     static const bool BLOCKED[] = {true, true, true, false, false, true, false, false};
