@@ -21,7 +21,7 @@ typedef struct TrainBackend {
     void (*close)(TrainNet *net); /* state may be NULL */
 } TrainBackend;
 
-extern const TrainBackend train_backend_ref;
+extern const TrainBackend train_backend_ref, train_backend_cpu;
 
 struct TrainNet {
     const TrainBackend *backend;

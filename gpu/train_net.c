@@ -9,7 +9,7 @@
 
 enum { MAX_BATCH = 1024, MAX_THREADS = 64, MAX_OP_PARAMETERS = 4, ALIGN_FLOATS = 16 };
 
-static const TrainBackend *const BACKENDS[] = {&train_backend_ref};
+static const TrainBackend *const BACKENDS[] = {&train_backend_cpu, &train_backend_ref};
 enum { N_BACKENDS = sizeof BACKENDS / sizeof BACKENDS[0] };
 
 static Status choose_backend(const TrainOptions *options, TrainNet *net, Err *err)
