@@ -211,9 +211,12 @@ fuzz-run: $(B)/fuzz_$(F)
 	@mkdir -p $(B)/corpus-$(F)
 	$(B)/fuzz_$(F) -max_total_time=$(FUZZ_S) -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
 	    -artifact_prefix=$(B)/ -dict=tests/corpus/$(F).dict $(B)/corpus-$(F) tests/corpus/$(F)
-$(B)/fuzz_$(F): $(B)/tests/fuzz_$(F).o $(filter $(B)/base/% $(B)/gpu/%,$(LIB_OBJ))
-	@echo "  LD  $@"; $(CC) $(CPPFLAGS) $(CFLAGS) -DFUZZ_TARGET=fuzz_$(F) -fsanitize=fuzzer,address,undefined \
-	    $(EXPORTS) -o $@ tests/fuzz/main.c $^ -ldnnl -lcjson $(LIBS_BASE) -ldl
+$(B)/tests/fuzz/main_$(F).o: tests/fuzz/main.c tests/fuzz.h
+	@mkdir -p $(@D)
+	@$(CC) $(CPPFLAGS) $(CFLAGS) -DFUZZ_TARGET=fuzz_$(F) -c $< -o $@
+$(B)/fuzz_$(F): $(B)/tests/fuzz/main_$(F).o $(B)/tests/fuzz_$(F).o $(LIB)
+	@echo "  LD  $@"; $(CXX) -pthread -fsanitize=fuzzer,address,undefined $(EXPORTS) -Wl,--as-needed \
+	    -o $@ $^ $(LIBS_ct2mr)
 .PHONY: fuzz fuzz-run
 
 # Figures beside named peers; never part of a test.

@@ -4,9 +4,10 @@
 ** in front is put there, so that a mutation does not end at it. Other bytes are a whole file.
 ** Claims: opening comes back with a status from those that are documented and a message; what was
 ** opened can be read whole, every number is finite, every name is found again; what a model says
-** fits its network or is refused. */
+** fits its network or is refused; so is what is imported. */
 #include "tests/fuzz.h"
 
+#include "gpu/model_import.h"
 #include "gpu/network.h"
 #include "gpu/safetensors.h"
 
@@ -94,6 +95,24 @@ static void try_network(const Model *model)
         check_refusal(status, &err);
 }
 
+/* Up to the writing: there is no such folder. */
+static void try_import(const char *path)
+{
+    static const MetadataValue VALUES[] = {{"target", "T1"},
+                                           {"pose", "native"},
+                                           {"grid", "{\"pixels\":32,\"spacing_mm\":1}"},
+                                           {"window", "{\"level_hu\":0,\"width_hu\":100}"},
+                                           {"activation", "linear"},
+                                           {"mask", "head"}};
+    const ModelImport import = {.values = VALUES, .n_values = 6};
+    ModelImportResult result;
+    Err err = {0};
+    Status status = model_import(path, &import, "/nonexistent/x", &result, &err);
+    ASSERT(status != ST_OK && err.status == status);
+    if (status == ST_MODEL_FORMAT)
+        check_refusal(status, &err);
+}
+
 int fuzz_model(const uint8_t *data, size_t size)
 {
     int fd = make_file(data, size);
@@ -110,6 +129,7 @@ int fuzz_model(const uint8_t *data, size_t size)
     } else {
         check_refusal(status, &err);
     }
+    try_import(path);
     (void)close(fd);
     return 0;
 }
