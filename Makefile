@@ -79,7 +79,8 @@ EMULATED := $(if $(HAVE_CUDA),$(B)/tests/plugin/ct2mr_cuda.so)
 # Files whose loops run over every voxel: -O3 and, on x86-64 gcc, clones per instruction set.
 HOT := gpu/train_ref_ops gpu/train_lines gpu/train_loop_norm gpu/train_loop_shape gpu/train_loop_taps registration/resample registration/metric registration/pyramid pipeline/watershed \
        pipeline/distance pipeline/filter pipeline/window \
-       gpu/loss_contextual gpu/optimizer
+       gpu/loss_contextual gpu/optimizer \
+       gpu/augment_sample gpu/augment_hu
 $(addprefix $(B)/,$(addsuffix .o,$(HOT))): CFLAGS += $(if $(filter release werror clang,$(VARIANT)),-O3)
 
 .PHONY: all help deps test demo check bench install clean asan ubsan tsan format cuda-note

@@ -1,13 +1,12 @@
 /* See vgg.h. A frozen TrainNet on a table of 16 convolutions. */
 #include "gpu/vgg.h"
 
+#include "gpu/imagenet.h"
 #include "gpu/network.h"
 #include "gpu/train_init.h"
 
 #include <stdio.h>
 #include <stdlib.h>
-
-static const float MEAN[3] = {0.485f, 0.456f, 0.406f}, STD[3] = {0.229f, 0.224f, 0.225f};
 
 struct Vgg {
     int32_t height, width, channels, n; /* n: slices of the last forward */
@@ -118,7 +117,7 @@ Status vgg_forward(Vgg *vgg, const float *images, int32_t n, const float **ret_f
             float *x = vgg->x + (3 * i + c) * pixels;
             const float *image = images + i * pixels;
             for (int64_t k = 0; k < pixels; k++)
-                x[k] = (image[k] - MEAN[c]) / STD[c];
+                x[k] = (image[k] - IMAGENET_MEAN[c]) / IMAGENET_STD[c];
         }
     vgg->n = n;
     return train_net_forward(vgg->net, vgg->x, n, true, ret_features, err);
@@ -132,7 +131,8 @@ Status vgg_backward(Vgg *vgg, const float *d_features, const float **ret, Err *e
         const float *dx = vgg->x + 3 * i * pixels;
         float *image = vgg->image + i * pixels;
         for (int64_t k = 0; k < pixels; k++)
-            image[k] = dx[k] / STD[0] + dx[pixels + k] / STD[1] + dx[2 * pixels + k] / STD[2];
+            image[k] = dx[k] / IMAGENET_STD[0] + dx[pixels + k] / IMAGENET_STD[1] +
+                       dx[2 * pixels + k] / IMAGENET_STD[2];
     }
     *ret = vgg->image;
     return ST_OK;

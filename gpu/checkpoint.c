@@ -1,0 +1,270 @@
+/* A checkpoint: a safetensors file of the parameters (NAME), their moments (adam1.NAME, adam2.NAME)
+** and, as metadata, the recipe of the training, its position and its rows. Doubles are written with
+** as many digits as they have, so that a resumed training has the same bits. */
+#include "gpu/training_int.h"
+
+#include "gpu/model_write.h"
+#include "gpu/train_init.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define FORMAT "ct2mr-checkpoint-1"
+enum {
+    NAME_SIZE = TRAIN_NAME_SIZE + 8,
+    ROW_NUMBERS = 9 + 2 * (1 + LOSS_TERMS),
+    MAX_ROWS = 1 << 20
+};
+
+/* ---- rows and state as JSON ---------------------------------------------------------------- */
+
+static void put_loss(double *at, const LossValue *value)
+{
+    at[0] = value->total;
+    memcpy(at + 1, value->term, sizeof value->term);
+}
+
+static LossValue get_loss(const double *at)
+{
+    LossValue value = {.total = at[0]};
+    memcpy(value.term, at + 1, sizeof value.term);
+    return value;
+}
+
+static cJSON *row_json(const TrainRow *row)
+{
+    double v[ROW_NUMBERS] = {row->epoch,     (double)row->step, row->lr,
+                             row->psnr_db,   row->ssim,         row->gradient_norm,
+                             row->elapsed_s, row->waited_frac,  0};
+    put_loss(v + 9, &row->training);
+    put_loss(v + 10 + LOSS_TERMS, &row->validation);
+    return cJSON_CreateDoubleArray(v, ROW_NUMBERS);
+}
+
+static bool get_numbers(const cJSON *list, double *ret, int n)
+{
+    if (!cJSON_IsArray(list) || cJSON_GetArraySize(list) != n)
+        return false;
+    const cJSON *item = list->child;
+    for (int i = 0; i < n; i++, item = item->next) {
+        if (!cJSON_IsNumber(item))
+            return false;
+        ret[i] = item->valuedouble;
+    }
+    return true;
+}
+
+static bool get_row(const cJSON *json, TrainRow *ret)
+{
+    double v[ROW_NUMBERS];
+    if (!get_numbers(json, v, ROW_NUMBERS) || !(v[0] >= 1 && v[0] < INT32_MAX) ||
+        !(v[1] >= 0 && v[1] < 9e15))
+        return false;
+    *ret = (TrainRow){.epoch = (int32_t)v[0],
+                      .step = (int64_t)v[1],
+                      .lr = v[2],
+                      .psnr_db = v[3],
+                      .ssim = v[4],
+                      .gradient_norm = v[5],
+                      .elapsed_s = v[6],
+                      .waited_frac = v[7],
+                      .training = get_loss(v + 9),
+                      .validation = get_loss(v + 10 + LOSS_TERMS)};
+    return true;
+}
+
+enum { STATE_NUMBERS = 9 + 1 + LOSS_TERMS };
+
+static cJSON *state_json(const Training *t)
+{
+    const TrainState *s = &t->state;
+    double v[STATE_NUMBERS] = {(double)s->step,      (double)s->n_sum,      s->norm_sum,
+                               s->waited_s,          training_elapsed_s(t), s->best_epoch,
+                               s->epochs_since_best, s->best_psnr_db,       s->best_ssim};
+    put_loss(v + 9, &s->sum);
+    cJSON *json = cJSON_CreateObject();
+    (void)cJSON_AddItemToObject(json, "position", cJSON_CreateDoubleArray(v, STATE_NUMBERS));
+    cJSON *rows = cJSON_AddArrayToObject(json, "rows");
+    for (int32_t i = 0; i < s->n_rows; i++)
+        (void)cJSON_AddItemToArray(rows, row_json(&s->rows[i]));
+    return json;
+}
+
+static Status parse_state(const cJSON *json, TrainState *ret, Err *err)
+{
+    double v[STATE_NUMBERS];
+    const cJSON *rows = cJSON_GetObjectItemCaseSensitive(json, "rows");
+    int n = cJSON_IsArray(rows) ? cJSON_GetArraySize(rows) : -1;
+    if (!get_numbers(cJSON_GetObjectItemCaseSensitive(json, "position"), v, STATE_NUMBERS) ||
+        n < 0 || n > MAX_ROWS || !(v[0] >= 0 && v[0] < 9e15) || !(v[1] >= 0 && v[1] < 9e15) ||
+        !(v[5] >= 0 && v[5] <= MAX_ROWS) || !(v[6] >= 0 && v[6] <= MAX_ROWS))
+        return err_set(err, ST_MODEL_FORMAT, "checkpoint: its position is not readable");
+    *ret = (TrainState){.step = (int64_t)v[0],
+                        .n_sum = (int64_t)v[1],
+                        .norm_sum = v[2],
+                        .waited_s = v[3],
+                        .elapsed_s = v[4],
+                        .best_epoch = (int32_t)v[5],
+                        .epochs_since_best = (int32_t)v[6],
+                        .best_psnr_db = v[7],
+                        .best_ssim = v[8],
+                        .sum = get_loss(v + 9)};
+    ret->rows = calloc((size_t)n + 1, sizeof *ret->rows);
+    if (ret->rows == NULL)
+        return err_set(err, ST_NO_MEMORY, "%d epochs", n);
+    ret->max_rows = n + 1;
+    for (const cJSON *item = rows->child; item != NULL; item = item->next)
+        if (!get_row(item, &ret->rows[ret->n_rows++]))
+            return err_set(err, ST_MODEL_FORMAT, "checkpoint: row %d is not readable", ret->n_rows);
+    return ST_OK;
+}
+
+/* ---- saving -------------------------------------------------------------------------------- */
+
+static NewTensor tensor_of(const TrainParameter *p, const char *name, const float *values)
+{
+    NewTensor tensor = {.name = name, .n_dims = p->n_dims, .values = values};
+    for (int32_t d = 0; d < p->n_dims; d++)
+        tensor.dims[d] = p->dims[d];
+    return tensor;
+}
+
+static void moment_name(char ret[NAME_SIZE], const TrainParameter *p, int order)
+{
+    (void)snprintf(ret, NAME_SIZE, "adam%d.%s", order, p->name);
+}
+
+static Status write_tensors(const Training *t, const MetadataValue *values, int n, Err *err)
+{
+    const size_t most = 3 * (size_t)t->n_parameters;
+    NewTensor *tensors = calloc(most, sizeof *tensors);
+    char(*names)[NAME_SIZE] = calloc(most, sizeof *names);
+    Status status = ST_OK;
+    int k = 0;
+    if (tensors == NULL || names == NULL)
+        status = err_set(err, ST_NO_MEMORY, "the table of a checkpoint");
+    for (int32_t i = 0; status == ST_OK && i < t->n_parameters; i++) {
+        const TrainParameter *p = &t->parameters[i];
+        tensors[k++] = tensor_of(p, p->name, p->value);
+        for (int order = 1; order <= 2 && optimizer_moment(t->optimizer, i, order) != NULL;
+             order++) {
+            moment_name(names[k], p, order);
+            tensors[k] = tensor_of(p, names[k], optimizer_moment(t->optimizer, i, order));
+            k++;
+        }
+    }
+    if (status == ST_OK)
+        status = model_write_new(t->config->checkpoint, values, n, tensors, k, false, err);
+    free(names);
+    free(tensors);
+    return status;
+}
+
+Status checkpoint_save(Training *t, Err *err)
+{
+    cJSON *recipe_json = training_recipe(t), *state = state_json(t);
+    char *recipe_text = cJSON_PrintUnformatted(recipe_json);
+    char *state_text = cJSON_PrintUnformatted(state);
+    cJSON_Delete(recipe_json);
+    cJSON_Delete(state);
+    Status status = ST_OK;
+    if (recipe_text == NULL || state_text == NULL)
+        status = err_set(err, ST_NO_MEMORY, "a checkpoint's position");
+    const MetadataValue values[3] = {
+        {"format", FORMAT}, {"recipe", recipe_text}, {"state", state_text}};
+    if (status == ST_OK)
+        status = write_tensors(t, values, 3, err);
+    cJSON_free(recipe_text);
+    cJSON_free(state_text);
+    return status;
+}
+
+/* ---- loading ------------------------------------------------------------------------------- */
+
+/* Text of an item for a message, at most 100 characters. */
+static void item_text(const cJSON *item, char ret[128])
+{
+    char *text = item != NULL ? cJSON_PrintUnformatted(item) : NULL;
+    (void)snprintf(ret, 128, "%.100s", text != NULL ? text : "nothing");
+    cJSON_free(text);
+}
+
+static Status compare_recipe(const Training *t, const cJSON *then, Err *err)
+{
+    cJSON *now = training_recipe(t);
+    Status status = ST_OK;
+    const cJSON *differs = NULL;
+    for (const cJSON *item = now->child; item != NULL && differs == NULL; item = item->next)
+        if (!cJSON_Compare(item, cJSON_GetObjectItemCaseSensitive(then, item->string), 1))
+            differs = item;
+    for (const cJSON *item = cJSON_IsObject(then) ? then->child : NULL;
+         item != NULL && differs == NULL; item = item->next)
+        if (cJSON_GetObjectItemCaseSensitive(now, item->string) == NULL)
+            differs = item;
+    if (differs != NULL) {
+        char was[128], is[128];
+        item_text(cJSON_GetObjectItemCaseSensitive(then, differs->string), was);
+        item_text(cJSON_GetObjectItemCaseSensitive(now, differs->string), is);
+        status =
+            err_set(err, ST_USAGE, "the checkpoint is of another training: %s was %s and is now %s",
+                    differs->string, was, is);
+    }
+    cJSON_Delete(now);
+    return status;
+}
+
+static Status read_state(Training *t, const Model *file, Err *err)
+{
+    const char *format = model_metadata(file, "format"), *recipe = model_metadata(file, "recipe"),
+               *state = model_metadata(file, "state");
+    if (format == NULL || strcmp(format, FORMAT) != 0 || recipe == NULL || state == NULL)
+        return err_set(err, ST_MODEL_FORMAT, "%s is not a checkpoint", t->config->checkpoint);
+    cJSON *json = cJSON_Parse(recipe);
+    Status status = compare_recipe(t, json, err);
+    cJSON_Delete(json);
+    if (status != ST_OK)
+        return status;
+    TrainState read = {0};
+    json = cJSON_Parse(state);
+    status = parse_state(json, &read, err);
+    cJSON_Delete(json);
+    free(t->state.rows);
+    t->state = read;
+    return status;
+}
+
+static Status read_moments(Training *t, const Model *file, Err *err)
+{
+    for (int32_t i = 0; i < t->n_parameters; i++)
+        for (int order = 1; order <= 2; order++) {
+            float *moment = optimizer_moment(t->optimizer, i, order);
+            char name[NAME_SIZE];
+            if (moment == NULL)
+                continue;
+            moment_name(name, &t->parameters[i], order);
+            const Tensor *tensor = model_tensor(file, name);
+            if (tensor == NULL || tensor->n_elements != t->parameters[i].n)
+                return err_set(err, ST_MODEL_FORMAT,
+                               "checkpoint: tensor %s is missing or has "
+                               "another size",
+                               name);
+            TRY(model_read(file, tensor, moment, err));
+        }
+    return ST_OK;
+}
+
+Status checkpoint_load(Training *t, Err *err)
+{
+    Model *file;
+    TRY(model_open_tensors(t->config->checkpoint, &file, err));
+    Status status = read_state(t, file, err);
+    if (status == ST_OK)
+        status = train_init_all(t->net, file, err);
+    if (status == ST_OK)
+        status = read_moments(t, file, err);
+    if (status == ST_OK)
+        optimizer_set_steps(t->optimizer, t->state.step);
+    model_close(file);
+    return status;
+}

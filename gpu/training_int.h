@@ -1,0 +1,78 @@
+/* Private to gpu/train.c and its parts: a training in memory. */
+#ifndef CT2MR_GPU_TRAINING_INT_H
+#define CT2MR_GPU_TRAINING_INT_H
+
+#include "gpu/train.h"
+#include "gpu/train_net.h"
+
+#include <cjson/cJSON.h>
+
+typedef struct TrainState { /* what a checkpoint holds beside tensors */
+    int64_t step;
+    LossValue sum; /* over the steps of this epoch so far */
+    double norm_sum, waited_s;
+    int64_t n_sum;
+    double elapsed_s; /* of earlier runs */
+    int32_t best_epoch, epochs_since_best;
+    double best_psnr_db, best_ssim;
+    int32_t n_rows, max_rows;
+    TrainRow *rows; /* owned */
+} TrainState;
+
+typedef struct TrainSample { /* a slice of a validation batch */
+    const uint8_t *mask;     /* of its AugmentWork */
+    double psnr_db, ssim;
+    Status status;
+    Err err;
+} TrainSample;
+
+typedef struct Training {
+    const TrainConfig *config;
+    const PackInfo *pack;
+    LossSpec spec;
+    int32_t *training, *validation; /* slices; one allocation, owned by `training` */
+    int32_t n_training, n_validation, n_training_cases, n_validation_cases;
+    int32_t batch, threads, loader_threads;
+    int64_t steps_per_epoch;
+    char vgg_digest[13], encoder_digest[13]; /* first digits of the files'; "" without */
+
+    Graph *graph;
+    TrainNet *net;
+    TrainParameter *parameters; /* the net's */
+    int32_t n_parameters;
+    Loss *loss;
+    Optimizer *optimizer;
+    Loader *loader;
+    float *x, *t, *p, *dz; /* [batch] of a sample each; x and t for validation */
+    AugmentWork **work;    /* [batch] for validation */
+    TrainSample *samples;  /* [batch] */
+
+    TrainState state;
+    int64_t first_step; /* of this run */
+    double began_s, saved_s;
+} Training;
+
+/* The whole training's time so far. train.c */
+double training_elapsed_s(const Training *t);
+
+/* Splits the cases. train_split.c. Errors: USAGE, LIMIT, NO_MEMORY. */
+MUST_CHECK Status training_split(Training *t, Err *err);
+
+/* Computes the held-out slices. *ret_stopped: given up because a person wants to stop.
+** train_validate.c */
+MUST_CHECK Status training_validate(Training *t, TrainRow *row, bool *ret_stopped, Err *err);
+
+/* The model file's metadata can be read again (for `envelope`, `label`, `licence`); writes the
+** model of the present parameters. row: of the epoch, NULL before the first. train_model.c */
+MUST_CHECK Status training_check_metadata(const Training *t, Err *err);
+MUST_CHECK Status training_write_model(const Training *t, const TrainRow *row, Err *err);
+
+/* What makes a training the same training: of configuration, data and weights. The caller deletes.
+** train_model.c */
+cJSON *training_recipe(const Training *t);
+
+/* checkpoint.c. Errors of load: MODEL_NOT_FOUND, MODEL_FORMAT, USAGE (another recipe). */
+MUST_CHECK Status checkpoint_save(Training *t, Err *err);
+MUST_CHECK Status checkpoint_load(Training *t, Err *err);
+
+#endif
