@@ -39,6 +39,7 @@ struct Model;
 int cli_model_show(const struct Model *model, bool json); /* of cli_model() */
 int cli_model_import(int argc, char **argv);              /* the same: "import" */
 int cli_eval(int argc, char **argv);                      /* --model M --data PACK */
+int cli_train(int argc, char **argv);                     /* --data P --out M, or --resume */
 int cli_gpu(int argc, char **argv);                       /* list|plan|selftest */
 int cli_import(int argc, char **argv);                    /* NIFTI|INV3 --out DIR */
 /* Child roles, not for people, are in roles.h and dicom/receive.h. */

@@ -158,7 +158,7 @@ static Status write_tensors(const Training *t, const MetadataValue *values, int 
         status = model_write_new(t->config->checkpoint, values, n, tensors, k, false, err);
     free(names);
     free(tensors);
-    return status;
+    return training_write_status(status, err);
 }
 
 Status checkpoint_save(Training *t, Err *err)

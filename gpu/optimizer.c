@@ -132,9 +132,7 @@ Status optimizer_step(Optimizer *o, double lr, double *ret_norm, Err *err)
         squares += o->pieces[i].squares;
     double norm = sqrt(squares), clip = o->options.clip;
     if (!isfinite(norm))
-        return err_set(err, ST_CHECK_FINITE,
-                       "step %lld: the gradient is not finite; a lower learning rate or clipping "
-                       "may help",
+        return err_set(err, ST_TRAIN_DIVERGED, "step %lld: the gradient is not finite",
                        (long long)o->steps + 1);
     double t = (double)++o->steps;
     o->scale = clip > 0 && norm + NORM_EPSILON > clip ? (float)(clip / (norm + NORM_EPSILON)) : 1;

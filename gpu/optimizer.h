@@ -26,7 +26,7 @@ MUST_CHECK Status optimizer_open(TrainParameter *parameters, int32_t n,
                                  const OptimizerOptions *options, Optimizer **ret, Err *err);
 void optimizer_close(Optimizer *optimizer); /* NULL is fine */
 /* One step of learning rate lr. *ret_norm: of the gradient before clipping. A norm that is not
-** finite changes nothing. Errors: CHECK_FINITE. */
+** finite changes nothing. Errors: TRAIN_DIVERGED. */
 MUST_CHECK Status optimizer_step(Optimizer *optimizer, double lr, double *ret_norm, Err *err);
 
 /* Steps taken, and the moments of parameter i (NULL where it has no gradient): for checkpoints. */

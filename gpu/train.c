@@ -229,7 +229,11 @@ static double done_frac(const Training *t, int64_t step)
 static double learning_rate(const Training *t, int64_t step)
 {
     int32_t epoch = (int32_t)(step / t->steps_per_epoch);
-    return schedule_lr(&t->config->schedule, step, epoch, done_frac(t, step));
+    Schedule schedule = t->config->schedule;
+    int64_t tenth = t->config->epochs * t->steps_per_epoch / 10;
+    if (t->config->epochs > 0 && schedule.warmup_steps > tenth)
+        schedule.warmup_steps = tenth;
+    return schedule_lr(&schedule, step, epoch, done_frac(t, step));
 }
 
 static void report_step(const Training *t, double lr)
@@ -310,7 +314,7 @@ static TrainRow begin_row(const Training *t)
     return row;
 }
 
-/* Validation, the model if it is the best, the row. *ret_stopped: a person could not wait for it. */
+/* Validation, the model if it is the best, the row. *ret_stopped: given up for a person. */
 static Status end_epoch(Training *t, bool *ret_stopped, Err *err)
 {
     TrainState *s = &t->state;

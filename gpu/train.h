@@ -4,9 +4,9 @@
 ** statistics, result 0 outside the mask, as the node delivers it); the model file is written when
 ** their mean PSNR is the best so far. The checkpoint holds all else: parameters, moments, position.
 **
-** Bits: the same configuration and seed give the same model, and a training that was interrupted and
-** resumed gives the same as one that was not, as far as the backend's bits allow (train_net.h: of
-** cpu, for one number of threads) and the training is not limited by time. Nothing is printed.
+** Bits: the same configuration and seed give the same model, and a training that was interrupted
+** and resumed gives the same as one that was not, as far as the backend's bits allow (train_net.h:
+** of cpu, for one number of threads) and unless time limits the training. Nothing is printed.
 ** Thread: train_run() belongs to one thread and uses several; callbacks come on the caller's. */
 #ifndef CT2MR_GPU_TRAIN_H
 #define CT2MR_GPU_TRAIN_H
@@ -40,7 +40,7 @@ typedef struct TrainReport { /* any may be NULL */
     void *context;
     void (*note)(void *context, const char *text);
     void (*step)(void *context, const TrainProgress *progress);
-    /* rows[n - 1] is new; all of the training, before a resume too. is_best: a model was written. */
+    /* rows[n - 1] is new; all of the training, before a resume too. is_best: model written. */
     void (*epoch)(void *context, const TrainRow *rows, int32_t n, bool is_best);
 } TrainReport;
 
@@ -53,7 +53,7 @@ typedef struct TrainConfig { /* pointers are borrowed */
     const char *loss;          /* loss.h */
     const char *vgg, *encoder; /* files of weights, or NULL */
     OptimizerOptions optimizer;
-    Schedule schedule;
+    Schedule schedule;      /* its warm-up is cut to a tenth of the steps where they are known */
     int32_t batch;          /* slices per step; fewer if there are fewer */
     int32_t epochs;         /* 0: only `minutes` limits */
     double minutes;         /* 0: only `epochs` limits */
@@ -93,7 +93,7 @@ typedef struct TrainResult {
 TrainConfig train_defaults(void);
 /* Errors: USAGE (loss, split, a recipe other than the checkpoint's), LIMIT (no room for a
 ** batch, sizes), MODEL_FORMAT (weights, a damaged checkpoint, metadata that no model may have),
-** MODEL_NOT_FOUND, CHECK_FINITE (the training diverged: the last checkpoint stands), BACKEND, IO,
+** MODEL_NOT_FOUND, TRAIN_DIVERGED (the training diverged: the last checkpoint stands), BACKEND, IO,
 ** DISK_FULL, NO_MEMORY. */
 MUST_CHECK Status train_run(const TrainConfig *config, TrainResult *ret, Err *err);
 

@@ -31,12 +31,30 @@ void train_init_values(const char *name, int32_t n_dims, const int64_t *dims, ui
         ret[k] = value;
 }
 
+/* The norm in front of a block's sum: of bn1, bn2, ... of one prefix the last, not the only one. */
+static bool is_last_norm(const TrainParameter *parameters, int32_t n, const char *name)
+{
+    char next[TRAIN_NAME_SIZE];
+    const char *number = strstr(name, ".bn");
+    if (number == NULL || number[3] < '2' || strcmp(number + 4, ".weight") != 0)
+        return false;
+    (void)snprintf(next, sizeof next, "%s", name);
+    next[number - name + 3]++;
+    for (int32_t i = 0; i < n; i++)
+        if (strcmp(parameters[i].name, next) == 0)
+            return false;
+    return true;
+}
+
 void train_init_random(TrainNet *net, uint64_t seed)
 {
     int32_t n;
     TrainParameter *p = train_net_parameters(net, &n);
-    for (int32_t i = 0; i < n; i++)
+    for (int32_t i = 0; i < n; i++) {
         train_init_values(p[i].name, p[i].n_dims, p[i].dims, seed, i, p[i].value);
+        if (is_last_norm(p, n, p[i].name))
+            memset(p[i].value, 0, (size_t)p[i].n * sizeof *p[i].value);
+    }
 }
 
 static Status read_parameter(TrainParameter *p, const Model *file, const Tensor *tensor, Err *err)

@@ -172,6 +172,14 @@ Status training_check_metadata(const Training *t, Err *err)
     return status;
 }
 
+Status training_write_status(Status status, Err *err)
+{
+    if (status != ST_MODEL_FORMAT) /* of model_write_new(): a number that is none */
+        return status;
+    err->status = ST_TRAIN_DIVERGED;
+    return ST_TRAIN_DIVERGED;
+}
+
 Status training_write_model(const Training *t, const TrainRow *row, Err *err)
 {
     NewTensor *tensors = calloc((size_t)t->n_parameters, sizeof *tensors);
@@ -189,5 +197,5 @@ Status training_write_model(const Training *t, const TrainRow *row, Err *err)
                                     t->config->is_f16, err);
     cJSON_free(m.training);
     free(tensors);
-    return status;
+    return training_write_status(status, err);
 }

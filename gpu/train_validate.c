@@ -68,7 +68,7 @@ static Status validate_batch(Validation *v, int32_t n, TrainRow *row, int32_t *m
             return sample->status;
         }
         if (!(sample->psnr_db > -HUGE_VAL))
-            return err_set(err, ST_CHECK_FINITE, "epoch %d: the network's result is no number",
+            return err_set(err, ST_TRAIN_DIVERGED, "epoch %d: the network's result is no number",
                            row->epoch);
         if (isinf(sample->psnr_db)) /* nothing but background */
             continue;

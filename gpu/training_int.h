@@ -67,6 +67,9 @@ MUST_CHECK Status training_validate(Training *t, TrainRow *row, bool *ret_stoppe
 MUST_CHECK Status training_check_metadata(const Training *t, Err *err);
 MUST_CHECK Status training_write_model(const Training *t, const TrainRow *row, Err *err);
 
+/* A status of model_write_new() as one of training: what it calls malformed has diverged. */
+Status training_write_status(Status status, Err *err);
+
 /* What makes a training the same training: of configuration, data and weights. The caller deletes.
 ** train_model.c */
 cJSON *training_recipe(const Training *t);

@@ -1,5 +1,5 @@
-/* gpu/augment, gpu/loader. Exact where the change is exact (nothing, flips, quarter turns); the rest
-** against what it must keep: the pair stays a pair, statistics of noise, constants under blur.
+/* gpu/augment, gpu/loader. Exact where the change is exact (nothing, flips, quarter turns); the
+** rest against what it must keep: the pair stays a pair, statistics of noise, constants under blur.
 ** Batches are the same for any number of threads and wherever they begin. */
 #include "tests/test.h"
 

@@ -1,0 +1,462 @@
+/* gpu/train, gpu/checkpoint, ct2mr train. Claims: a small network learns by heart four slices; an
+** interrupted training that is resumed gives the same file as one that was not, and so does any
+** number of threads (backend ref); the model is good for `model verify` and for the network; bad
+** input has an error that says what. */
+#include "tests/test.h"
+
+#include "base/files.h"
+#include "daemon/cli.h"
+#include "gpu/net.h"
+#include "gpu/train.h"
+#include "gpu/verify.h"
+#include "tests/model_file.h"
+#include "tests/pack_fixture.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static const char *path_of(const char *name)
+{
+    static char paths[8][PATH_SIZE];
+    static int next;
+    char *path = paths[next++ % 8];
+    (void)snprintf(path, PATH_SIZE, "%s/%s", test_dir(), name);
+    return path;
+}
+
+static Pack *open_pack(int32_t pixels, int32_t n_cases, int32_t n_slices, double slice_mm)
+{
+    Pack *pack;
+    Err err = {0};
+    pack_fixture_write(path_of("p.pack"), pixels, n_cases, n_slices, slice_mm);
+    CHECK_OK(pack_open(path_of("p.pack"), &pack, &err), &err);
+    return pack;
+}
+
+/* A narrow DRUNet-34 on backend ref; files model.safetensors and model.checkpoint. */
+static TrainConfig small_config(const Pack *pack)
+{
+    TrainConfig config = train_defaults();
+    config.pack = pack;
+    config.window = (LoaderWindow){NULL, pack_fixture_window};
+    config.width = 4;
+    config.batch = 3;
+    config.epochs = 3;
+    config.schedule.warmup_steps = 2;
+    config.validation_frac = 0.3;
+    config.backend = "ref";
+    config.model = strdup(path_of("model.safetensors"));
+    config.checkpoint = strdup(path_of("model.checkpoint"));
+    return config;
+}
+
+static bool same_files(const char *a, const char *b)
+{
+    char *x, *y;
+    size_t n, m;
+    Err err = {0};
+    CHECK_OK(file_read(a, 1 << 28, &x, &n, &err), &err);
+    CHECK_OK(file_read(b, 1 << 28, &y, &m, &err), &err);
+    bool same = n == m && memcmp(x, y, n) == 0;
+    free(x);
+    free(y);
+    return same;
+}
+
+typedef struct Seen {
+    int32_t steps, stop_after, rows;
+    double first_loss, last_loss;
+} Seen;
+
+static void see_step(void *context, const TrainProgress *progress)
+{
+    Seen *seen = context;
+    seen->steps++;
+    CHECK(progress->left_s >= 0 && progress->slices_per_s > 0 && progress->step >= 1);
+}
+
+static void see_epoch(void *context, const TrainRow *rows, int32_t n, bool is_best)
+{
+    Seen *seen = context;
+    (void)is_best;
+    seen->rows = n;
+    seen->first_loss = rows[0].training.total;
+    seen->last_loss = rows[n - 1].training.total;
+}
+
+static bool stop(void *context)
+{
+    const Seen *seen = context;
+    return seen->stop_after > 0 && seen->steps >= seen->stop_after;
+}
+
+static TrainResult run_seen(TrainConfig config, Seen *seen)
+{
+    TrainResult result;
+    Err err = {0};
+    config.report = (TrainReport){seen, NULL, see_step, see_epoch};
+    config.is_stopped = stop;
+    CHECK_OK(train_run(&config, &result, &err), &err);
+    return result;
+}
+
+TEST_TIMEOUT(train_learns_by_heart,
+             "4 slices of 32 x 32, width 8, 100 steps: loss falls to a fifth", 120)
+{
+    Pack *pack = open_pack(32, 2, 2, 0);
+    TrainConfig config = small_config(pack);
+    config.width = 8;
+    config.batch = 4;
+    config.epochs = 100;
+    config.validation_frac = 0;
+    config.augment = 0;
+    config.loss = "l1+gradient";
+    config.schedule.lr = 1e-2;
+    Seen seen = {0};
+    TrainResult result = run_seen(config, &seen);
+    (void)printf("# loss %.4f at first, %.4f at last\n", seen.first_loss, seen.last_loss);
+    CHECK_INT(result.end, TRAIN_DONE);
+    CHECK_INT(seen.steps, 100);
+    CHECK(seen.last_loss < 0.2 * seen.first_loss);
+    pack_close(pack);
+}
+
+TEST_TIMEOUT(train_resumed_has_the_same_bits,
+             "stopped in the middle of an epoch and resumed; 1 and 2 threads", 120)
+{
+    Pack *pack = open_pack(32, 4, 4, 4);
+    TrainConfig config = small_config(pack);
+    Seen whole = {0}, first = {.stop_after = 6}, second = {0}, threads = {0};
+    TrainResult result = run_seen(config, &whole);
+    CHECK_INT(result.end, TRAIN_DONE);
+    CHECK_INT(result.epochs, 3);
+    CHECK_INT(result.n_validation_cases, 1);
+    CHECK_INT(result.n_training_slices, 12);
+    CHECK_INT(result.steps, 12);
+    CHECK(result.psnr_db > 3 && result.psnr_db < 60);
+    CHECK(rename(config.model, path_of("whole.safetensors")) == 0);
+    CHECK(rename(config.checkpoint, path_of("whole.checkpoint")) == 0);
+
+    result = run_seen(config, &first);
+    CHECK_INT(result.end, TRAIN_STOPPED);
+    CHECK_INT(result.steps, 6);
+    config.resume = true;
+    result = run_seen(config, &second);
+    CHECK_INT(result.end, TRAIN_DONE);
+    CHECK_INT(second.steps, 6);
+    CHECK_INT(second.rows, 3);
+    CHECK(whole.last_loss == second.last_loss && whole.first_loss == second.first_loss);
+    CHECK(same_files(config.model, path_of("whole.safetensors")));
+
+    config.resume = false;
+    config.threads = 1;
+    config.loader_threads = 3;
+    (void)run_seen(config, &threads);
+    CHECK(same_files(config.model, path_of("whole.safetensors")));
+    pack_close(pack);
+}
+
+TEST(train_checkpoint_is_of_its_training,
+     "another recipe, another file, a cut file: refused by name")
+{
+    Pack *pack = open_pack(32, 2, 3, 4);
+    TrainConfig config = small_config(pack);
+    Seen seen = {0};
+    TrainResult result;
+    config.epochs = 1;
+    (void)run_seen(config, &seen);
+    config.resume = true;
+    config.seed = 2;
+    Err err = {0};
+    CHECK_STATUS(train_run(&config, &result, &err), ST_USAGE);
+    CHECK(strstr(err.msg, "seed was \"1\" and is now \"2\"") != NULL);
+    config.seed = 1;
+    config.loss = "bce";
+    err = (Err){0};
+    CHECK_STATUS(train_run(&config, &result, &err), ST_USAGE);
+    CHECK(strstr(err.msg, "loss was") != NULL);
+    config.loss = "bce+2*l1+2*gradient";
+    config.epochs = 2; /* more of the same is no other training */
+    result = run_seen(config, &seen);
+    CHECK_INT(result.epochs, 2);
+
+    CHECK(truncate(config.checkpoint, 100000) == 0);
+    CHECK_STATUS(train_run(&config, &result, &err), ST_MODEL_FORMAT);
+    config.checkpoint = config.model;
+    err = (Err){0};
+    CHECK_STATUS(train_run(&config, &result, &err), ST_MODEL_FORMAT);
+    CHECK(strstr(err.msg, "is not a checkpoint") != NULL);
+    config.checkpoint = path_of("missing");
+    CHECK_STATUS(train_run(&config, &result, &err), ST_MODEL_NOT_FOUND);
+    pack_close(pack);
+}
+
+TEST(train_model_is_good,
+     "verify, metadata, provenance, F16; the network gives the validation's numbers")
+{
+    Pack *pack = open_pack(32, 3, 3, 4);
+    TrainConfig config = small_config(pack);
+    Seen seen = {0};
+    Model *model;
+    Err err = {0};
+    double difference;
+    config.label = "a test";
+    config.licence = "none";
+    config.envelope = "{\"kvp\":[80,140]}";
+    config.epochs = 2;
+    TrainResult result = run_seen(config, &seen);
+    CHECK_OK(model_open(config.model, &model, &err), &err);
+    CHECK_OK(model_verify(model, "cpu", &difference, &err), &err);
+    const ModelInfo *info = model_info(model);
+    CHECK_STR(info->label, "a test");
+    CHECK_STR(info->licence, "none");
+    CHECK(info->kvp.present && info->kvp.high == 140);
+    CHECK(info->grid_pixels == 32 && info->grid_spacing_mm == 4 && info->pose == POSE_NATIVE);
+    cJSON *training = cJSON_Parse(info->training);
+    CHECK_STR(cJSON_GetStringValue(cJSON_GetObjectItem(training, "data")), pack_info(pack)->digest);
+    CHECK_STR(cJSON_GetStringValue(cJSON_GetObjectItem(training, "seed")), "1");
+    CHECK_NEAR(cJSON_GetNumberValue(cJSON_GetObjectItem(training, "epochs")), result.best_epoch, 0);
+    CHECK_NEAR(cJSON_GetNumberValue(cJSON_GetObjectItem(training, "validation_psnr_db")),
+               result.psnr_db, 1e-3);
+    CHECK_NEAR(cJSON_GetNumberValue(cJSON_GetObjectItem(training, "cases")), 2, 0);
+    cJSON_Delete(training);
+    model_close(model);
+    config.is_f16 = true;
+    (void)run_seen(config, &seen);
+    CHECK_OK(model_open(config.model, &model, &err), &err);
+    CHECK_OK(model_verify(model, "cpu", &difference, &err), &err);
+    model_close(model);
+    pack_close(pack);
+}
+
+TEST(train_begins_from_an_encoder,
+     "tensors of torchvision's names are taken; another width is named")
+{
+    Pack *pack = open_pack(32, 2, 3, 4);
+    TrainConfig config = small_config(pack);
+    TrainResult result;
+    Err err = {0};
+    config.epochs = 1;
+    config.schedule.lr = 1e-12; /* what was read stays */
+    config.schedule.lr_min = 0;
+    config.optimizer.weight_decay = 0;
+    model_file_write_random(path_of("encoder.safetensors"), ARCH_DRUNET34, 4);
+    config.encoder = strdup(path_of("encoder.safetensors"));
+    CHECK_OK(train_run(&config, &result, &err), &err);
+    Model *was, *is;
+    CHECK_OK(model_open(config.encoder, &was, &err), &err);
+    CHECK_OK(model_open(config.model, &is, &err), &err);
+    const Tensor *tensor = model_tensor(was, "layer2.0.conv1.weight");
+    float *a = malloc((size_t)tensor->n_elements * 8), *b = a + tensor->n_elements;
+    CHECK(a != NULL);
+    CHECK_OK(model_read(was, tensor, a, &err), &err);
+    CHECK_OK(model_read(is, model_tensor(is, "layer2.0.conv1.weight"), b, &err), &err);
+    for (int64_t i = 0; i < tensor->n_elements; i++)
+        CHECK_NEAR(a[i], b[i], 1e-9);
+    free(a);
+    model_close(was);
+    model_close(is);
+    config.width = 5;
+    CHECK_STATUS(train_run(&config, &result, &err), ST_MODEL_FORMAT);
+    CHECK(strstr(err.msg, "conv1.weight has shape (4,3,7,7), the network (5,3,7,7)") != NULL);
+    config.arch = ARCH_UNET;
+    err = (Err){0};
+    CHECK_STATUS(train_run(&config, &result, &err), ST_USAGE);
+    pack_close(pack);
+}
+
+TEST(train_refuses_what_cannot_be, "one case, a fold too far, bad envelope, divergence")
+{
+    Pack *pack = open_pack(32, 1, 3, 4);
+    TrainConfig config = small_config(pack);
+    TrainResult result;
+    Err err = {0};
+    CHECK_STATUS(train_run(&config, &result, &err), ST_USAGE);
+    CHECK(strstr(err.msg, "1 case: none would be left") != NULL);
+    pack_close(pack);
+    pack = open_pack(32, 4, 2, 4);
+    config.pack = pack;
+    config.validation_frac = 0.25;
+    config.fold = 4;
+    err = (Err){0};
+    CHECK_STATUS(train_run(&config, &result, &err), ST_USAGE);
+    CHECK(strstr(err.msg, "folds 0 to 3") != NULL);
+    config.fold = 3;
+    config.envelope = "{\"kvp\":";
+    err = (Err){0};
+    CHECK_STATUS(train_run(&config, &result, &err), ST_MODEL_FORMAT);
+    CHECK(strstr(err.msg, "envelope") != NULL);
+    config.envelope = NULL;
+    config.backend = "abacus";
+    CHECK_STATUS(train_run(&config, &result, &err), ST_BACKEND);
+    config.backend = "ref";
+    config.schedule.lr = 1e30;
+    config.schedule.warmup_steps = 0;
+    err = (Err){0};
+    CHECK_STATUS(train_run(&config, &result, &err), ST_TRAIN_DIVERGED);
+    pack_close(pack);
+}
+
+TEST(train_folds_hold_out_each_case_once,
+     "4 cases in folds of one: no case in two, training without it")
+{
+    Pack *pack = open_pack(32, 4, 2, 4);
+    TrainConfig config = small_config(pack);
+    double psnr[4];
+    config.validation_frac = 0.25;
+    config.epochs = 1;
+    for (int32_t fold = 0; fold < 4; fold++) {
+        Seen seen = {0};
+        config.fold = fold;
+        TrainResult result = run_seen(config, &seen);
+        CHECK_INT(result.n_validation_slices, 2);
+        CHECK_INT(result.n_training_slices, 6);
+        psnr[fold] = result.psnr_db;
+        for (int k = 0; k < fold; k++)
+            CHECK(psnr[k] != psnr[fold]);
+    }
+    pack_close(pack);
+}
+
+TEST(train_ends_early, "without progress for `patience` epochs; by time")
+{
+    Pack *pack = open_pack(32, 2, 3, 4);
+    TrainConfig config = small_config(pack);
+    Seen seen = {0};
+    config.schedule.lr = 1e-12; /* never gets better, after batch norm has settled */
+    config.schedule.warmup_steps = 0;
+    config.epochs = 200;
+    config.patience = 3;
+    TrainResult result = run_seen(config, &seen);
+    CHECK_INT(result.end, TRAIN_EARLY);
+    CHECK(result.epochs < 200 && result.best_epoch == result.epochs - 3);
+    config.patience = 0;
+    config.epochs = 0;
+    config.minutes = 0.01;
+    result = run_seen(config, &seen);
+    CHECK_INT(result.end, TRAIN_TIME);
+    CHECK(result.elapsed_s >= 0.6 && result.elapsed_s < 10 && result.epochs >= 1);
+    pack_close(pack);
+}
+
+/* ---- the command --------------------------------------------------------------------------- */
+
+enum { MAX_ARGUMENTS = 40 };
+
+/* Starts cli_train() in a child; stdout and stderr go to out.txt. */
+static pid_t start_cli(const char *const *more)
+{
+    static char width[] = "4", epochs[] = "6", batch[] = "3";
+    char *argv[MAX_ARGUMENTS] = {"train",
+                                 "--data",
+                                 strdup(path_of("p.pack")),
+                                 "--out",
+                                 strdup(path_of("m.safetensors")),
+                                 "--width",
+                                 width,
+                                 "--epochs",
+                                 epochs,
+                                 "--batch",
+                                 batch,
+                                 "--backend",
+                                 "ref",
+                                 "--validation",
+                                 "0.3"};
+    int argc = 15;
+    for (; more != NULL && *more != NULL; more++)
+        argv[argc++] = strdup(*more);
+    (void)fflush(NULL);
+    pid_t pid = fork();
+    CHECK(pid >= 0);
+    if (pid == 0) {
+        int fd = open(path_of("out.txt"), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+        if (fd < 0 || dup2(fd, 1) < 0 || dup2(fd, 2) < 0)
+            _exit(99);
+        int code = cli_train(argc, argv);
+        (void)fflush(NULL);
+        _exit(code);
+    }
+    return pid;
+}
+
+static int wait_cli(pid_t pid)
+{
+    int status = 0;
+    CHECK(waitpid(pid, &status, 0) == pid && WIFEXITED(status));
+    return WEXITSTATUS(status);
+}
+
+static bool out_has(const char *text)
+{
+    char *out;
+    size_t n;
+    Err err = {0};
+    CHECK_OK(file_read(path_of("out.txt"), 1 << 20, &out, &n, &err), &err);
+    bool has = strstr(out, text) != NULL;
+    if (!has)
+        (void)printf("# output: %s\n", out);
+    free(out);
+    return has;
+}
+
+TEST_TIMEOUT(train_command_saves_on_ctrl_c,
+             "SIGINT after the first epoch: exit 5, --resume, same bits", 120)
+{
+    static const char *const RESUME[] = {"--resume", NULL}, *const AGAIN[] = {"--overwrite", NULL};
+    pack_fixture_write(path_of("p.pack"), 32, 3, 4, 4);
+    CHECK_INT(wait_cli(start_cli(NULL)), CLI_OK);
+    CHECK(out_has("epoch 6:") && out_has("all epochs done: 6 epochs"));
+    CHECK(rename(path_of("m.safetensors"), path_of("whole.safetensors")) == 0);
+    CHECK(access(path_of("m.csv"), F_OK) == 0 && access(path_of("m.png"), F_OK) == 0);
+    CHECK_INT(wait_cli(start_cli(NULL)), CLI_USAGE); /* the checkpoint is there */
+    CHECK(out_has("--resume goes on with its training"));
+    CHECK(unlink(path_of("m.csv")) == 0);
+    pid_t pid = start_cli(AGAIN);
+    for (int i = 0; i < 6000 && access(path_of("m.csv"), F_OK) != 0; i++)
+        (void)usleep(5000);
+    CHECK(kill(pid, SIGINT) == 0);
+    CHECK_INT(wait_cli(pid), CLI_PARTIAL);
+    CHECK(out_has("stopped; --resume goes on"));
+    CHECK_INT(wait_cli(start_cli(RESUME)), CLI_OK);
+    CHECK(same_files(path_of("m.safetensors"), path_of("whole.safetensors")));
+    char *csv;
+    size_t n;
+    Err err = {0};
+    CHECK_OK(file_read(path_of("m.csv"), 1 << 20, &csv, &n, &err), &err);
+    int lines = 0;
+    for (size_t i = 0; i < n; i++)
+        lines += csv[i] == '\n';
+    CHECK_INT(lines, 7);
+    CHECK(strncmp(csv, "epoch,step,learning_rate,training_loss,training_bce,training_l1,", 64) ==
+          0);
+    free(csv);
+}
+
+TEST(train_command_says_what_is_wrong, "options, loss, files: exit 2 or 1 and the reason")
+{
+    static const struct {
+        const char *more[3];
+        int code;
+        const char *says;
+    } BAD[] = {{{"--loss", "huber"}, CLI_USAGE, "\"huber\" is none of mse"},
+               {{"--augment", "flip,warp"}, CLI_USAGE, "\"warp\" is none of"},
+               {{"--arch", "resnet"}, CLI_USAGE, "--arch has no value"},
+               {{"--batch", "0"}, CLI_USAGE, "--batch wants a number in 1..1024"},
+               {{"--verbose"}, CLI_USAGE, "unknown option"},
+               {{"--data", "/nowhere.pack"}, CLI_NEGATIVE, "NOT_FOUND"},
+               {{"--out", "model.pt"}, CLI_USAGE, "must end in .safetensors"},
+               {{"--vgg", "/nowhere", "--loss=contextual"}, CLI_NEGATIVE, "MODEL_NOT_FOUND"},
+               {{"--activation", "linear"}, CLI_USAGE, "ends in a sigmoid"},
+               {{"--resume"}, CLI_NEGATIVE, "MODEL_NOT_FOUND"}};
+    pack_fixture_write(path_of("p.pack"), 32, 3, 2, 4);
+    for (size_t i = 0; i < sizeof BAD / sizeof *BAD; i++) {
+        const char *more[4] = {BAD[i].more[0], BAD[i].more[1], BAD[i].more[2], NULL};
+        CHECK_INT(wait_cli(start_cli(more)), BAD[i].code);
+        CHECK(out_has(BAD[i].says));
+    }
+    CHECK(truncate(path_of("p.pack"), 9000) == 0);
+    CHECK_INT(wait_cli(start_cli(NULL)), CLI_NEGATIVE);
+    CHECK(out_has("PACK_FORMAT"));
+}
