@@ -23,6 +23,9 @@ enum { HU_LOW = -1024, HU_COUNT = 4096, AIR_STRIDE = 3 };
 #define BRAIN_HU_MIN 8.0
 #define BRAIN_HU_MAX 50.0
 #define AIR_HU_MAX (-850.0)
+#define BRAIN_HU 25.0
+#define AIR_HU (-997.0)
+#define OFFSET_HU_MAX 18.0
 
 typedef struct Histogram {
     int64_t total, count[HU_COUNT];
@@ -139,6 +142,11 @@ static double measure_air(const VolumeI16 *ct, const VolumeU8 *mask, Histogram *
     return air->total >= AIR_MIN_VOXELS ? median(air) : (double)NAN;
 }
 
+double head_offset_hu(double brain_hu, double air_hu)
+{
+    return 0.5 * (brain_hu - BRAIN_HU + air_hu - AIR_HU);
+}
+
 Status head_facts(const VolumeI16 *ct, const VolumeU8 *mask, const VolumeI16 *reference,
                   Affine ref_from_ct, int threads, HeadFacts *ret, Arena *scratch, Err *err)
 {
@@ -165,6 +173,7 @@ Status head_facts(const VolumeI16 *ct, const VolumeU8 *mask, const VolumeI16 *re
         summarize(slices, ct->grid.nz, voxel_ml, ret);
         ret->brain_hu = median(brain);
         ret->air_hu = measure_air(ct, mask, air);
+        ret->offset_hu = head_offset_hu(ret->brain_hu, ret->air_hu);
     }
     arena_reset(scratch, mark);
     return status;
@@ -185,5 +194,10 @@ Status head_gate(const HeadFacts *f, bool is_head, Err *err)
                        BRAIN_HU_MIN, BRAIN_HU_MAX);
     if (f->air_hu > AIR_HU_MAX)
         return err_set(err, ST_HU_SCALE, "air has %.0f HU, at most %.0f", f->air_hu, AIR_HU_MAX);
+    if (fabs(f->offset_hu) > OFFSET_HU_MAX)
+        return err_set(err, ST_HU_SCALE,
+                       "brain of %.0f HU and air of %.0f HU are both off by about %.0f HU, at most "
+                       "%.0f: the Rescale Intercept?",
+                       f->brain_hu, f->air_hu, f->offset_hu, OFFSET_HU_MAX);
     return ST_OK;
 }

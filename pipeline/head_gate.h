@@ -6,6 +6,9 @@
 ** slice_frac     the same for the worst slice that shows at least 10 ml of it
 ** brain_hu       median HU where the reference has brain (deeper than 25 mm, bright in T1)
 ** air_hu         median HU of the air outside the mask; NAN if the scanner sets all of it to -1024
+** offset_hu      by how much brain and air together are off their usual numbers (25 and -997): a
+**                contrast agent moves the one, a scanner's calibration the other, a wrong Rescale
+**                Intercept both. NAN without air
 ** Thread: any. */
 #ifndef CT2MR_PIPELINE_HEAD_GATE_H
 #define CT2MR_PIPELINE_HEAD_GATE_H
@@ -17,8 +20,10 @@
 typedef struct HeadFacts {
     double covered_frac, slice_frac;
     int32_t slice; /* the worst, 0-based; -1: none shows enough */
-    double brain_hu, air_hu;
+    double brain_hu, air_hu, offset_hu;
 } HeadFacts;
+
+double head_offset_hu(double brain_hu, double air_hu);
 
 /* ct, mask (the head's, same grid), reference (T1-like): borrowed. scratch is given back.
 ** Errors: REFERENCE (no head in it), REG_QUALITY (singular matrix), LIMIT, NO_MEMORY. */

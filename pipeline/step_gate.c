@@ -17,7 +17,8 @@ Status step_gate(Job *job, Err *err)
         (void)snprintf(air, sizeof air, "%.0f HU", f.air_hu);
     (void)snprintf(
         job->note, sizeof job->note,
-        "covers %.1f %% of the reference head, worst slice %.0f %%, brain %.0f HU, air %s",
-        100 * f.covered_frac, 100 * f.slice_frac, f.brain_hu, air);
+        "covers %.1f %% of the reference head, worst slice %.0f %%, brain %.0f HU, air %s, offset "
+        "%.0f HU",
+        100 * f.covered_frac, 100 * f.slice_frac, f.brain_hu, air, f.offset_hu);
     return head_gate(&f, is_head, err);
 }

@@ -27,12 +27,18 @@ static Status check_envelope(Job *job, Err *err)
 
 Status step_load(Job *job, Err *err)
 {
-    SliceJump jump;
+    SliceFit fit;
     TRY(slice_gate(&job->series.ct, job->options.slice_jump_percent / 100.0, job->options.threads,
-                   &jump, err));
-    (void)snprintf(job->note, sizeof job->note, "%d slices of %d x %d, largest jump %.1f%s%s",
+                   &fit, err));
+    char moved[64] = "";
+    if (fit.moved_mm > 0)
+        (void)snprintf(moved, sizeof moved, ", patient moved %.1f mm after slice %d", fit.moved_mm,
+                       fit.moved_after + 1);
+    (void)snprintf(job->note, sizeof job->note,
+                   "%d slices of %d x %d, misfit %.2f exchange %.2f jump %.1f%s%s%s",
                    job->series.geometry.n_slices, job->series.ct.grid.ny, job->series.ct.grid.nx,
-                   jump.ratio, job->series.dropped[0] != '\0' ? "; " : "", job->series.dropped);
+                   fit.misfit, fit.exchange, fit.jump, moved,
+                   job->series.dropped[0] != '\0' ? "; " : "", job->series.dropped);
     TRY(kept_model(&job->kept, job->options.model_path, &job->model, err));
     if (model_info(job->model)->untrained)
         return err_set(err, ST_MODEL_FORMAT, "the model is not trained: its decoder is random");

@@ -53,25 +53,34 @@ static void close_fixture(Fixture *f)
 
 /* ---- slices -------------------------------------------------------------------------------- */
 
-static double jump_of(const Fixture *f, int32_t *ret_after)
+static Status gate(const VolumeI16 *ct, const char *what, SliceFit *ret, Err *err)
 {
-    SliceJump jump;
-    Err err = {0};
-    CHECK_OK(slice_jump(&f->ct, 2, &jump, &err), &err);
-    *ret_after = jump.after;
-    return jump.ratio;
+    Status status = slice_gate(ct, 3.0, 2, ret, err);
+    (void)printf(
+        "# %s: misfit %.2f of %d, exchange %.2f after %d, jump %.2f after %d, moved %.1f\n", what,
+        ret->misfit, ret->misfit_at, ret->exchange, ret->exchange_after, ret->jump, ret->jump_after,
+        ret->moved_mm);
+    return status;
 }
 
-TEST(slice_gate_names_the_slice,
-     "a good head below 2.5; blank, mirrored, exchanged, offset: above 3")
+static void exchange_slices(Fixture *f, size_t a, size_t b)
+{
+    static int16_t keep[NX * NY];
+    size_t n = NX * NY;
+    memcpy(keep, f->ct.v + a * n, sizeof keep);
+    memmove(f->ct.v + a * n, f->ct.v + b * n, sizeof keep);
+    memcpy(f->ct.v + b * n, keep, sizeof keep);
+}
+
+TEST(slice_gate_names_the_slice, "a good head passes; one blank, half blank, shifted, offset slice")
 {
     Fixture f = open_fixture();
     size_t n = NX * NY;
     int16_t *slice = f.ct.v + 36 * n, keep[NX * NY];
-    int32_t after;
-    double good = jump_of(&f, &after);
-    (void)printf("# good %.2f\n", good);
-    CHECK(good < 2.5);
+    SliceFit fit;
+    Err err = {0};
+    CHECK_OK(gate(&f.ct, "good", &fit, &err), &err);
+    CHECK(fit.misfit < 0.8 && fit.exchange < 1.05 && fit.jump < 2.5);
     memcpy(keep, slice, sizeof keep);
     for (int fault = 0; fault < 4; fault++) {
         for (size_t i = 0; i < n; i++) {
@@ -79,32 +88,127 @@ TEST(slice_gate_names_the_slice,
             slice[i] = fault == 0   ? -1024
                        : fault == 1 ? (x < NX / 2 ? -1024 : keep[i])
                        : fault == 2 ? keep[i - x + (x + 12) % NX]
-                                    : (int16_t)(keep[i] + 300);
+                                    : (int16_t)(keep[i] + 60);
         }
-        double bad = jump_of(&f, &after);
-        (void)printf("# fault %d: %.1f after %d\n", fault, bad, after);
-        CHECK(bad > 3 && (after == 35 || after == 36));
-        SliceJump jump;
-        Err err = {0};
-        CHECK_STATUS(slice_gate(&f.ct, 3.0, 1, &jump, &err), ST_SERIES_JUMP);
+        CHECK_STATUS(gate(&f.ct, "spoilt", &fit, &err), ST_SERIES_JUMP);
+        CHECK_INT(fit.misfit_at, 36);
+        CHECK(strstr(err.msg, "slice 37 is ") != NULL);
     }
     memcpy(slice, keep, sizeof keep);
-    SliceJump jump;
-    Err err = {0};
-    CHECK_OK(slice_gate(&f.ct, 3.0, 1, &jump, &err), &err);
+    CHECK_OK(gate(&f.ct, "good again", &fit, &err), &err);
     close_fixture(&f);
+}
+
+TEST(slice_gate_neighbours_exchanged, "anywhere, at both ends of the head, in the middle, by name")
+{
+    for (size_t z = 4; z < 66; z += 5) {
+        Fixture f = open_fixture();
+        SliceFit fit;
+        Err err = {0};
+        exchange_slices(&f, z, z + 1);
+        CHECK_STATUS(gate(&f.ct, "exchanged", &fit, &err), ST_SERIES_JUMP);
+        CHECK_INT(fit.exchange_after, z);
+        CHECK(fit.exchange > 1.15);
+        close_fixture(&f);
+    }
+}
+
+TEST(slice_gate_blank_at_the_vertex, "one blank slice where the head ends")
+{
+    Fixture f = open_fixture(); /* the head ends in slice 69 */
+    static int16_t keep[NX * NY];
+    size_t n = NX * NY;
+    for (size_t z = 63; z < 68; z++) {
+        SliceFit fit;
+        Err err = {0};
+        memcpy(keep, f.ct.v + z * n, sizeof keep);
+        for (size_t i = 0; i < n; i++)
+            f.ct.v[z * n + i] = -1000;
+        CHECK_STATUS(gate(&f.ct, "blank", &fit, &err), ST_SERIES_JUMP);
+        memcpy(f.ct.v + z * n, keep, sizeof keep);
+    }
+    close_fixture(&f);
+}
+
+TEST(slice_gate_two_heads, "the lower half from a head that is a quarter wider")
+{
+    Fixture f = open_fixture();
+    SliceFit fit;
+    Err err = {0};
+    for (size_t row = 0; row < (size_t)NY * 36; row++)
+        for (size_t x = 0; x < NX; x++) {
+            static int16_t keep[NX];
+            if (x == 0)
+                memcpy(keep, f.ct.v + row * NX, sizeof keep);
+            size_t from = 10 + x * 4 / 5;
+            f.ct.v[row * NX + x] = keep[from];
+        }
+    CHECK_STATUS(gate(&f.ct, "another head", &fit, &err), ST_SERIES_JUMP);
+    CHECK_INT(fit.jump_after, 35);
+    CHECK(strstr(err.msg, "slices 36 and 37 differ") != NULL);
+    close_fixture(&f);
+}
+
+/* A ring of the given HU around the head, in slices [first, end). */
+static void add_ring(Fixture *f, size_t first, size_t end, double inner_mm, double outer_mm,
+                     double from_x_mm, int16_t hu)
+{
+    for (size_t z = first; z < end; z++)
+        for (size_t y = 0; y < NY; y++)
+            for (size_t x = 0; x < NX; x++) {
+                double u = ((double)x - 0.5 * (NX - 1)) * 2.2,
+                       v = ((double)y - 0.5 * (NY - 1)) * 2.2;
+                double r = hypot(u / 77, v / 97) * 87; /* as the head's outline is wide */
+                int16_t *at = f->ct.v + (z * NY + y) * NX + x;
+                if (r > 87 + inner_mm && r < 87 + outer_mm && u > from_x_mm && *at < -300)
+                    *at = hu;
+            }
+}
+
+TEST(slice_gate_passes_what_is_right,
+     "a bolus with square ends, a ring in two slices, a 2.2 mm move")
+{
+    static const struct {
+        const char *what;
+        size_t first, end;
+        double inner_mm, outer_mm, from_x_mm;
+        int16_t hu;
+    } RINGS[] = {{"bolus of 10 mm", 30, 44, 0, 10, 0, 0},
+                 {"bolus of 20 mm", 30, 44, 0, 20, 0, 0},
+                 {"ring in two slices", 36, 38, 6, 14, -1000, 3000}};
+    for (size_t k = 0; k < sizeof RINGS / sizeof RINGS[0]; k++) {
+        Fixture f = open_fixture();
+        SliceFit fit;
+        Err err = {0};
+        add_ring(&f, RINGS[k].first, RINGS[k].end, RINGS[k].inner_mm, RINGS[k].outer_mm,
+                 RINGS[k].from_x_mm, RINGS[k].hu);
+        CHECK_OK(gate(&f.ct, RINGS[k].what, &fit, &err), &err);
+        close_fixture(&f);
+    }
+    for (size_t pixels = 1; pixels <= 3; pixels += 2) {
+        Fixture f = open_fixture();
+        SliceFit fit;
+        Err err = {0};
+        for (size_t row = (size_t)NY * NZ; row-- > (size_t)NY * 36;)
+            memmove(f.ct.v + row * NX + pixels, f.ct.v + row * NX, (NX - pixels) * sizeof *f.ct.v);
+        Status status = gate(&f.ct, pixels == 1 ? "moved 2.2 mm" : "moved 6.6 mm", &fit, &err);
+        CHECK_INT(status, pixels == 1 ? ST_OK : ST_SERIES_JUMP);
+        close_fixture(&f);
+    }
 }
 
 TEST(slice_gate_few_or_equal_slices, "three slices, a constant volume: nothing to say")
 {
-    static int16_t v[4 * 64];
-    VolumeI16 ct = {.grid = {8, 8, 4, affine_identity()}, .v = v};
-    SliceJump jump;
+    static int16_t v[4 * 64 * 64];
+    VolumeI16 ct = {.grid = {64, 64, 4, affine_identity()}, .v = v};
+    SliceFit fit;
     Err err = {0};
-    CHECK_OK(slice_gate(&ct, 3.0, 1, &jump, &err), &err);
+    CHECK_OK(slice_gate(&ct, 3.0, 1, &fit, &err), &err);
     ct.grid.nz = 3;
-    CHECK_OK(slice_gate(&ct, 3.0, 1, &jump, &err), &err);
-    CHECK_INT(jump.after, -1);
+    CHECK_OK(slice_gate(&ct, 3.0, 1, &fit, &err), &err);
+    CHECK_INT(fit.jump_after, -1);
+    ct.grid = (Grid){8, 8, 64, affine_identity()};
+    CHECK_OK(slice_gate(&ct, 3.0, 1, &fit, &err), &err);
 }
 
 /* ---- the whole head, Hounsfield units ------------------------------------------------------ */
@@ -154,11 +258,30 @@ TEST(head_gate_refuses_a_lost_part,
     close_fixture(&f);
 }
 
-TEST(head_gate_refuses_other_units, "offsets of 40 and 100, slopes of 2 and 0.5: HU_SCALE")
+TEST(head_gate_passes_what_differs, "contrast in the brain, air 15 HU off: each alone is no offset")
+{
+    HeadFacts facts = {1, 1, 3, 25, -997, 0};
+    Err err = {0};
+    const struct {
+        double brain_hu, air_hu;
+        Status want;
+    } CASES[] = {{25, -997, ST_OK},       {40, -995, ST_OK},       {25, -980, ST_OK},
+                 {22, -1015, ST_OK},      {47, -972, ST_HU_SCALE}, {3, -1019, ST_HU_SCALE},
+                 {48, (double)NAN, ST_OK}};
+    for (size_t k = 0; k < sizeof CASES / sizeof CASES[0]; k++) {
+        facts.brain_hu = CASES[k].brain_hu;
+        facts.air_hu = CASES[k].air_hu;
+        facts.offset_hu = head_offset_hu(facts.brain_hu, facts.air_hu);
+        CHECK_STATUS(head_gate(&facts, true, &err), CASES[k].want);
+    }
+    CHECK_NEAR(head_offset_hu(50, -972), 25, 1e-9);
+}
+
+TEST(head_gate_refuses_other_units, "offsets of 25, 40, 100, slopes of 2 and 0.5: HU_SCALE")
 {
     static const struct {
         double slope, offset;
-    } SCALES[] = {{1, 40}, {1, -40}, {1, 100}, {1, -300}, {2, 1024}, {0.5, 0}};
+    } SCALES[] = {{1, 25}, {1, -25}, {1, 40}, {1, -40}, {1, 100}, {1, -300}, {2, 1024}, {0.5, 0}};
     for (size_t k = 0; k < sizeof SCALES / sizeof SCALES[0]; k++) {
         Fixture f = open_fixture();
         for (size_t i = 0; i < grid_voxels(&f.ct.grid); i++) {
