@@ -96,6 +96,7 @@ help:
 	@echo "make gpu-plans  cuDNN plans of every convolution for 8 GPUs and 5 batch sizes (no GPU needed)"
 	@echo "make fuzz F=model FUZZ_S=300   clang's libFuzzer on a reader, for so many seconds"
 	@echo "make bench      rates and times beside named peers"
+	@echo "make bench-mask the masks beside ITK, scikit-image and a threshold method"
 	@echo "make install DESTDIR= PREFIX=/usr/local"
 	@echo "GPU=auto|0|1 CUDA_HOME=/usr/local/cuda   whether the CUDA backend is built"
 
@@ -221,7 +222,7 @@ $(B)/fuzz_$(F): $(B)/tests/fuzz/main_$(F).o $(B)/tests/fuzz_$(F).o $(LIB)
 .PHONY: fuzz fuzz-run
 
 # Figures beside named peers; never part of a test.
-BENCH := $(B)/tests/bench_receive $(B)/tests/big_series $(B)/tests/bench_network
+BENCH := $(B)/tests/bench_receive $(B)/tests/big_series $(B)/tests/bench_network $(B)/tests/bench_mask
 $(B)/tests/bench_receive: $(B)/tests/bench/bench_receive.o $(B)/tests/dicom_peer.o $(LIB)
 	@echo "  LD  $@"; $(CXX) $(LDFLAGS) -Wl,--as-needed -o $@ $^ $(LIBS_ct2mr)
 $(B)/tests/big_series: $(B)/tests/bench/big_series.o $(LIB)
@@ -230,6 +231,13 @@ $(B)/tests/big_series: $(B)/tests/bench/big_series.o $(LIB)
 $(B)/tests/bench/bench_network.o: CFLAGS += -O3 -ffp-contract=fast
 $(B)/tests/bench_network: $(B)/tests/bench/bench_network.o $(B)/tests/model_file.o $(LIB)
 	@echo "  LD  $@"; $(CXX) $(LDFLAGS) -Wl,--as-needed -o $@ $^ $(LIBS_ct2mr)
+$(B)/tests/bench_mask: $(B)/tests/bench/bench_mask.o $(B)/tests/head_phantom.o $(LIB)
+	@echo "  LD  $@"; $(CXX) $(LDFLAGS) -Wl,--as-needed -o $@ $^ $(LIBS_ct2mr)
+# A peer for bench-mask alone; nothing else needs ITK.
+$(B)/tests/itk_flood: tests/bench/itk_flood.cc
+	@mkdir -p $(@D)
+	@echo "  CXX $@"; $(CXX) -std=c++17 -O2 -w $(addprefix -isystem ,$(wildcard /usr/include/ITK-5.*)) \
+	    $< -o $@ -lITKCommon-5.2 -litksys-5.2 -lpthread -ldl
 werror-rest clang-rest: $(PLUGIN) $(BENCH)
 .PHONY: werror-rest clang-rest
 
@@ -238,8 +246,14 @@ bench: deps
 	@$(MAKE) --no-print-directory $(PROGRAMS) $(BENCH)
 	@bash tests/bench/bench.sh $(B)
 
+bench-mask: deps
+	@sh .ci/deps libinsighttoolkit5-dev python3-skimage
+	@$(MAKE) --no-print-directory $(B)/tests/bench_mask $(B)/tests/itk_flood
+	@bash tests/bench/bench_mask.sh $(B)
+.PHONY: bench-mask
+
 clean:
 	rm -rf build
 
 -include $(PLUGIN_OBJ:.o=.d) $(EMULATED_OBJ:.o=.d) $(LIB_OBJ:.o=.d) $(TEST_OBJ:.o=.d) $(B)/daemon/ct2mrd.d $(B)/daemon/ct2mr.d \
-    $(B)/tests/bench/bench_receive.d $(B)/tests/bench/big_series.d $(B)/tests/bench/bench_network.d
+    $(B)/tests/bench/bench_receive.d $(B)/tests/bench/big_series.d $(B)/tests/bench/bench_network.d $(B)/tests/bench/bench_mask.d

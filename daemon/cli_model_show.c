@@ -195,6 +195,8 @@ static void add_metadata(cJSON *json, const Model *model)
     (void)cJSON_AddStringToObject(json, "activation", activation_name(info->activation));
     (void)cJSON_AddStringToObject(json, "target", info->target);
     (void)cJSON_AddStringToObject(json, "pose", pose_name(info->pose));
+    (void)cJSON_AddStringToObject(json, "interpolation",
+                                  info->interpolation == INTERPOLATION_CUBIC ? "cubic" : "linear");
     (void)cJSON_AddStringToObject(json, "mask", mask_name(info->mask));
     (void)cJSON_AddNumberToObject(json, "grid_pixels", info->grid_pixels);
     (void)cJSON_AddNumberToObject(json, "grid_spacing_mm", info->grid_spacing_mm);

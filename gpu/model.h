@@ -24,6 +24,7 @@ typedef enum ModelArch {
     ARCH_DRUNET101 = 101
 } ModelArch;
 typedef enum ModelPose { POSE_REFERENCE, POSE_NATIVE } ModelPose;
+typedef enum ModelInterpolation { INTERPOLATION_LINEAR, INTERPOLATION_CUBIC } ModelInterpolation;
 typedef enum ModelMask { MASK_HEAD, MASK_BRAIN } ModelMask;
 typedef enum ModelActivation { ACTIVATION_LINEAR, ACTIVATION_SIGMOID } ModelActivation;
 
@@ -51,7 +52,8 @@ typedef struct ModelInfo {
     int32_t width;  /* channels of the first stage; 64 in the paper */
     char target[8]; /* "T1" or "T2" */
     ModelPose pose;
-    int32_t grid_pixels; /* slices are grid_pixels x grid_pixels, a multiple of 32 */
+    ModelInterpolation interpolation; /* from the CT's grid to the model's and back */
+    int32_t grid_pixels;              /* slices are grid_pixels x grid_pixels, a multiple of 32 */
     double grid_spacing_mm;
     double window_level_hu, window_width_hu;
     float mean[3], std[3];

@@ -231,6 +231,20 @@ static Status parse_network(const cJSON *metadata, ModelInfo *info, Err *err)
     return ST_OK;
 }
 
+/* Linear if absent, as models were trained before there was a choice. */
+static Status parse_interpolation(const cJSON *metadata, ModelInfo *info, Err *err)
+{
+    static const Choice KINDS[] = {
+        {"linear", INTERPOLATION_LINEAR}, {"cubic", INTERPOLATION_CUBIC}, {NULL, 0}};
+    const char *text;
+    int kind = INTERPOLATION_LINEAR;
+    TRY(find_text(metadata, "interpolation", &text, err));
+    if (text != NULL)
+        TRY(get_choice(metadata, "interpolation", KINDS, "linear, cubic", &kind, err));
+    info->interpolation = (ModelInterpolation)kind;
+    return ST_OK;
+}
+
 static Status parse_images(const cJSON *metadata, ModelInfo *info, Err *err)
 {
     static const Choice TARGETS[] = {{"T1", 1}, {"T2", 2}, {NULL, 0}};
@@ -244,6 +258,7 @@ static Status parse_images(const cJSON *metadata, ModelInfo *info, Err *err)
     (void)snprintf(info->target, sizeof info->target, "T%d", target);
     info->pose = (ModelPose)pose;
     info->mask = (ModelMask)mask;
+    TRY(parse_interpolation(metadata, info, err));
     TRY(parse_grid(metadata, info, err));
     TRY(parse_window(metadata, info, err));
     TRY(parse_three(metadata, "mean", -1e6, info->mean, err));

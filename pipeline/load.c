@@ -76,6 +76,23 @@ static void digest_series(const Loading *l, int32_t n_slices, char ret[HEX_SIZE]
     (void)digest_hex(sum, ret);
 }
 
+/* Unsigned numbers of 12 bits and an intercept near 0 hold nothing below it: a scanner or converter
+** that wrote so has let air wrap to the top of the range. It can be undone only by guessing, so it
+** is refused. */
+static Status check_wrap(const CtHeader *headers, const int32_t *order, int32_t n, Err *err)
+{
+    static const double INTERCEPT_MIN = -100;
+    for (int32_t i = 0; i < n; i++) {
+        const CtHeader *h = &headers[order[i]];
+        if (h->bits_stored == 12 && !h->is_signed && h->slope > 0 && h->intercept > INTERCEPT_MIN)
+            return err_set(err, ST_HU_SCALE,
+                           "slice %d: 12 bits unsigned with Rescale Intercept %g hold no air: "
+                           "negative values have wrapped or were cut off",
+                           i + 1, h->intercept);
+    }
+    return ST_OK;
+}
+
 /* Decodes the gated slices into ret->ct and puts headers and paths in slice order. */
 static Status fill(Loading *l, const Geometry *geometry, const int32_t *order, int threads,
                    Arena *arena, CtSeries *ret, Err *err)
@@ -249,6 +266,7 @@ Status load_series(const char *const *paths, int32_t n, const GeometryLimits *li
     geometry.n_dropped += n - n_images;
     for (int32_t i = 0; i < geometry.n_slices; i++)
         order[i] = file_of[order[i]];
+    TRY(check_wrap(l.headers, order, geometry.n_slices, err));
     TRY(fill(&l, &geometry, order, threads, arena, ret, err));
     memcpy(ret->dropped, dropped, sizeof dropped);
     return ST_OK;

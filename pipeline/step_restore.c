@@ -1,6 +1,7 @@
 /* Step "restore": the synthetic MR back on the CT's own grid, 0 outside the mask.
 **
-** One trilinear interpolation through the same transform that brought the CT to the model's grid.
+** One interpolation (trilinear, or as the model file says) through the same transform that brought
+** the CT to the model's grid.
 ** Values are clipped to [0,1] (a model with a linear activation may leave it); NaN stays NaN and is
 ** for the check step to find. */
 #include "pipeline/steps.h"
@@ -33,7 +34,8 @@ Status step_restore(Job *job, Err *err)
     job->mr = (VolumeF32){*grid, arena_alloc(&job->arena, grid_voxels(grid), sizeof(float), err)};
     if (job->mr.v == NULL)
         return ST_LIMIT;
-    resample_f32(&job->model_mr, job->model_from_ct, 0.0f, job->options.threads, &job->mr);
+    resample_f32_as(model_resampling(job->model), &job->model_mr, job->model_from_ct, 0.0f,
+                    job->options.threads, &job->mr);
     Masking m = {job->mr.v, job->mask.v, (size_t)grid->nx * (size_t)grid->ny};
     parallel_for(job->options.threads, grid->nz, mask_slice, &m);
     return ST_OK;

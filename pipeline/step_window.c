@@ -168,6 +168,12 @@ static void *grow(const void *v, size_t slice_bytes, int32_t nz, int32_t margin,
     return copy;
 }
 
+ResampleKind model_resampling(const Model *model)
+{
+    return model_info(model)->interpolation == INTERPOLATION_CUBIC ? RESAMPLE_CUBIC
+                                                                   : RESAMPLE_LINEAR;
+}
+
 /* CT and mask onto the model's grid. */
 static Status resample_inputs(Job *job, Affine ct_from_model, Err *err)
 {
@@ -180,7 +186,8 @@ static Status resample_inputs(Job *job, Affine ct_from_model, Err *err)
     VolumeU8 mask = {big, grow(job->mask.v, pixels, grid->nz, margin, &job->scratch, err)};
     if (ct.v == NULL || mask.v == NULL)
         return ST_LIMIT;
-    resample_i16(&ct, ct_from_model, WINDOW_HU_MIN, job->options.threads, &job->model_hu);
+    resample_i16_as(model_resampling(job->model), &ct, ct_from_model, WINDOW_HU_MIN,
+                    job->options.threads, &job->model_hu);
     resample_mask(&mask, ct_from_model, job->options.threads, &job->model_mask);
     return ST_OK;
 }

@@ -5,6 +5,7 @@
 #define CT2MR_PIPELINE_STEPS_H
 
 #include "pipeline/pipeline.h"
+#include "registration/resample.h"
 
 /* load: what comes beside the CT: model, reference, envelope gate. */
 Status step_load(Job *job, Err *err);
@@ -16,6 +17,9 @@ Status step_infer(Job *job, Err *err);
 Status step_restore(Job *job, Err *err);
 Status step_check(Job *job, Err *err);
 Status step_write(Job *job, Err *err);
+
+/* How HU come to the model's grid and the MR back. */
+ResampleKind model_resampling(const Model *model);
 
 /* Gates, pure functions of measured values. */
 Status envelope_check(const ModelInfo *model, const CtHeader *header, double slice_spacing_mm,

@@ -1,4 +1,6 @@
-/* Trilinear and nearest-neighbour resampling. See resample.h.
+/* Trilinear, cubic and nearest-neighbour resampling. See resample.h. The cubic kernel is Keys's
+** with a = -1/2 (Keys, Cubic convolution interpolation for digital image processing, 1981); beyond
+** the last voxel its value is held.
 **
 ** A row of the output is a line through the source: start and step, in double. Positions within
 ** SNAP of a voxel centre are taken to be on it, so that resampling onto the same grid, or one
@@ -18,6 +20,7 @@ enum { BLOCK = 256 };
 #define EDGE (0.5 + SNAP) /* exactly half a voxel outside still is inside */
 
 typedef struct Job {
+    ResampleKind kind;
     const Grid *source, *ret;
     const void *from; /* voxels */
     void *to;
@@ -102,11 +105,60 @@ static bool locate(const Job *job, int x, int y, int z, int n, Block *b)
 TRILINEAR(int16_t, trilinear_i16)
 TRILINEAR(float, trilinear_f32)
 
+/* Keys's weights of voxels -1, 0, 1, 2 at fraction f between 0 and 1. */
+static inline void cubic_weights(float f, float ret[4])
+{
+    float f2 = f * f, f3 = f2 * f;
+    ret[0] = -0.5f * f + f2 - 0.5f * f3;
+    ret[1] = 1 - 2.5f * f2 + 1.5f * f3;
+    ret[2] = 0.5f * f + 2 * f2 - 1.5f * f3;
+    ret[3] = -0.5f * f2 + 0.5f * f3;
+}
+
+/* Offsets of the four voxels along an axis of `size` voxels, from voxel `low`. */
+static inline void cubic_offsets(int64_t low, int64_t size, int64_t stride, int64_t ret[4])
+{
+    for (int64_t k = 0; k < 4; k++) {
+        int64_t i = low + k - 1;
+        i = i < 0 ? 0 : i > size - 1 ? size - 1 : i;
+        ret[k] = (i - low) * stride;
+    }
+}
+
+#define CUBIC(TYPE, NAME)                                                                          \
+    HOT_CLONES                                                                                     \
+    static void NAME(const TYPE *restrict v, const Grid *g, Block *restrict b, int n)              \
+    {                                                                                              \
+        const int64_t sy = g->nx, sz = sy * g->ny;                                                 \
+        for (int i = 0; i < n; i++) {                                                              \
+            float wx[4], wy[4], wz[4], sum = 0;                                                    \
+            int64_t at = b->at[i], z = at / sz, y = (at - z * sz) / sy, x = at - z * sz - y * sy;  \
+            int64_t ox[4], oy[4], oz[4];                                                           \
+            cubic_weights(b->fx[i], wx);                                                           \
+            cubic_weights(b->fy[i], wy);                                                           \
+            cubic_weights(b->fz[i], wz);                                                           \
+            cubic_offsets(x, g->nx, 1, ox);                                                        \
+            cubic_offsets(y, g->ny, sy, oy);                                                       \
+            cubic_offsets(z, g->nz, sz, oz);                                                       \
+            for (int k = 0; k < 4; k++)                                                            \
+                for (int j = 0; j < 4; j++) {                                                      \
+                    const TYPE *row = v + at + oz[k] + oy[j];                                      \
+                    float line = wx[0] * (float)row[ox[0]] + wx[1] * (float)row[ox[1]] +           \
+                                 wx[2] * (float)row[ox[2]] + wx[3] * (float)row[ox[3]];            \
+                    sum += wz[k] * wy[j] * line;                                                   \
+                }                                                                                  \
+            b->value[i] = sum;                                                                     \
+        }                                                                                          \
+    }
+CUBIC(int16_t, cubic_i16)
+CUBIC(float, cubic_f32)
+
 HOT_CLONES
 static void store_i16(const Block *restrict b, int n, int16_t outside, int16_t *restrict ret)
 {
     for (int i = 0; i < n; i++) {
-        float v = b->value[i];
+        float v = b->value[i]; /* a cubic may overshoot */
+        v = v < INT16_MIN ? INT16_MIN : v > INT16_MAX ? INT16_MAX : v;
         int32_t rounded = (int32_t)(v < 0 ? v - 0.5f : v + 0.5f);
         ret[i] = (int16_t)(b->inside[i] ? rounded : outside);
     }
@@ -149,7 +201,10 @@ static void slice_i16(void *context, int z)
                 fill_i16(row + x, n, job->outside_i16);
                 continue;
             }
-            trilinear_i16(job->from, &b, n, sy, sz);
+            if (job->kind == RESAMPLE_CUBIC)
+                cubic_i16(job->from, job->source, &b, n);
+            else
+                trilinear_i16(job->from, &b, n, sy, sz);
             store_i16(&b, n, job->outside_i16, row + x);
         }
     }
@@ -168,7 +223,10 @@ static void slice_f32(void *context, int z)
                 fill_f32(row + x, n, job->outside_f32);
                 continue;
             }
-            trilinear_f32(job->from, &b, n, sy, sz);
+            if (job->kind == RESAMPLE_CUBIC)
+                cubic_f32(job->from, job->source, &b, n);
+            else
+                trilinear_f32(job->from, &b, n, sy, sz);
             store_f32(&b, n, job->outside_f32, row + x);
         }
     }
@@ -213,7 +271,13 @@ static bool job_init(Job *job, const Grid *source, Affine src_from_dst_lps, cons
 void resample_i16(const VolumeI16 *source, Affine src_from_dst_lps, int16_t outside, int threads,
                   VolumeI16 *ret)
 {
-    Job job = {.from = source->v, .to = ret->v, .outside_i16 = outside};
+    resample_i16_as(RESAMPLE_LINEAR, source, src_from_dst_lps, outside, threads, ret);
+}
+
+void resample_i16_as(ResampleKind kind, const VolumeI16 *source, Affine src_from_dst_lps,
+                     int16_t outside, int threads, VolumeI16 *ret)
+{
+    Job job = {.kind = kind, .from = source->v, .to = ret->v, .outside_i16 = outside};
     ASSERT(job_init(&job, &source->grid, src_from_dst_lps, &ret->grid));
     parallel_for(threads, ret->grid.nz, slice_i16, &job);
 }
@@ -221,7 +285,13 @@ void resample_i16(const VolumeI16 *source, Affine src_from_dst_lps, int16_t outs
 void resample_f32(const VolumeF32 *source, Affine src_from_dst_lps, float outside, int threads,
                   VolumeF32 *ret)
 {
-    Job job = {.from = source->v, .to = ret->v, .outside_f32 = outside};
+    resample_f32_as(RESAMPLE_LINEAR, source, src_from_dst_lps, outside, threads, ret);
+}
+
+void resample_f32_as(ResampleKind kind, const VolumeF32 *source, Affine src_from_dst_lps,
+                     float outside, int threads, VolumeF32 *ret)
+{
+    Job job = {.kind = kind, .from = source->v, .to = ret->v, .outside_f32 = outside};
     ASSERT(job_init(&job, &source->grid, src_from_dst_lps, &ret->grid));
     parallel_for(threads, ret->grid.nz, slice_f32, &job);
 }

@@ -121,6 +121,24 @@ TEST(dicom_read_maps_padding_to_air, "padding is a stored value, not HU: single,
     CHECK_INT(hu[2], -1024);
 }
 
+TEST(dicom_read_padding_of_minus_2000, "GE: stored -2000 and intercept -1024 is -3024 HU: air")
+{
+    CtHeader h;
+    int16_t hu[N];
+    const uint16_t cells[N] = {(uint16_t)-2000, 24, 1024, (uint16_t)-1, 0x8000};
+    CtFile f = {.is_signed = true, .intercept = "-1024", .cells = cells};
+    for (int padded = 0; padded < 2; padded++) {
+        f.has_padding = padded != 0;
+        f.padding = (uint16_t)-2000;
+        read_made(&f, &h, hu, NULL);
+        CHECK_INT(hu[0], -1024);
+        CHECK_INT(hu[1], -1000);
+        CHECK_INT(hu[2], 0);
+        CHECK_INT(hu[3], -1024);
+        CHECK_INT(hu[4], -1024); /* -32768 - 1024 does not fit 16 bits */
+    }
+}
+
 TEST(dicom_read_padding_outside_bits_stored, "63536 in a 12-bit image is padding; 2096 is not")
 {
     CtHeader h;

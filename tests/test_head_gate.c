@@ -101,16 +101,17 @@ TEST(slice_gate_names_the_slice, "a good head passes; one blank, half blank, shi
 
 TEST(slice_gate_neighbours_exchanged, "anywhere, at both ends of the head, in the middle, by name")
 {
+    Fixture f = open_fixture();
     for (size_t z = 4; z < 66; z += 5) {
-        Fixture f = open_fixture();
         SliceFit fit;
         Err err = {0};
         exchange_slices(&f, z, z + 1);
         CHECK_STATUS(gate(&f.ct, "exchanged", &fit, &err), ST_SERIES_JUMP);
         CHECK_INT(fit.exchange_after, z);
         CHECK(fit.exchange > 1.15);
-        close_fixture(&f);
+        exchange_slices(&f, z, z + 1);
     }
+    close_fixture(&f);
 }
 
 TEST(slice_gate_blank_at_the_vertex, "one blank slice where the head ends")

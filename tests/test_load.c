@@ -128,6 +128,38 @@ TEST(load_without_ct, "only other classes, or nothing: SERIES_NOT_CT, and what w
     CHECK_STR(series.dropped, "left out: 4 not CT Image Storage (files 1-4)");
 }
 
+TEST(load_rescales_each_slice_by_its_own, "slope and intercept change from slice to slice")
+{
+    static const char *const SLOPES[] = {"1", "2", "0.5", "1", "4"};
+    static const char *const INTERCEPTS[] = {"-1024", "-2000", "10", "0", "-1000.4"};
+    static const double WANT[] = {-1024 + 300, -2000 + 600, 10 + 150, 300, 199.6};
+    uint16_t cells[24];
+    for (int i = 0; i < 24; i++)
+        cells[i] = 300;
+    for (int z = 0; z < 5; z++) {
+        char name[8];
+        (void)snprintf(name, sizeof name, "s%d", z);
+        put(name, (CtFile){.cells = cells, .slope = SLOPES[z], .intercept = INTERCEPTS[z]}, 2 * z);
+    }
+    CHECK_OK(load(), &err);
+    for (int z = 0; z < 5; z++)
+        for (int i = 0; i < 24; i++)
+            CHECK_INT(series.ct.v[24 * z + i], WANT[z] < -1024 ? -1024 : lrint(WANT[z]));
+}
+
+TEST(load_refuses_wrapped_air, "12 bits, unsigned, intercept above -100: HU_SCALE, with the slice")
+{
+    put_slices("ct", (CtFile){.bits_stored = 12, .intercept = "-1024"}, 5);
+    CHECK_OK(load(), &err);
+    put("ct002", (CtFile){.bits_stored = 12, .intercept = "-24"}, 4);
+    CHECK_STATUS(load(), ST_HU_SCALE);
+    CHECK(strstr(err.msg, "slice 3: 12 bits unsigned with Rescale Intercept -24") != NULL);
+    put("ct002", (CtFile){.bits_stored = 12, .is_signed = true, .intercept = "0"}, 4);
+    CHECK_OK(load(), &err);
+    put("ct002", (CtFile){.bits_stored = 16, .intercept = "0"}, 4); /* the head gate's to judge */
+    CHECK_OK(load(), &err);
+}
+
 TEST(load_refuses_two_series, "SERIES_MIXED with the number of series and of images, no UID")
 {
     put_slices("a", (CtFile){0}, 3);

@@ -126,6 +126,7 @@ TEST(model_reads_what_was_written, "F32, F16, BF16 at odd offsets, every metadat
     CHECK(info->arch == ARCH_DRUNET34 && info->width == 16 && info->pose == POSE_NATIVE);
     CHECK(info->mask == MASK_BRAIN && info->activation == ACTIVATION_LINEAR);
     CHECK_STR(info->target, "T2");
+    CHECK(info->interpolation == INTERPOLATION_LINEAR);
     CHECK(info->grid_pixels == 448 && info->window_level_hu == 40.5);
     CHECK(info->window_width_hu == 80 && info->mean[2] == 0.406f && info->std[1] == 0.224f);
     CHECK_NEAR(info->grid_spacing_mm, 0.5714, 1e-12);
@@ -133,6 +134,18 @@ TEST(model_reads_what_was_written, "F32, F16, BF16 at odd offsets, every metadat
     CHECK_INT(info->n_parameters, 5); /* running statistics are not trained */
     model_close(model);
     model_close(NULL);
+}
+
+TEST(model_reads_interpolation, "cubic where the file says so; anything unknown is refused below")
+{
+    const unsigned char data[4] = {0};
+    Err err = {0};
+    Model *model;
+    const char *header = "{\"__metadata__\":{" FIELDS
+                         ",\"interpolation\":\"cubic\"}," TENSOR("b", "BF16", "[2]", 0, 4) "}";
+    CHECK_OK(model_open(write_file(header, data, sizeof data), &model, &err), &err);
+    CHECK(model_info(model)->interpolation == INTERPOLATION_CUBIC);
+    model_close(model);
 }
 
 TEST(model_in_use_may_not_change, "a model file written into after it was hashed is refused")
@@ -421,6 +434,8 @@ TEST(model_refuses_hostile_metadata, "missing, unknown, repeated, out of range, 
         {META_OF(NEED "\"target\":\"T1\",\"pose\":\"native\",\"mask\":\"head\",\"grid\":"
                       "\"{\\\"pixels\\\":256,\\\"spacing_mm\\\":0}\""),
          "metadata grid: wants {\"pixels\": a multiple of 32, \"spacing_mm\": above 0}"},
+        {META_OF(FIELDS ",\"interpolation\":\"sinc\""),
+         "metadata interpolation is none of linear, cubic"},
         {META_OF(FIELDS ",\"label\":\"a\\u001b[2Jb\""),
          "metadata label: holds other than printable ASCII"},
         {META_OF(FIELDS ",\"training\":\"not JSON\""), "metadata training: is not JSON"},

@@ -35,6 +35,26 @@ TEST(window_mask_floor_before_normalising, "outside the mask: -2.118 -2.036 -1.8
     CHECK_NEAR(x[2], (1 - (double)mean[0]) / (double)deviation[0], 1e-6);
 }
 
+TEST(window_is_linear_exact, "PS3.3 LINEAR_EXACT over all 4096 values, not LINEAR; one table")
+{
+    Err err = {0};
+    double largest = 0;
+    CHECK_OK(window_init(40, 80, mean, deviation, &window, &err), &err);
+    for (int hu = -1024; hu <= 3071; hu++) {
+        double y = (hu - 40) / 80.0 + 0.5, want = y < 0 ? 0 : y > 1 ? 1 : y;
+        CHECK_NEAR(window_norm(&window, (int16_t)hu), want, 1e-7);
+        float x[3];
+        const int16_t one = (int16_t)hu;
+        window_slice(&window, &one, NULL, 1, x);
+        for (int c = 0; c < 3; c++)
+            CHECK_NEAR(x[c], (want - (double)mean[c]) / (double)deviation[c], 1e-5);
+        double linear = (hu - 39.5) / 79 + 0.5; /* LINEAR: c - 0.5, w - 1 */
+        linear = linear < 0 ? 0 : linear > 1 ? 1 : linear;
+        largest = fmax(largest, fabs(linear - want));
+    }
+    CHECK(largest > 0.005 && largest < 0.013);
+}
+
 TEST(window_floor_of_a_wide_window, "a window that reaches below -1024 HU still masks to norm 0")
 {
     Err err = {0};
