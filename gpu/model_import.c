@@ -40,6 +40,17 @@ static bool is_decoder(const char *name)
     return begins(name, "ucenter.") || begins(name, "up");
 }
 
+/* Looks like a tensor of a network of ours. */
+static bool is_part(const char *name)
+{
+    static const char *const PARTS[] = {"conv1.", "bn1.", "layer", "ucenter.", "up",
+                                        "enc.",   "dec.", "out.",  NULL};
+    int k = 0;
+    while (PARTS[k] != NULL && !begins(name, PARTS[k]))
+        k++;
+    return PARTS[k] != NULL && !is_count(name);
+}
+
 /* ---- which network ------------------------------------------------------------------------- */
 
 /* Blocks of layer1 to layer4, counted; MAX_BLOCKS means too many. */
@@ -89,6 +100,16 @@ static Status guess_arch(const Model *from, ModelArch *ret, Err *err)
                    n[0], n[1], n[2], n[3], bottleneck ? "bottleneck" : "basic");
 }
 
+static Status check_dtypes(const Model *from, Err *err)
+{
+    const char *name;
+    for (int32_t i = 0; (name = model_tensor_name(from, i)) != NULL; i++)
+        if (is_part(name) && model_tensor(from, name) == NULL)
+            return err_set(err, ST_MODEL_FORMAT,
+                           "tensor %s is none of F32, F16, BF16 with up to 4 dimensions", name);
+    return ST_OK;
+}
+
 static Status find_network(Import *m, Err *err)
 {
     const char *arch = m->options->arch;
@@ -115,16 +136,13 @@ static Status find_network(Import *m, Err *err)
 ** network is another one. */
 static Status check_others(const Import *m, Err *err)
 {
-    static const char *const PARTS[] = {"conv1.", "bn1.", "layer", "ucenter.", "up",
-                                        "enc.",   "dec.", "out.",  NULL};
     const char *name;
     for (int32_t i = 0; (name = model_tensor_name(m->from, i)) != NULL; i++) {
         if (graph_reads_tensor(m->graph, name))
             continue;
-        for (int k = 0; PARTS[k] != NULL && !is_count(name); k++)
-            if (begins(name, PARTS[k]))
-                return err_set(err, ST_MODEL_FORMAT, "tensor %s is none of %s's of width %d", name,
-                               network_name(m->info.arch), m->info.width);
+        if (is_part(name))
+            return err_set(err, ST_MODEL_FORMAT, "tensor %s is none of %s's of width %d", name,
+                           network_name(m->info.arch), m->info.width);
         if (m->options->left_out != NULL)
             m->options->left_out(m->options->context, name);
     }
@@ -279,6 +297,7 @@ static Status run(Import *m, const char *to, ModelImportResult *ret, Err *err)
     if (m->graph == NULL || m->held == NULL || m->tensors == NULL || m->values == NULL ||
         m->names == NULL || m->metadata == NULL)
         return err_set(err, ST_NO_MEMORY, "importing a model");
+    TRY(check_dtypes(m->from, err));
     TRY(find_network(m, err));
     TRY(check_others(m, err));
     TRY(make_metadata(m, err));

@@ -259,7 +259,16 @@ TEST(model_import_refuses_to_guess,
     check_refused(&import, "layer1 to layer4 have 3, 4, 5, 3 basic blocks");
     write_torch(t, ARCH_DRUNET34, 2, true, "conv1.weight", "stem.weight");
     check_refused(&import, "there is no tensor conv1.weight");
-    write_torch(t, ARCH_DRUNET34, 2, true, "bn1.bias", "module.bn1.bias");
+    model_file_write(t,
+                     "{\"module.conv1.weight\":{\"dtype\":\"F32\",\"shape\":[1],"
+                     "\"data_offsets\":[0,4]}}",
+                     NULL, 4);
+    check_refused(&import, "save the state_dict of model.module");
+    model_file_write(t,
+                     "{\"conv1.weight\":{\"dtype\":\"F64\",\"shape\":[1],"
+                     "\"data_offsets\":[0,8]}}",
+                     NULL, 8);
+    check_refused(&import, "tensor conv1.weight is none of F32, F16, BF16");
     write_torch(t, ARCH_DRUNET101, 2, true, NULL, NULL);
     import.arch = "drunet-50";
     check_refused(&import, "tensor layer3.10.bn1.bias is none of drunet-50's of width 2");
@@ -276,4 +285,48 @@ TEST(model_import_refuses_to_guess,
         VALUES[3], VALUES[4], VALUES[5]};
     import = (ModelImport){.values = bad, .n_values = 6};
     check_refused(&import, "metadata grid: wants");
+}
+
+static int run(const char *a, const char *b, const char *c)
+{
+    char *argv[] = {"model",
+                    "import",
+                    "--out",
+                    (char *)(uintptr_t)path_of("cli.safetensors"),
+                    (char *)(uintptr_t)a,
+                    (char *)(uintptr_t)b,
+                    (char *)(uintptr_t)c,
+                    NULL};
+    int n = c != NULL ? 7 : b != NULL ? 6 : 5;
+    argv[n] = NULL;
+    return cli_model(n, argv);
+}
+
+TEST(model_import_command,
+     "options reach the file; what cannot be understood is usage; no part file")
+{
+    const char *demo = "etc/models/demo-t1-w16.safetensors";
+    Model *model;
+    Err err = {0};
+    CHECK_INT(run("--grid", "64x4.5", demo), CLI_OK);
+    CHECK_OK(model_open(path_of("cli.safetensors"), &model, &err), &err);
+    CHECK(model_info(model)->grid_pixels == 64 && model_info(model)->grid_spacing_mm == 4.5);
+    model_close(model);
+    CHECK_INT(run("--window", "50.5,350", demo), CLI_OK);
+    CHECK_OK(model_open(path_of("cli.safetensors"), &model, &err), &err);
+    CHECK(model_info(model)->window_level_hu == 50.5 && model_info(model)->window_width_hu == 350);
+    CHECK(model_info(model)->grid_pixels == 256);
+    model_close(model);
+    static const char *const USAGE[][2] = {
+        {"--grid", "64"},       {"--grid", "64x1x1"}, {"--grid", "64x"}, {"--window", "40"},
+        {"--window", "nan,80"}, {"--mean", "1,2"},    {"--width", "0"},  {"--width", "300"},
+        {"--nothing", "x"},     {"--out", "twice"}};
+    for (size_t i = 0; i < sizeof USAGE / sizeof USAGE[0]; i++)
+        CHECK_INT(run(USAGE[i][0], USAGE[i][1], demo), CLI_USAGE);
+    CHECK_INT(run("--grid", "64x1", NULL), CLI_USAGE);
+    CHECK(run("--grid", "100x1", demo) != CLI_OK);
+    CHECK(run("--target", "T3", demo) != CLI_OK);
+    CHECK(run("/nonexistent/x", NULL, NULL) != CLI_OK);
+    FILE *part = fopen(path_of("cli.safetensors.part"), "rb");
+    CHECK(part == NULL);
 }
