@@ -237,7 +237,7 @@ $(B)/tests/bench_mask: $(B)/tests/bench/bench_mask.o $(B)/tests/head_phantom.o $
 $(B)/tests/itk_flood: tests/bench/itk_flood.cc
 	@mkdir -p $(@D)
 	@echo "  CXX $@"; $(CXX) -std=c++17 -O2 -w $(addprefix -isystem ,$(wildcard /usr/include/ITK-5.*)) \
-	    $< -o $@ -lITKCommon-5.2 -litksys-5.2 -lpthread -ldl
+	    $< -o $@ -lITKCommon-5.2 -litksys-5.2 -litkvnl_algo-5.2 -litkvnl-5.2 -lpthread -ldl
 werror-rest clang-rest: $(PLUGIN) $(BENCH)
 .PHONY: werror-rest clang-rest
 

@@ -101,6 +101,14 @@ static void envelope_batch(const Pass *p, float *at, int32_t w)
             at[(size_t)q * p->stride + (size_t)c] = line[c][q];
 }
 
+static inline float largest(const float v[BATCH])
+{
+    float most = v[0];
+    for (int32_t c = 1; c < BATCH; c++)
+        most = v[c] > most ? v[c] : most;
+    return most;
+}
+
 /* w columns at `at` together: the least of what lies within reach. */
 HOT_CLONES
 static void near_batch(const Pass *p, float *at, int32_t w)
@@ -114,7 +122,8 @@ static void near_batch(const Pass *p, float *at, int32_t w)
     for (int32_t q = 0; q < p->n; q++) {
         float least[BATCH];
         memcpy(least, in[q], sizeof least);
-        for (int32_t k = 1; k <= p->reach; k++) {
+        float most = INFINITY; /* of least: beyond it no parabola can come lower */
+        for (int32_t k = 1; k <= p->reach && add[k] < most; k++) {
             const float *before = in[q - k > 0 ? q - k : 0];
             const float *after = in[q + k < p->n ? q + k : p->n - 1];
             for (int32_t c = 0; c < BATCH; c++) {
@@ -122,6 +131,7 @@ static void near_batch(const Pass *p, float *at, int32_t w)
                 nearer += add[k];
                 least[c] = nearer < least[c] ? nearer : least[c];
             }
+            most = largest(least);
         }
         memcpy(at + (size_t)q * p->stride, least, sizeof *at * (size_t)w);
     }

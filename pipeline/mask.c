@@ -233,13 +233,13 @@ Status mask_head_on_copy(MaskCopy *c, Err *err)
     TRY(find_core(c, err));
     reach_thick(c);
     judge_rest(c);
+    int32_t low[3], high[3];
+    if (mask_box(c, c->a, low, high))
+        mask_crop(c, low, high, CLOSE_MM + BAND_MM + ROOM_MM);
     if (cut_standing_out(c, c->level))
         cut_contact(c, c->level); /* level is not yet in use */
     for (size_t i = 0; i < c->n; i++)
         c->a[i] = c->a[i] == PATIENT;
-    int32_t low[3], high[3];
-    if (mask_box(c, c->a, low, high))
-        mask_crop(c, low, high, CLOSE_MM + BAND_MM + ROOM_MM);
     TRY(mask_close(c, c->a, CLOSE_MM, err));
     TRY(mask_fill(c, c->a, err));
     set_markers(c);

@@ -1,7 +1,7 @@
 /* Head and brain masks by marker-controlled 3-D watershed on the CT.
 **
 ** Head: the patient without couch, head holder, frame and the air around. Brain: the intracranial
-** content. Both work on a 1.0-1.5 mm copy of the CT and are brought back to its grid.
+** content. Both work on a 1.5 mm copy of the CT and are brought back to its grid.
 ** Markers, gradient and flooding are in watershed.h; ties are decided by queue order, so the result
 ** is the same every run. Sources: Beucher & Meyer 1993 (marker-controlled watershed, hierarchical
 ** queue); Muschelli et al. 2015 (HU range of the brain).

@@ -12,7 +12,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
-#define COPY_SPACING_MM 1.3
+#define COPY_SPACING_MM 1.5
 #define SMOOTH_MM 0.8
 #define FAR_MM 4.0f /* from the surface: beyond, only the sign counts */
 

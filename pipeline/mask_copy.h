@@ -1,4 +1,4 @@
-/* What the head mask and the brain mask share: a 1.3 mm copy of the CT, working memory, shapes
+/* What the head mask and the brain mask share: a 1.5 mm copy of the CT, working memory, shapes
 ** grown and shrunk by distances in mm. Private to the mask step. */
 #ifndef CT2MR_PIPELINE_MASK_COPY_H
 #define CT2MR_PIPELINE_MASK_COPY_H

@@ -1,4 +1,4 @@
-/* Head masks of heads whose truth is a formula. Dice >= 0.97: a 1.3 mm copy of a head of 75..100 mm
+/* Head masks of heads whose truth is a formula. Dice >= 0.97: a 1.5 mm copy of a head of 75..100 mm
 ** radius errs by half a voxel at most points of the surface, about 1 % of Dice. Couch, holder and
 ** posts must be gone to the last voxel. */
 #include "tests/mask_phantom.h"
@@ -139,6 +139,6 @@ TEST(mask_head_contour_is_smooth, "0.5 mm pixels: no voxel further than 1.5 mm f
     (void)printf("# beyond 1.5 mm: %lld, beyond 0.7 mm: %lld of %zu voxels\n", (long long)wrong,
                  (long long)half_mm_wrong, grid_voxels(g));
     CHECK_INT(wrong, 0);
-    /* 1.3 mm blocks would err by more than 0.7 mm at their corners, all around. */
+    /* 1.5 mm blocks would err by more than 0.7 mm at their corners, all around. */
     CHECK(half_mm_wrong < 2000);
 }
