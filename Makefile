@@ -77,7 +77,8 @@ PLUGIN := $(if $(HAVE_CUDA),$(if $(filter release werror clang,$(VARIANT)),$(B)/
 EMULATED := $(if $(HAVE_CUDA),$(B)/tests/plugin/ct2mr_cuda.so)
 
 # Files whose loops run over every voxel: -O3 and, on x86-64 gcc, clones per instruction set.
-HOT := gpu/train_ref_ops gpu/train_lines gpu/train_loop_norm gpu/train_loop_shape gpu/train_loop_taps registration/resample registration/metric registration/pyramid pipeline/watershed \
+HOT := gpu/train_ref_ops gpu/train_lines gpu/train_loop_norm gpu/train_loop_shape gpu/train_loop_taps registration/resample registration/metric registration/walk registration/moments \
+       registration/mutual registration/bias registration/pyramid pipeline/watershed \
        pipeline/distance pipeline/filter pipeline/window \
        gpu/loss_contextual gpu/optimizer \
        gpu/augment_sample gpu/augment_hu
@@ -95,6 +96,7 @@ help:
 	@echo "make asan|ubsan|tsan   the unit tests under a sanitizer"
 	@echo "make gpu-plans  cuDNN plans of every convolution for 8 GPUs and 5 batch sizes (no GPU needed)"
 	@echo "make fuzz F=model FUZZ_S=300   clang's libFuzzer on a reader, for so many seconds"
+	@echo "make bench-registration  errors and times of the registration beside elastix"
 	@echo "make bench      rates and times beside named peers"
 	@echo "make bench-mask the masks beside ITK, scikit-image and a threshold method"
 	@echo "make install DESTDIR= PREFIX=/usr/local"
@@ -233,6 +235,9 @@ $(B)/tests/bench_network: $(B)/tests/bench/bench_network.o $(B)/tests/model_file
 	@echo "  LD  $@"; $(CXX) $(LDFLAGS) -Wl,--as-needed -o $@ $^ $(LIBS_ct2mr)
 $(B)/tests/bench_mask: $(B)/tests/bench/bench_mask.o $(B)/tests/head_phantom.o $(LIB)
 	@echo "  LD  $@"; $(CXX) $(LDFLAGS) -Wl,--as-needed -o $@ $^ $(LIBS_ct2mr)
+BENCH += $(B)/tests/bench_registration
+$(B)/tests/bench_registration: $(B)/tests/bench/bench_registration.o $(LIB)
+	@echo "  LD  $@"; $(CXX) $(LDFLAGS) -Wl,--as-needed -o $@ $^ $(LIBS_ct2mr)
 # A peer for bench-mask alone; nothing else needs ITK.
 $(B)/tests/itk_flood: tests/bench/itk_flood.cc
 	@mkdir -p $(@D)
@@ -245,6 +250,12 @@ bench: deps
 	@sh .ci/deps time
 	@$(MAKE) --no-print-directory $(PROGRAMS) $(BENCH)
 	@bash tests/bench/bench.sh $(B)
+# SEED=, CASES= choose the cases; without ../shared it says so and measures nothing.
+bench-registration: deps
+	@sh .ci/deps time elastix python3-nibabel python3-scipy
+	@$(MAKE) --no-print-directory $(PROGRAMS) $(BENCH)
+	@bash tests/bench/registration.sh $(B)
+.PHONY: bench-registration
 
 bench-mask: deps
 	@sh .ci/deps libinsighttoolkit5-dev python3-skimage

@@ -8,13 +8,13 @@
 #include <sys/stat.h>
 
 /* A volume of air-free tissue does not exist in a CT of a person; MR has no negative values. */
-#define CT_LEAST_HU (-500)
+#define CT_LEAST_HU (-500) /* where research volumes are often clipped */
 
 static bool has_air(const VolumeI16 *volume)
 {
     size_t n = grid_voxels(&volume->grid);
     for (size_t i = 0; i < n; i++)
-        if (volume->v[i] < CT_LEAST_HU)
+        if (volume->v[i] <= CT_LEAST_HU)
             return true;
     return false;
 }

@@ -7,7 +7,7 @@
 #include "base/arena.h"
 #include "base/err.h"
 
-/* *ret_is_ct (may be NULL): true for a DICOM folder; for NIfTI true if the least value < -500.
+/* *ret_is_ct (may be NULL): true for a DICOM folder; for NIfTI true if the least value <= -500.
 ** Errors: those of nifti_read() and of the load step. */
 MUST_CHECK Status volume_read(const char *path, Arena *arena, VolumeI16 *ret, bool *ret_is_ct,
                               Err *err);

@@ -4,6 +4,7 @@
 #define CT2MR_REGISTRATION_OPTIMIZE_H
 
 #include "registration/metric.h"
+#include "registration/mutual.h"
 
 typedef struct OptimizeOptions {
     int dof, max_steps;
@@ -23,5 +24,9 @@ double optimize_affine(const MetricLevel *level, const OptimizeOptions *options,
 ** outliers pull on, is least); no change if that makes it worse. *ret: the metric there. */
 void optimize_polish(const MetricLevel *level, const OptimizeOptions *options,
                      Affine *moving_from_fixed, MetricCost *ret);
+
+/* Betters the mutual information (no random samples: BFGS, preconditioned by the Fisher
+** information). Returns the cost, with the stiffness term. */
+double optimize_mutual(Mutual *mutual, const OptimizeOptions *options, Affine *moving_from_fixed);
 
 #endif

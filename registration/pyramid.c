@@ -2,7 +2,7 @@
 **
 ** Step 1, per source slice: rows are summed into one row of the y-decimated slice (runs along x,
 ** so it vectorises whatever the type of the source), which is then decimated along x. Step 2, per
-** output slice: the sum over source slices. What lies between the steps is at 2 mm in plane. */
+** output slice: the sum over source slices. What lies between the steps is at 1.5 mm in plane. */
 #include "registration/pyramid.h"
 
 #include "base/parallel.h"
@@ -195,18 +195,18 @@ static Status level_fill(Pass *pass, const Grid *source, double target_mm, int t
 Status pyramid_build(const VolumeI16 *source, int low, int high, int threads, Arena *arena,
                      Pyramid *ret, Err *err)
 {
-    static const double spacing_mm[PYRAMID_LEVELS] = {8, 4, 2};
+    static const double spacing_mm[PYRAMID_LEVELS] = {8, 4, 1.5};
     Pyramid p;
     if (source->grid.nx > PYRAMID_ROW_MAX || grid_voxels(&source->grid) == 0)
         return err_set(err, ST_LIMIT, "volume of %d x %d x %d cannot be registered",
                        source->grid.nx, source->grid.ny, source->grid.nz);
     const Grid *from = &source->grid;
-    for (int l = PYRAMID_2MM; l >= PYRAMID_8MM; from = &p.level[l--].grid)
+    for (int l = PYRAMID_FINE; l >= PYRAMID_8MM; from = &p.level[l--].grid)
         TRY(level_make(from, spacing_mm[l], arena, &p.level[l], err));
     Pass pass = {.source_i16 = source->v, .low = low, .high = high};
     from = &source->grid;
-    for (int l = PYRAMID_2MM; l >= PYRAMID_8MM; from = &p.level[l--].grid) {
-        if (l < PYRAMID_2MM)
+    for (int l = PYRAMID_FINE; l >= PYRAMID_8MM; from = &p.level[l--].grid) {
+        if (l < PYRAMID_FINE)
             pass = (Pass){.source_f32 = p.level[l + 1].v};
         TRY(level_fill(&pass, from, spacing_mm[l], threads, arena, &p.level[l], err));
     }

@@ -1,8 +1,8 @@
-/* An image at 8, 4 and 2 mm: where registration looks, from coarse to fine.
+/* An image at 8, 4 and 1.5 mm: where registration looks, from coarse to fine.
 **
 ** Each axis is smoothed by a cubic B-spline (close to a Gaussian of sigma 0.5 * sqrt(f^2 - 1)
 ** source voxels for a factor f; made of sums and products only, so the same bits everywhere) and
-** sampled at the target spacing in one step. The int16 source goes straight to 2 mm: no copy at
+** sampled at the target spacing in one step. The int16 source goes straight to 1.5 mm: no copy at
 ** full resolution. Axes already at least that coarse are kept.
 ** Thread: any; parallel over slices, same bits for any number of threads. */
 #ifndef CT2MR_REGISTRATION_PYRAMID_H
@@ -12,7 +12,7 @@
 #include "base/arena.h"
 #include "base/err.h"
 
-enum { PYRAMID_8MM = 0, PYRAMID_4MM, PYRAMID_2MM, PYRAMID_LEVELS };
+enum { PYRAMID_8MM = 0, PYRAMID_4MM, PYRAMID_FINE, PYRAMID_LEVELS };
 enum { PYRAMID_ROW_MAX = 4096, PYRAMID_LEVEL_ROW_MAX = 1024 }; /* voxels in a row */
 
 typedef struct Pyramid {

@@ -2,10 +2,12 @@
 **
 ** Cost: correlation ratio of `moving` explained by the intensities of `fixed` (48 bins, conditional
 ** mean piecewise linear), weights apodised at the edge of the overlap, robust (Geman-McClure) in
-** the Gauss-Newton step. Multi-start over rotations at 8 mm, refined at 4 and 2 mm. The fixed image
-** is the one that is binned: give the noisy CT as fixed and the clean reference or MR as moving.
+** the Gauss-Newton step. Multi-start over rotations at 8 mm, refined at 4 and 1.5 mm. Where the
+** moving image is an MR, its brightness is evened out and mutual information has the last word. The
+** fixed image is the one that is binned, with narrow bins where tissues differ by few HU: give the
+** noisy CT as fixed and the clean reference or MR as moving.
 ** Sources: Roche et al. 1998 (correlation ratio), Jenkinson & Smith 2001, Jenkinson et al. 2002
-** (multi-start, apodisation).
+** (multi-start, apodisation); Mattes et al. 2003 (mutual information).
 ** Thread: any; uses its own threads inside. Same bits for any number of threads. */
 #ifndef CT2MR_REGISTRATION_REGISTER_H
 #define CT2MR_REGISTRATION_REGISTER_H
@@ -28,7 +30,7 @@ typedef struct RegOptions {
 
 typedef struct RegResult {
     Affine moving_from_fixed; /* LPS mm -> LPS mm */
-    double cost;              /* 1 - correlation ratio at 2 mm: 0 perfect, 1 unrelated */
+    double cost;              /* 1 - correlation ratio at 1.5 mm: 0 perfect, 1 unrelated */
     double overlap_frac;      /* of the fixed head's samples that fall inside moving */
     double runner_up_mm;      /* mean distance over the head between the best two starts at 4 mm */
     double determinant;       /* of the linear part */
