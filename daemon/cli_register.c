@@ -7,8 +7,9 @@
 ** the result is inverted, so that T.json means what the options say.
 **
 ** T.json: {"verdict": "OK" or a status's name, "message", "moving_from_fixed", "fixed_from_moving",
-** "cost", "quality", "seconds"}; of these only verdict and message if there is no transform. The
-** verdict is that of a job's own gate; the exit code says the same. */
+** "cost", "quality" (with "score_mm" and "grade": pass, warn, refuse), "seconds"}; of these only
+** verdict and message if there is no transform. The verdict is that of a job's own gate; the exit
+** code says the same. */
 #include "daemon/cli.h"
 
 #include "base/affine.h"
@@ -20,6 +21,7 @@
 #include "registration/register.h"
 
 #include <getopt.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -64,6 +66,14 @@ static cJSON *json_of(const Answer *answer)
     cJSON *quality = cJSON_AddObjectToObject(json, "quality");
     cJSON_AddNumberToObject(quality, "overlap", r->overlap_frac);
     cJSON_AddNumberToObject(quality, "runner_up_mm", r->runner_up_mm);
+    if (isfinite(r->inverse_mm)) {
+        cJSON_AddNumberToObject(quality, "inverse_mm", r->inverse_mm);
+        cJSON_AddNumberToObject(quality, "score_mm", r->score_mm);
+    }
+    cJSON_AddStringToObject(quality, "grade",
+                            answer->verdict.status != ST_OK ? "refuse"
+                            : align_doubtful(r)             ? "warn"
+                                                            : "pass");
     cJSON_AddNumberToObject(quality, "determinant", r->determinant);
     cJSON_AddNumberToObject(quality, "scale_min", r->scale_min);
     cJSON_AddNumberToObject(quality, "scale_max", r->scale_max);
@@ -178,10 +188,12 @@ static Status write_json(const char *path, const cJSON *json, Err *err)
 
 static void print_numbers(const RegResult *r, const char *out)
 {
-    (void)printf("cost %.4f, overlap %.2f, runner-up %.2f mm, determinant %.3f, scale %.3f-%.3f, "
+    (void)printf("score %.1f mm%s, cost %.4f, overlap %.2f, runner-up %.2f mm, determinant %.3f, "
+                 "scale %.3f-%.3f, "
                  "%.2f s: %s\n",
-                 r->cost, r->overlap_frac, r->runner_up_mm, r->determinant, r->scale_min,
-                 r->scale_max, r->seconds, out);
+                 r->score_mm, align_doubtful(r) ? " (doubtful: look at it)" : "", r->cost,
+                 r->overlap_frac, r->runner_up_mm, r->determinant, r->scale_min, r->scale_max,
+                 r->seconds, out);
 }
 
 int cli_register(int argc, char **argv)

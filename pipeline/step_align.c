@@ -4,17 +4,18 @@
 ** and the noisy image explains the clean one (REGISTRATION: correlation ratio is not symmetric). */
 #include "pipeline/steps.h"
 
+#include <math.h>
 #include <stdio.h>
 
 /* Limits against the default reference; measured, see DECISIONS.md "Alignment gate". */
-#define OVERLAP_MIN 0.60
-#define DETERMINANT_MIN 0.80
+#define OVERLAP_MIN 0.50
+#define DETERMINANT_MIN 0.70
 #define DETERMINANT_MAX 1.75
-#define SCALE_MIN 0.80
-#define SCALE_MAX 1.30
-#define COST_MAX 0.40
-#define COST_DOUBTFUL 0.34 /* above this two starts that disagree are a refusal */
-#define RUNNER_UP_MAX_MM 10.0
+#define SCALE_MIN 0.85
+#define SCALE_MAX 1.35
+#define COST_MAX 0.47
+#define SCORE_MAX_MM 12.0
+#define SCORE_DOUBTFUL_MM 8.0
 
 Status align_gate(const RegResult *r, Err *err)
 {
@@ -29,10 +30,16 @@ Status align_gate(const RegResult *r, Err *err)
                        r->scale_min, r->scale_max, SCALE_MIN, SCALE_MAX);
     if (!(r->cost <= COST_MAX))
         return err_set(err, ST_REG_QUALITY, "cost %.3f, at most %.2f accepted", r->cost, COST_MAX);
-    if (r->cost > COST_DOUBTFUL && !(r->runner_up_mm <= RUNNER_UP_MAX_MM))
-        return err_set(err, ST_REG_QUALITY, "cost %.3f and two solutions %.0f mm apart", r->cost,
-                       r->runner_up_mm);
+    if (!(r->score_mm <= SCORE_MAX_MM))
+        return err_set(err, ST_REG_QUALITY,
+                       "%.0f mm apart there and back, %.0f mm from the second best; at most %.0f",
+                       fmin(r->inverse_mm, 999), r->runner_up_mm, SCORE_MAX_MM);
     return ST_OK;
+}
+
+bool align_doubtful(const RegResult *r)
+{
+    return !(r->score_mm <= SCORE_DOUBTFUL_MM);
 }
 
 Status step_align(Job *job, Err *err)
@@ -44,9 +51,11 @@ Status step_align(Job *job, Err *err)
     TRY(reg_affine(&job->series.ct, &job->reference, &options, &job->registration, &job->scratch,
                    err));
     const RegResult *r = &job->registration;
-    (void)snprintf(job->note, sizeof job->note,
-                   "cost %.3f overlap %.2f det %.3f scales %.3f-%.3f runner-up %.1f mm", r->cost,
-                   r->overlap_frac, r->determinant, r->scale_min, r->scale_max, r->runner_up_mm);
+    (void)snprintf(
+        job->note, sizeof job->note,
+        "score %.1f mm%s cost %.3f overlap %.2f det %.3f scales %.3f-%.3f runner-up %.1f mm",
+        r->score_mm, align_doubtful(r) ? " (doubtful)" : "", r->cost, r->overlap_frac,
+        r->determinant, r->scale_min, r->scale_max, r->runner_up_mm);
     job->ref_from_ct = r->moving_from_fixed;
     return align_gate(r, err);
 }

@@ -1,5 +1,5 @@
 /* The steps' own functions, for the table in pipeline.c and their unit tests. Private to pipeline/,
-** but for align_gate(), which `ct2mr register` asks, too.
+** but for align_gate() and align_doubtful(), which `ct2mr register` asks, too.
 ** Each is described in its file. Thread: that of the Job. */
 #ifndef CT2MR_PIPELINE_STEPS_H
 #define CT2MR_PIPELINE_STEPS_H
@@ -25,6 +25,8 @@ ResampleKind model_resampling(const Model *model);
 Status envelope_check(const ModelInfo *model, const CtHeader *header, double slice_spacing_mm,
                       Err *err);
 Status align_gate(const RegResult *result, Err *err);
+/* Passes the gate, but a person should look. */
+bool align_doubtful(const RegResult *result);
 /* mr on the CT's grid, 0..1, 0 outside the mask. Writes *ret also when it fails. */
 Status result_check(const VolumeF32 *mr, const Grid *ct_grid, const VolumeU8 *mask, int threads,
                     CheckResult *ret, Err *err);

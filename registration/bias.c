@@ -129,7 +129,8 @@ void bias_correct(const MetricLevel *level, Affine moving_from_fixed, const Metr
                   int threads, VolumeF32 *moving)
 {
     Sums chunks[WALK_CHUNKS_MAX];
-    Task task = {.at = at, .sums = chunks, .moving = moving};
+    Task task = {.at = at, .moving = moving};
+    task.sums = chunks;
     walk_init(&task.walk, level, moving_from_fixed);
     parallel_for(threads, task.walk.n_chunks, sum_chunk, &task);
     for (int c = 1; c < task.walk.n_chunks; c++)

@@ -1,4 +1,4 @@
-/* Steps on transforms of 3, 6, 7, 9 or 12 degrees of freedom, and the small linear algebra for them.
+/* Steps on transforms of 3, 6, 7, 9 or 12 degrees of freedom, and small linear algebra for them.
 **
 ** The 12 x 12 system of a metric is projected on the tangent of the allowed transforms; the step is
 ** then made on the transforms themselves (rotation by the Cayley map, columns scaled), so that a

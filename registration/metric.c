@@ -143,7 +143,8 @@ static void finish_cost(const MetricLevel *level, const CostChunk *sum, MetricCo
 void metric_cost(const MetricLevel *level, Affine moving_from_fixed, int threads, MetricCost *ret)
 {
     CostChunk chunks[WALK_CHUNKS_MAX], sum;
-    Task task = {.cost = chunks};
+    Task task = {0};
+    task.cost = chunks;
     walk_init(&task.walk, level, moving_from_fixed);
     parallel_for(threads, task.walk.n_chunks, cost_chunk, &task);
     sum = chunks[0];
@@ -196,7 +197,8 @@ void metric_system(const MetricLevel *level, Affine moving_from_fixed, const Met
                    int threads, MetricSystem *ret)
 {
     MomentSum chunks[WALK_CHUNKS_MAX];
-    Task task = {.at = at, .moments = chunks};
+    Task task = {.at = at};
+    task.moments = chunks;
     walk_init(&task.walk, level, moving_from_fixed);
     parallel_for(threads, task.walk.n_chunks, system_chunk, &task);
     moments_system(&task.walk, chunks, ret);

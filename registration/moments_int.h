@@ -1,5 +1,5 @@
-/* Sums of a Gauss-Newton system over samples: w grad grad' and w r grad, for the 12 parameters of an
-** affine.
+/* Sums of a Gauss-Newton system over samples: w grad grad' and w r grad, for the 12 parameters of
+** an affine.
 **
 ** j and k are constant along a row and the Jacobian is (image gradient) x (i, j, k, 1); so a row
 ** needs only the 18 + 6 moments of w g g' i^p and w r g i^p instead of 90 sums per sample, and the

@@ -161,8 +161,8 @@ double mutual_cost(Mutual *mutual, Affine moving_from_fixed, int threads)
     return cost;
 }
 
-/* weight becomes the information about the value, and value minus the slope of the cost by the value,
-** over it: as if they were weight and residual of a least squares system. */
+/* weight becomes the information about the value, and value the slope of the cost by it over that
+** information: as if they were weight and residual of a least squares system. */
 HOT_CLONES
 static void weigh_scores(const float *restrict bin, const Tables *restrict t, float low,
                          float per_value, int n, float *restrict value, float *restrict weight)
@@ -208,7 +208,8 @@ static void system_chunk(void *context, int chunk)
 void mutual_system(const Mutual *mutual, Affine moving_from_fixed, int threads, MetricSystem *ret)
 {
     MomentSum chunks[WALK_CHUNKS_MAX];
-    Task task = {.mutual = mutual, .moments = chunks};
+    Task task = {.mutual = mutual};
+    task.moments = chunks;
     walk_init(&task.walk, mutual->level, moving_from_fixed);
     parallel_for(threads, task.walk.n_chunks, system_chunk, &task);
     moments_system(&task.walk, chunks, ret);

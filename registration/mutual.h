@@ -2,7 +2,7 @@
 **
 ** Joint histogram with Parzen windows: linear over METRIC_BINS in the fixed image's bin coordinate,
 ** a cubic B-spline over MUTUAL_BINS in the moving image's value; weights apodised at the edge of
-** the overlap as in metric.h. The gradient is analytic; sums over all samples, none drawn at random.
+** the overlap as in metric.h. The gradient is analytic; all samples are summed, none is drawn.
 ** Sources: Viola & Wells 1997; Mattes et al. 2003 (windows, gradient); Thevenaz & Unser 2000.
 ** Thread: any; sums run in a fixed order, same bits for any number of threads. */
 #ifndef CT2MR_REGISTRATION_MUTUAL_H

@@ -1,4 +1,4 @@
-/* Damped Gauss-Newton steps on the correlation ratio, BFGS on mutual information. See optimize.h. */
+/* Damped Gauss-Newton on the correlation ratio, BFGS on mutual information. See optimize.h. */
 #include "registration/optimize.h"
 
 #include "registration/dof_int.h"

@@ -17,7 +17,7 @@
 
 enum { PITCHES = 7, TURNS = 5, STARTS = PITCHES * TURNS * TURNS };
 enum { STARTS_SCALED = 40, STARTS_AFFINE = 16, STARTS_4MM = 8 };
-enum { BIAS_ROUNDS = 2, MUTUAL_STEPS = 30 };
+enum { BACK_STEPS = 30, BIAS_ROUNDS = 2, MUTUAL_STEPS = 30 };
 #define STIFFNESS_8MM 0.15
 #define STIFFNESS_4MM 0.05
 #define STIFFNESS_MUTUAL 0.005
@@ -187,6 +187,29 @@ static Status polish_mr(MetricLevel *level, const Image *moving, OptimizeOptions
     return ST_OK;
 }
 
+/* The other way round: the moving image is binned, the fixed one explained, from where the result
+** says it is. Mean over the fixed head of how far there and back is from where it began; HUGE_VAL
+** where the way back does not overlap. */
+static Status inverse_distance_mm(const Image *fixed, const Image *moving, Affine moving_from_fixed,
+                                  int threads, Arena *arena, const MetricLevel *head, double *ret,
+                                  Err *err)
+{
+    Affine fixed_from_moving;
+    *ret = HUGE_VAL;
+    if (!affine_inverse(moving_from_fixed, &fixed_from_moving))
+        return ST_OK;
+    for (int l = PYRAMID_8MM; l <= PYRAMID_4MM; l++) {
+        MetricLevel level;
+        OptimizeOptions options = {12, BACK_STEPS, threads, STIFFNESS_4MM};
+        TRY(samples_prepare(moving, fixed, l, arena, &level, err));
+        if (optimize_affine(&level, &options, &fixed_from_moving) >= METRIC_REJECTED)
+            return ST_OK;
+    }
+    *ret =
+        mean_distance_mm(head, affine_mul(fixed_from_moving, moving_from_fixed), affine_identity());
+    return ST_OK;
+}
+
 /* mr: the moving image if it is one, else NULL. */
 static Status run_search(MetricLevel level[PYRAMID_LEVELS], const Image *mr, Vec3 moving_centre,
                          int dof, int threads, Arena *arena, RegResult *ret, Err *err)
@@ -240,6 +263,9 @@ static Status register_in(const VolumeI16 *fixed, const VolumeI16 *moving,
         TRY(samples_prepare(&f, &m, l, arena, &level[l], err));
     TRY(run_search(level, options->moving_modality == REG_MR ? &m : NULL, m.head.centroid_lps,
                    options->dof, threads, arena, &result, err));
+    TRY(inverse_distance_mm(&f, &m, result.moving_from_fixed, threads, arena, &level[PYRAMID_8MM],
+                            &result.inverse_mm, err));
+    result.score_mm = fmax(result.inverse_mm, result.runner_up_mm);
     result.determinant = affine_det(result.moving_from_fixed);
     scales_of(result.moving_from_fixed, &result.scale_min, &result.scale_max);
     result.seconds += clock_monotonic_s();

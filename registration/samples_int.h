@@ -19,8 +19,8 @@ typedef struct Image {
 /* ret in arena. Errors: REG_OVERLAP (no head found), LIMIT. */
 MUST_CHECK Status image_prepare(const VolumeI16 *volume, RegModality modality, int threads,
                                 Arena *arena, Image *ret, Err *err);
-/* Makes air of what is not head and not below it: a table of the moving image is not to be explained
-** by the fixed one. */
+/* Makes air of what is not head and not below it: a table of the moving image is not to be
+** explained by the fixed one. */
 void image_blank_others(Image *moving);
 /* The fixed image's samples on one level of the pyramid, and the moving image of that level.
 ** Errors: REG_OVERLAP (moving too thin), LIMIT. */

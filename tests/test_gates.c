@@ -148,6 +148,8 @@ TEST(align_gate_limits, "a plausible result passes, each implausible one is refu
     RegResult good = {.cost = 0.3,
                       .overlap_frac = 0.9,
                       .runner_up_mm = 1,
+                      .inverse_mm = 4,
+                      .score_mm = 4,
                       .determinant = 1.05,
                       .scale_min = 0.95,
                       .scale_max = 1.08};
@@ -163,12 +165,15 @@ TEST(align_gate_limits, "a plausible result passes, each implausible one is refu
     bad.scale_min = 0.5;
     CHECK_STATUS(align_gate(&bad, &err), ST_REG_QUALITY);
     bad = good;
-    bad.cost = 0.41;
+    bad.cost = 0.48;
     CHECK_STATUS(align_gate(&bad, &err), ST_REG_QUALITY);
     bad = good;
-    bad.cost = 0.35;
+    bad.score_mm = 9;
     CHECK_OK(align_gate(&bad, &err), &err);
-    bad.runner_up_mm = 20;
+    CHECK(align_doubtful(&bad) && !align_doubtful(&good));
+    bad.score_mm = 13;
+    CHECK_STATUS(align_gate(&bad, &err), ST_REG_QUALITY);
+    bad.score_mm = HUGE_VAL; /* the way back does not overlap */
     CHECK_STATUS(align_gate(&bad, &err), ST_REG_QUALITY);
     bad = good;
     bad.cost = (double)NAN;

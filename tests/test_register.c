@@ -72,10 +72,13 @@ static void run_seeds(RegModality moving, int n_seeds, double *ret_median_mm, do
         CHECK_OK(reg_affine(&f, &m, &options, &r, &arena, &err), &err);
         phantom_tre(r.moving_from_fixed, truth, affine_identity(), &mean[s], &most);
         (void)printf("# seed %d: mean %.3f mm, max %.3f mm, cost %.4f, overlap %.3f, runner-up "
-                     "%.2f mm, %.2f s\n",
-                     s, mean[s], most, r.cost, r.overlap_frac, r.runner_up_mm, r.seconds);
+                     "%.2f mm, back %.2f mm, %.2f s\n",
+                     s, mean[s], most, r.cost, r.overlap_frac, r.runner_up_mm, r.inverse_mm,
+                     r.seconds);
         *ret_max_mm = fmax(*ret_max_mm, most);
         CHECK(r.overlap_frac > 0.6 && r.cost < 0.3);
+        CHECK_NEAR(r.score_mm, fmax(r.inverse_mm, r.runner_up_mm), 0);
+        CHECK(r.score_mm < 4);
         CHECK_NEAR(r.determinant, affine_det(r.moving_from_fixed), 1e-12);
         CHECK(r.scale_min > 0.85 && r.scale_max < 1.15 && r.scale_min <= r.scale_max);
         arena_reset(&arena, mark);
@@ -102,6 +105,21 @@ TEST_TIMEOUT(register_ct_to_ct_phantom,
     run_seeds(REG_CT, 2, &median, &most);
     CHECK(median < 0.2);
     CHECK(most < 0.5);
+}
+
+TEST_TIMEOUT(register_score_of_a_wrong_result,
+             "a trunk laid on a head: there and back are more than 12 mm apart", 180)
+{
+    open_arena();
+    VolumeI16 f = make_volume(phantom_grid(190, 190, 92, 2.6, 2.6, 2.5));
+    phantom_fill_body(5, &f);
+    VolumeI16 m = mr_of(affine_identity(), 2);
+    RegOptions options = {REG_CT, REG_MR, 12, 0};
+    RegResult r;
+    CHECK_OK(reg_affine(&f, &m, &options, &r, &arena, &err), &err);
+    (void)printf("# cost %.3f, back %.1f mm, runner-up %.1f mm\n", r.cost, r.inverse_mm,
+                 r.runner_up_mm);
+    CHECK(r.score_mm > 12);
 }
 
 TEST_TIMEOUT(register_fewer_degrees_of_freedom,
