@@ -21,7 +21,8 @@ typedef float Lanes __attribute__((vector_size(LANES * sizeof(float))));
 struct ContextualWork {
     int32_t c, n, c_row, n_row; /* rows are multiples of STEP */
     float *s, *r;               /* [c_row][n_row] unit vectors */
-    float *r_turned;            /* [n_row][c_row] */
+    float *packed;              /* r as the left factor of a product, either way round */
+    float *strip;               /* [the longer of both rows][STEP] */
     float *ds;                  /* [c_row][n_row] */
     float *d, *cx;              /* [n_row][n_row]: d_ij, then CX_ij and the gradient by d_ij */
     float *norm, *least, *sum;  /* [n_row] of each i: |s_i - mu|, min d + eps, sum of w */
@@ -42,7 +43,8 @@ Status contextual_work_open(int32_t c, int32_t n, ContextualWork **ret, Err *err
         return err_set(err, ST_NO_MEMORY, "contextual loss");
     *work = (ContextualWork){.c = c, .n = n, .c_row = padded(c), .n_row = padded(n)};
     size_t row = (size_t)work->n_row, features = (size_t)work->c_row * row, pairs = row * row;
-    work->memory = calloc(4 * features + 2 * pairs + 5 * row, sizeof *work->memory);
+    size_t longer = (size_t)(work->c_row > work->n_row ? work->c_row : work->n_row);
+    work->memory = calloc(4 * features + 2 * pairs + 5 * row + longer * STEP, sizeof *work->memory);
     work->nearest = calloc(2 * row, sizeof *work->nearest);
     if (work->memory == NULL || work->nearest == NULL) {
         contextual_work_close(work);
@@ -51,7 +53,7 @@ Status contextual_work_open(int32_t c, int32_t n, ContextualWork **ret, Err *err
     float *p = work->memory;
     work->s = p, p += features;
     work->r = p, p += features;
-    work->r_turned = p, p += features;
+    work->packed = p, p += features;
     work->ds = p, p += features;
     work->d = p, p += pairs;
     work->cx = p, p += pairs;
@@ -59,7 +61,8 @@ Status contextual_work_open(int32_t c, int32_t n, ContextualWork **ret, Err *err
     work->least = p, p += row;
     work->sum = p, p += row;
     work->a = p, p += row;
-    work->b = p;
+    work->b = p, p += row;
+    work->strip = p;
     work->best = work->nearest + row;
     *ret = work;
     return ST_OK;
@@ -74,17 +77,32 @@ void contextual_work_close(ContextualWork *work)
     free(work);
 }
 
-/* ret[j][i] = sum over k < n_k of a[k][j] b[k][i], in the order of k; rows of a: n_j, of b: n_i. */
-HOT_CLONES static void product(const float *a, const float *b, int32_t n_k, int32_t n_j,
-                               int32_t n_i, float *ret)
+/* The left factor in strips of TILE_J columns, each from top to bottom: [n_j / TILE_J][n_k][TILE_J]
+** of a[k * k_step + j * j_step]. Memory is then read in order, which is half the time of a product. */
+static void pack_left(const float *a, size_t k_step, size_t j_step, int32_t n_k, int32_t n_j,
+                      float *ret)
 {
     for (int32_t j = 0; j < n_j; j += TILE_J)
-        for (int32_t i = 0; i < n_i; i += STEP) {
+        for (int32_t k = 0; k < n_k; k++)
+            for (int t = 0; t < TILE_J; t++)
+                *ret++ = a[(size_t)k * k_step + (size_t)(j + t) * j_step];
+}
+
+/* ret[j][i] = sum over k < n_k of a[k][j] b[k][i], in the order of k; a packed, rows of b: n_i.
+** strip: [n_k][STEP], memory for a strip of b. */
+HOT_CLONES static void product(const float *a, const float *b, int32_t n_k, int32_t n_j,
+                               int32_t n_i, float *strip, float *ret)
+{
+    for (int32_t i = 0; i < n_i; i += STEP) {
+        for (int32_t k = 0; k < n_k; k++)
+            memcpy(strip + (size_t)k * STEP, b + (size_t)k * (size_t)n_i + (size_t)i,
+                   STEP * sizeof *b);
+        for (int32_t j = 0; j < n_j; j += TILE_J) {
+            const float *u = a + (size_t)j * (size_t)n_k;
             Lanes sum[TILE_J][TILE_I] = {{{0}}};
-            for (int32_t k = 0; k < n_k; k++) {
+            for (int32_t k = 0; k < n_k; k++, u += TILE_J) {
                 Lanes v[TILE_I];
-                memcpy(v, b + (size_t)k * (size_t)n_i + (size_t)i, sizeof v);
-                const float *u = a + (size_t)k * (size_t)n_j + (size_t)j;
+                memcpy(v, strip + (size_t)k * STEP, sizeof v);
                 for (int t = 0; t < TILE_J; t++)
                     for (int l = 0; l < TILE_I; l++)
                         sum[t][l] += u[t] * v[l];
@@ -92,6 +110,7 @@ HOT_CLONES static void product(const float *a, const float *b, int32_t n_k, int3
             for (int t = 0; t < TILE_J; t++)
                 memcpy(ret + (size_t)(j + t) * (size_t)n_i + (size_t)i, sum[t], sizeof sum[t]);
         }
+    }
 }
 
 /* Unit vectors of x - mu along the channels of every point; norms, unless NULL, are kept. */
@@ -136,11 +155,8 @@ static void distances(ContextualWork *w, const float *s, const float *r)
     }
     normalise(w, s, mu, w->s, w->norm);
     normalise(w, r, mu, w->r, NULL);
-    for (int32_t c = 0; c < w->c; c++)
-        for (int32_t j = 0; j < n; j++)
-            w->r_turned[(size_t)j * (size_t)w->c_row + (size_t)c] =
-                w->r[(size_t)c * (size_t)row + (size_t)j];
-    product(w->r, w->s, w->c, row, row, w->d);
+    pack_left(w->r, (size_t)row, 1, w->c, row, w->packed);
+    product(w->packed, w->s, w->c, row, row, w->strip, w->d);
     for (int32_t j = 0; j < n; j++) {
         float *d = w->d + (size_t)j * (size_t)row;
         for (int32_t i = 0; i < n; i++)
@@ -239,7 +255,8 @@ HOT_CLONES static void derive_features(ContextualWork *w, float *ret_ds)
 {
     const int32_t n = w->n, row = w->n_row;
     float *dot = w->a;
-    product(w->r_turned, w->cx, n, w->c_row, row, w->ds);
+    pack_left(w->r, 1, (size_t)row, n, w->c_row, w->packed);
+    product(w->packed, w->cx, n, w->c_row, row, w->strip, w->ds);
     memset(dot, 0, (size_t)row * sizeof *dot);
     for (int32_t c = 0; c < w->c; c++) {
         const float *s = w->s + (size_t)c * (size_t)row, *ds = w->ds + (size_t)c * (size_t)row;
