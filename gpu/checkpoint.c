@@ -12,7 +12,7 @@
 
 #define FORMAT "ct2mr-checkpoint-1"
 enum {
-    NAME_SIZE = TRAIN_NAME_SIZE + 8,
+    NAME_SIZE = TRAIN_NAME_SIZE + 20,
     ROW_NUMBERS = 9 + 2 * (1 + LOSS_TERMS),
     MAX_ROWS = 1 << 20
 };

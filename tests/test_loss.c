@@ -106,6 +106,9 @@ TEST(loss_bce_is_pytorchs, "golden logits: loss and gradient of a batch of two")
     CHECK_NEAR(value.total, want.data[0], 1e-7); /* the inputs were rounded to float32 */
     CHECK(worst < 1e-9);
     loss_close(loss);
+    NpzArray arrays[4] = {z, t, want, grad};
+    for (int i = 0; i < 4; i++)
+        free(arrays[i].data);
 }
 
 TEST(loss_gradients_are_differences,
@@ -189,6 +192,12 @@ TEST(loss_contextual_is_pytorchs, "golden features of 60 points, 32 channels: lo
     CHECK(worst < 2e-5 * largest);
     CHECK_NEAR(contextual_loss(work, s, r, NULL), value, 0);
     contextual_work_close(work);
+    NpzArray arrays[4] = {a, b, want, g};
+    for (int i = 0; i < 4; i++)
+        free(arrays[i].data);
+    free(s);
+    free(r);
+    free(grad);
 }
 
 TEST(loss_contextual_of_equal_images_is_least, "s = r: every point is its own best; more is worse")

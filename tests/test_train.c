@@ -103,13 +103,14 @@ static TrainResult run_seen(TrainConfig config, Seen *seen)
 }
 
 TEST_TIMEOUT(train_learns_by_heart,
-             "4 slices of 32 x 32, width 8, 100 steps: loss falls to a fifth", 120)
+             "4 slices of 64 x 64, width 8, 150 steps on oneDNN: loss falls to a seventh", 120)
 {
-    Pack *pack = open_pack(32, 2, 2, 0);
+    Pack *pack = open_pack(64, 2, 2, 0);
     TrainConfig config = small_config(pack);
     config.width = 8;
     config.batch = 4;
-    config.epochs = 100;
+    config.epochs = 150;
+    config.backend = "cpu";
     config.validation_frac = 0;
     config.augment = 0;
     config.loss = "l1+gradient";
@@ -118,8 +119,8 @@ TEST_TIMEOUT(train_learns_by_heart,
     TrainResult result = run_seen(config, &seen);
     (void)printf("# loss %.4f at first, %.4f at last\n", seen.first_loss, seen.last_loss);
     CHECK_INT(result.end, TRAIN_DONE);
-    CHECK_INT(seen.steps, 100);
-    CHECK(seen.last_loss < 0.2 * seen.first_loss);
+    CHECK_INT(seen.steps, 150);
+    CHECK(seen.last_loss < 0.14 * seen.first_loss);
     pack_close(pack);
 }
 
