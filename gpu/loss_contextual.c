@@ -78,7 +78,7 @@ void contextual_work_close(ContextualWork *work)
 }
 
 /* The left factor in strips of TILE_J columns, each from top to bottom: [n_j / TILE_J][n_k][TILE_J]
-** of a[k * k_step + j * j_step]. Memory is then read in order, which is half the time of a product. */
+** of a[k * k_step + j * j_step]. Memory is then read in order: a product takes half the time. */
 static void pack_left(const float *a, size_t k_step, size_t j_step, int32_t n_k, int32_t n_j,
                       float *ret)
 {

@@ -58,8 +58,6 @@ static Status check_config(Training *t, Err *err)
     TRY(loss_parse(c->loss, &t->spec, err));
     if (c->epochs <= 0 && !(c->minutes > 0))
         return err_set(err, ST_USAGE, "neither a number of epochs nor of minutes");
-    if (c->encoder != NULL && c->arch == ARCH_UNET)
-        return err_set(err, ST_USAGE, "the encoder of a ResNet is none of unet's");
     TRY(training_split(t, err));
     int32_t n = t->n_training;
     if (c->epoch_slices > 0 && c->epoch_slices < n)

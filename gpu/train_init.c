@@ -94,12 +94,6 @@ Status train_init_encoder(TrainNet *net, const Model *file, int32_t *ret_n, Err 
 {
     int32_t n, n_read = 0;
     TrainParameter *parameters = train_net_parameters(net, &n);
-    if (model_tensor(file, "conv1.weight") == NULL ||
-        model_tensor(file, "layer1.0.conv1.weight") == NULL)
-        return err_set(err, ST_MODEL_FORMAT,
-                       "%s: no tensor conv1.weight or layer1.0.conv1.weight: not a ResNet with "
-                       "torchvision's names",
-                       model_info(file)->name);
     for (int32_t i = 0; i < n; i++) {
         const Tensor *tensor = model_tensor(file, parameters[i].name);
         if (tensor == NULL)
@@ -107,6 +101,9 @@ Status train_init_encoder(TrainNet *net, const Model *file, int32_t *ret_n, Err 
         TRY(read_parameter(&parameters[i], file, tensor, err));
         n_read++;
     }
+    if (n_read == 0)
+        return err_set(err, ST_MODEL_FORMAT, "%s: none of its tensors is one of the network's",
+                       model_info(file)->name);
     *ret_n = n_read;
     return ST_OK;
 }

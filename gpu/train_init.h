@@ -15,9 +15,9 @@ void train_init_random(TrainNet *net, uint64_t seed);
 /* Reads every parameter, running statistics too, from the file's tensor of its name.
 ** Errors: MODEL_FORMAT (missing, another shape; the message names it), IO. */
 MUST_CHECK Status train_init_all(TrainNet *net, const Model *file, Err *err);
-/* Reads those that the file has: of DRUNet with torchvision's names of a ResNet, the encoder.
+/* Reads those that the file has: of a ResNet with torchvision's names, DRUNet's encoder.
 **   ret_n   parameters read, running statistics counted
-** Errors: MODEL_FORMAT (another shape; no conv1.weight: not a ResNet of these names), IO. */
+** Errors: MODEL_FORMAT (another shape; none of these names), IO. */
 MUST_CHECK Status train_init_encoder(TrainNet *net, const Model *file, int32_t *ret_n, Err *err);
 
 #endif

@@ -264,7 +264,8 @@ TEST(train_begins_from_an_encoder,
     CHECK(strstr(err.msg, "conv1.weight has shape (4,3,7,7), the network (5,3,7,7)") != NULL);
     config.arch = ARCH_UNET;
     err = (Err){0};
-    CHECK_STATUS(train_run(&config, &result, &err), ST_USAGE);
+    CHECK_STATUS(train_run(&config, &result, &err), ST_MODEL_FORMAT);
+    CHECK(strstr(err.msg, "none of its tensors") != NULL);
     pack_close(pack);
 }
 
