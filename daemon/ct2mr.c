@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { ZYGOTE_CONTROL_FD = 3 };
 
@@ -78,6 +79,17 @@ static int run_role(int argc, char **argv)
     return -1;
 }
 
+/* Threads of OpenMP wait for each other by spinning unless its environment says otherwise, which is
+** read before main(). A training has loading threads beside them, so that one of them is often kept
+** waiting: hence once more from the beginning with an environment that says "sleep". */
+static void let_openmp_sleep(const char *command, char **argv)
+{
+    if (strcmp(command, "train") != 0 || getenv("OMP_WAIT_POLICY") != NULL ||
+        getenv("GOMP_SPINCOUNT") != NULL || setenv("OMP_WAIT_POLICY", "passive", 1) != 0)
+        return;
+    (void)execv("/proc/self/exe", argv); /* if it fails, a training is slower, no more */
+}
+
 int main(int argc, char **argv)
 {
     int code = run_role(argc, argv);
@@ -94,6 +106,7 @@ int main(int argc, char **argv)
         cli_print_help(stderr);
         return CLI_USAGE;
     }
+    let_openmp_sleep(argv[first], argv);
     code = run_command(argc - first, argv + first);
     if (fflush(stdout) != 0 || ferror(stdout)) { /* a full disk must not look like an answer */
         (void)fprintf(stderr, "ct2mr: writing the output: %s\n", strerror(errno));
