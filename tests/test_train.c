@@ -26,6 +26,16 @@ static const char *path_of(const char *name)
     return path;
 }
 
+/* A text that stays as long as the test. */
+static char *keep(const char *text)
+{
+    static char kept[64][PATH_SIZE];
+    static int n;
+    CHECK(n < 64);
+    (void)snprintf(kept[n], PATH_SIZE, "%s", text);
+    return kept[n++];
+}
+
 static Pack *open_pack(int32_t pixels, int32_t n_cases, int32_t n_slices, double slice_mm)
 {
     Pack *pack;
@@ -47,8 +57,8 @@ static TrainConfig small_config(const Pack *pack)
     config.schedule.warmup_steps = 2;
     config.validation_frac = 0.3;
     config.backend = "ref";
-    config.model = strdup(path_of("model.safetensors"));
-    config.checkpoint = strdup(path_of("model.checkpoint"));
+    config.model = keep(path_of("model.safetensors"));
+    config.checkpoint = keep(path_of("model.checkpoint"));
     return config;
 }
 
@@ -245,7 +255,7 @@ TEST(train_begins_from_an_encoder,
     config.schedule.lr_min = 0;
     config.optimizer.weight_decay = 0;
     model_file_write_random(path_of("encoder.safetensors"), ARCH_DRUNET34, 4);
-    config.encoder = strdup(path_of("encoder.safetensors"));
+    config.encoder = keep(path_of("encoder.safetensors"));
     CHECK_OK(train_run(&config, &result, &err), &err);
     Model *was, *is;
     CHECK_OK(model_open(config.encoder, &was, &err), &err);
@@ -354,9 +364,9 @@ static pid_t start_cli(const char *const *more)
     static char width[] = "4", epochs[] = "6", batch[] = "3";
     char *argv[MAX_ARGUMENTS] = {"train",
                                  "--data",
-                                 strdup(path_of("p.pack")),
+                                 keep(path_of("p.pack")),
                                  "--out",
-                                 strdup(path_of("m.safetensors")),
+                                 keep(path_of("m.safetensors")),
                                  "--width",
                                  width,
                                  "--epochs",
@@ -369,7 +379,7 @@ static pid_t start_cli(const char *const *more)
                                  "0.3"};
     int argc = 15;
     for (; more != NULL && *more != NULL; more++)
-        argv[argc++] = strdup(*more);
+        argv[argc++] = keep(*more);
     (void)fflush(NULL);
     pid_t pid = fork();
     CHECK(pid >= 0);

@@ -1,0 +1,39 @@
+#!/bin/bash
+# timeout: 120
+# From simulated pairs to a model: train, Ctrl-C, resume to the same bits, verify, evaluate, infer.
+. tests/e2e/lib.sh
+ct2mr=$(realpath "$ct2mr")
+cd "$TEST_DIR" || exit 1
+need sha256sum
+"$ct2mr" simulate --pack p.pack --slices 12 --seed 1 >out 2>&1 || {
+    grep -q mricron out && skip "mricron-data is not installed"
+    fail "simulate: $(cat out)"
+}
+train=("$ct2mr" train --data p.pack --width 4 --epochs 4 --epoch-slices 4 --batch 2 --validation 0
+    --label "a test" --licence none --envelope '{"kvp":[80,140]}')
+
+"${train[@]}" --out whole.safetensors >out 2>&1 || fail "train: $(cat out)"
+grep -q "all epochs done: 4 epochs, 8 steps" out || fail "no end in: $(cat out)"
+[ "$(wc -l <whole.csv)" = 5 ] || fail "curves: $(cat whole.csv)"
+head -c 8 whole.png | grep -q PNG || fail "whole.png is no picture"
+
+# SIGINT after the first epoch; the same command with --resume gives the same file.
+"${train[@]}" --out cut.safetensors >out 2>&1 &
+pid=$!
+wait_for 60 test -e cut.csv || fail "no epoch in a minute"
+kill -INT $pid
+wait $pid
+code=$?
+if [ $code = 5 ]; then
+    "${train[@]}" --out cut.safetensors >out 2>&1 && fail "began anew over a checkpoint"
+    "${train[@]}" --out cut.safetensors --resume >out 2>&1 || fail "resume: $(cat out)"
+elif [ $code != 0 ]; then
+    fail "exit $code after SIGINT: $(cat out)"
+fi
+cmp -s whole.safetensors cut.safetensors || fail "the resumed training gives another model"
+
+"$ct2mr" model verify whole.safetensors >out 2>&1 || fail "verify: $(cat out)"
+"$ct2mr" model show --json whole.safetensors >out 2>&1 || fail "show: $(cat out)"
+grep -q '"data":"'"$(sha256sum p.pack | cut -c1-64)"'"' out || fail "no digest of the data: $(cat out)"
+"$ct2mr" eval --data p.pack --model whole.safetensors >out 2>&1 || fail "eval: $(cat out)"
+exit 0
