@@ -224,7 +224,8 @@ $(B)/fuzz_$(F): $(B)/tests/fuzz/main_$(F).o $(B)/tests/fuzz_$(F).o $(LIB)
 .PHONY: fuzz fuzz-run
 
 # Figures beside named peers; never part of a test.
-BENCH := $(B)/tests/bench_receive $(B)/tests/big_series $(B)/tests/bench_network $(B)/tests/bench_mask
+BENCH := $(B)/tests/bench_receive $(B)/tests/big_series $(B)/tests/bench_network $(B)/tests/bench_mask \
+         $(B)/tests/bench_train
 $(B)/tests/bench_receive: $(B)/tests/bench/bench_receive.o $(B)/tests/dicom_peer.o $(LIB)
 	@echo "  LD  $@"; $(CXX) $(LDFLAGS) -Wl,--as-needed -o $@ $^ $(LIBS_ct2mr)
 $(B)/tests/big_series: $(B)/tests/bench/big_series.o $(LIB)
@@ -243,6 +244,8 @@ $(B)/tests/itk_flood: tests/bench/itk_flood.cc
 	@mkdir -p $(@D)
 	@echo "  CXX $@"; $(CXX) -std=c++17 -O2 -w $(addprefix -isystem ,$(wildcard /usr/include/ITK-5.*)) \
 	    $< -o $@ -lITKCommon-5.2 -litksys-5.2 -litkvnl_algo-5.2 -litkvnl-5.2 -lpthread -ldl
+$(B)/tests/bench_train: $(B)/tests/bench/bench_train.o $(B)/tests/model_file.o $(LIB)
+	@echo "  LD  $@"; $(CXX) $(LDFLAGS) -Wl,--as-needed -o $@ $^ $(LIBS_ct2mr)
 werror-rest clang-rest: $(PLUGIN) $(BENCH)
 .PHONY: werror-rest clang-rest
 
@@ -267,4 +270,5 @@ clean:
 	rm -rf build
 
 -include $(PLUGIN_OBJ:.o=.d) $(EMULATED_OBJ:.o=.d) $(LIB_OBJ:.o=.d) $(TEST_OBJ:.o=.d) $(B)/daemon/ct2mrd.d $(B)/daemon/ct2mr.d \
-    $(B)/tests/bench/bench_receive.d $(B)/tests/bench/big_series.d $(B)/tests/bench/bench_network.d $(B)/tests/bench/bench_mask.d
+    $(B)/tests/bench/bench_receive.d $(B)/tests/bench/big_series.d $(B)/tests/bench/bench_network.d $(B)/tests/bench/bench_mask.d \
+    $(B)/tests/bench/bench_train.d

@@ -26,6 +26,10 @@ echo "== the network: DRUNet-101, width 64, 448 x 448"
 "$B/tests/bench_network" "$TEST_DIR"
 
 echo
+echo "== a step of training: DRUNet-34, width 64, 224 x 224, batch 5, forward, backward, Adam"
+bash tests/bench/bench_train.sh "$B" "$TEST_DIR"
+
+echo
 echo "== idle daemon"
 start_node
 sleep 1
