@@ -128,8 +128,10 @@ static void split_head(TrainSteps *s)
 {
     for (int32_t i = 0; i < s->n_steps; i++) {
         TrainStep *conv = &s->steps[i];
+        if (conv->kind != STEP_CONV || conv->kernel == 1 || conv->stride != 1)
+            continue;
         const TrainValue *out = &s->values[conv->output];
-        if (conv->kind != STEP_CONV || out->c != 1 || conv->kernel == 1 || conv->stride != 1)
+        if (out->c != 1)
             continue;
         ASSERT(s->n_steps < TRAIN_MAX_STEPS);
         memmove(conv + 2, conv + 1, (size_t)(s->n_steps - i - 1) * sizeof *conv);
