@@ -84,13 +84,14 @@ HOT := gpu/train_ref_ops gpu/train_lines gpu/train_loop_norm gpu/train_loop_shap
        gpu/augment_sample gpu/augment_hu
 $(addprefix $(B)/,$(addsuffix .o,$(HOT))): CFLAGS += $(if $(filter release werror clang,$(VARIANT)),-O3)
 
-.PHONY: all help deps test demo check bench install clean asan ubsan tsan format cuda-note
+.PHONY: all help deps test demo demo-model check bench install clean asan ubsan tsan format cuda-note
 all: cuda-note $(PROGRAMS) $(PLUGIN)
 
 help:
 	@echo "make            programs in build/release"
 	@echo "make deps       install the missing Debian packages (as root or with sudo)"
 	@echo "make demo       install packages, build, run the whole job on a real head CT"
+	@echo "make demo-model MINUTES=75   train the demonstration model anew on a simulated head"
 	@echo "make test       install packages, build, all tests"
 	@echo "make check      format, warnings as errors (gcc, clang), cppcheck, shellcheck, layout rules"
 	@echo "make asan|ubsan|tsan   the unit tests under a sanitizer"
@@ -164,6 +165,11 @@ test-run: $(PROGRAMS) $(PLUGIN) $(B)/tests/unit
 demo: deps
 	@$(MAKE) --no-print-directory $(PROGRAMS)
 	@bash tests/demo.sh $(B)
+# Simulated pairs, training, report, in build/demo-model; MINUTES of training.
+MINUTES ?= 75
+demo-model: deps
+	@$(MAKE) --no-print-directory $(PROGRAMS)
+	@bash tests/demo_model.sh $(B) $(MINUTES)
 asan ubsan tsan:
 	@$(MAKE) --no-print-directory VARIANT=$@ unit
 # Plans for all cards and batches, with counts; `make test` runs them, too.

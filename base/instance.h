@@ -13,6 +13,7 @@
 enum { UID_SIZE = 65, HEX_SIZE = 65, FILE_NAME_SIZE = 64, AE_SIZE = 17 };
 
 #define UID_CT_IMAGE "1.2.840.10008.5.1.4.1.1.2" /* CT Image Storage, PS3.4 B.5 */
+#define UID_MR_IMAGE "1.2.840.10008.5.1.4.1.1.4" /* MR Image Storage; read offline only */
 
 /* Where and how an image lies (PS3.3 C.7.6.2, C.7.6.3). */
 typedef struct ImageGeometry {

@@ -88,6 +88,8 @@ extern "C" {
       "look at the slices named; if they are right, raise series.slice_jump_percent")              \
     X(SERIES_MIXED, 515, false, "more than one CT series",                                         \
       "put one series in a folder of its own")                                                     \
+    X(SERIES_NOT_MR, 516, false, "no MR image in the folder",                                      \
+      "name a folder of MR Image Storage files or a NIfTI file")                                   \
     X(REG_OVERLAP, 601, false, "registration: head and reference do not overlap",                  \
       "check that the series shows a whole head")                                                  \
     X(REG_QUALITY, 602, false, "registration: result is not plausible",                            \
@@ -106,6 +108,7 @@ extern "C" {
       "lower --lr or --clip; --resume goes on from the last checkpoint")                           \
     X(PACK_FORMAT, 711, false, "packed file is damaged or not a packed file",                      \
       "copy it again, or make it anew with `ct2mr pack`")                                          \
+    X(PACK_CASE, 712, false, "a case cannot be packed", "see the message; leave the case out")     \
     X(CHECK_FINITE, 801, false, "result holds values that are not numbers", "report it")           \
     X(CHECK_RANGE, 802, false, "result's range is not plausible", "look at the QA picture")        \
     X(CHECK_GEOMETRY, 803, false, "result's geometry differs from the CT's", "report it")          \

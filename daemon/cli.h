@@ -38,6 +38,8 @@ int cli_model_calibrate(int argc, char **argv); /* of cli_model(): argv[0] is "c
 struct Model;
 int cli_model_show(const struct Model *model, bool json); /* of cli_model() */
 int cli_model_import(int argc, char **argv);              /* the same: "import" */
+int cli_pack(int argc, char **argv);                      /* --cases LIST.csv --out PACK */
+int cli_simulate(int argc, char **argv);                  /* --ct, --mr, --pack */
 int cli_eval(int argc, char **argv);                      /* --model M --data PACK */
 int cli_train(int argc, char **argv);                     /* --data P --out M, or --resume */
 int cli_gpu(int argc, char **argv);                       /* list|plan|selftest */

@@ -15,7 +15,7 @@ Status job_options_from_config(const Config *config, const char *out_dir, JobOpt
         .series_number_offset = config->mr_series_number_offset,
         .memory_mib = config->job_memory_mib,
         .slice_jump_percent = config->slice_jump_percent,
-        .geometry = {config->min_slices, config->max_slices},
+        .geometry = {.min_slices = config->min_slices, .max_slices = config->max_slices},
     };
     (void)snprintf(o.model_path, sizeof o.model_path, "%s", config->model_path);
     (void)snprintf(o.backend, sizeof o.backend, "%s", config->model_backend);

@@ -17,7 +17,8 @@ static Status gate(Node *node, const JobRow *job, Err *err)
     TRY(db_series_images(node->db, job->series_id, &images, &n, err));
     int32_t *order = calloc((size_t)n + 1, sizeof *order);
     ASSERT(order != NULL);
-    GeometryLimits limits = {node->config.min_slices, node->config.max_slices};
+    GeometryLimits limits = {.min_slices = node->config.min_slices,
+                             .max_slices = node->config.max_slices};
     Geometry geometry;
     Status status = geometry_check(images, n, &limits, order, &geometry, err);
     free(order);

@@ -76,7 +76,6 @@ static const uint32_t TAG_ITEM = 0xFFFEE000, TAG_ITEM_END = 0xFFFEE00D,
                       TAG_SEQUENCE_END = 0xFFFEE0DD, TAG_PIXEL_DATA = 0x7FE00010,
                       TAG_META_CLASS = 0x00020002, TAG_META_INSTANCE = 0x00020003,
                       TAG_META_SYNTAX = 0x00020010, LENGTH_UNDEFINED = 0xFFFFFFFF;
-static const char CT_IMAGE_STORAGE[] = "1.2.840.10008.5.1.4.1.1.2";
 
 enum {
     PREAMBLE_SIZE = 128,
@@ -126,6 +125,7 @@ typedef struct Scan {
     const unsigned char *data;
     size_t size_bytes, at, data_set_at;
     const Syntax *syntax;
+    bool wants_mr; /* MR Image Storage, which has no Rescale Slope; else CT Image Storage */
     char meta_class[UID_SIZE], meta_instance[UID_SIZE]; /* "" if absent */
     Frame frames[MAX_FRAMES];
     int n_frames;
@@ -491,8 +491,10 @@ static Status judge_identity(Scan *scan, Instance *instance)
         return bad_attribute(scan, A_SOP_CLASS_UID, "is not the one announced");
     if (scan->meta_instance[0] != '\0' && strcmp(scan->meta_instance, instance->sop_uid) != 0)
         return bad_attribute(scan, A_SOP_INSTANCE_UID, "is not the one announced");
-    if (strcmp(instance->sop_class_uid, CT_IMAGE_STORAGE) != 0) {
-        Status status = bad_attribute(scan, A_SOP_CLASS_UID, "is not CT Image Storage");
+    if (strcmp(instance->sop_class_uid, scan->wants_mr ? UID_MR_IMAGE : UID_CT_IMAGE) != 0) {
+        Status status =
+            bad_attribute(scan, A_SOP_CLASS_UID,
+                          scan->wants_mr ? "is not MR Image Storage" : "is not CT Image Storage");
         scan->dimse = DIMSE_SOP_CLASS_NOT_SUPPORTED;
         return status;
     }
@@ -642,7 +644,8 @@ static Status scan_all(Scan *scan, Instance *instance)
     TRY(judge_identity(scan, instance));
     TRY(judge_pixel_format(scan));
     TRY(judge_pixels(scan, &instance->geometry));
-    TRY(judge_rescale(scan));
+    if (!scan->wants_mr)
+        TRY(judge_rescale(scan));
     TRY(judge_geometry(scan, &instance->geometry));
     (void)snprintf(instance->transfer_syntax_uid, UID_SIZE, "%s", scan->syntax->uid);
     instance->size_bytes = scan->size_bytes;
@@ -651,9 +654,9 @@ static Status scan_all(Scan *scan, Instance *instance)
 }
 
 static Status scan_file(const unsigned char *data, size_t size_bytes, const uint8_t *known_digest,
-                        Instance *ret, unsigned *ret_dimse, Err *err)
+                        bool wants_mr, Instance *ret, unsigned *ret_dimse, Err *err)
 {
-    Scan scan = {.data = data, .size_bytes = size_bytes, .err = err};
+    Scan scan = {.data = data, .size_bytes = size_bytes, .wants_mr = wants_mr, .err = err};
     Instance instance;
     memset(&instance, 0, sizeof instance); /* padding too: it is sent as bytes */
     Status status = scan_all(&scan, &instance);
@@ -672,14 +675,14 @@ static Status scan_file(const unsigned char *data, size_t size_bytes, const uint
 Status prescan_memory(const unsigned char *data, size_t size_bytes, Instance *ret,
                       unsigned *ret_dimse, Err *err)
 {
-    return scan_file(data, size_bytes, NULL, ret, ret_dimse, err);
+    return scan_file(data, size_bytes, NULL, false, ret, ret_dimse, err);
 }
 
 Status prescan_hashed(const unsigned char *data, size_t size_bytes,
                       const uint8_t digest[DIGEST_SIZE], Instance *ret, unsigned *ret_dimse,
                       Err *err)
 {
-    return scan_file(data, size_bytes, digest, ret, ret_dimse, err);
+    return scan_file(data, size_bytes, digest, false, ret, ret_dimse, err);
 }
 
 /* Maps a whole file read-only; the caller unmaps. */
@@ -717,6 +720,17 @@ Status prescan_file(const char *path, Instance *ret, unsigned *ret_dimse, Err *e
     size_t size_bytes;
     TRY(map_file(path, &data, &size_bytes, ret_dimse, err));
     Status status = prescan_memory(data, size_bytes, ret, ret_dimse, err);
+    (void)munmap(data, size_bytes);
+    return status;
+}
+
+Status prescan_file_mr(const char *path, Instance *ret, Err *err)
+{
+    void *data;
+    size_t size_bytes;
+    unsigned dimse;
+    TRY(map_file(path, &data, &size_bytes, &dimse, err));
+    Status status = scan_file(data, size_bytes, NULL, true, ret, &dimse, err);
     (void)munmap(data, size_bytes);
     return status;
 }

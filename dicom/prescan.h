@@ -43,6 +43,8 @@ MUST_CHECK Status prescan_memory(const unsigned char *data, size_t size_bytes, I
                                  unsigned *ret_dimse, Err *err);
 /* The same for a file (mapped read-only). */
 MUST_CHECK Status prescan_file(const char *path, Instance *ret, unsigned *ret_dimse, Err *err);
+/* The same for an MR Image Storage file, offline: training data. Rescale is not looked at. */
+MUST_CHECK Status prescan_file_mr(const char *path, Instance *ret, Err *err);
 /* Media Storage SOP Class UID (0002,0002): what a file says it is, whatever its transfer syntax.
 ** Looks at the meta information only and decides nothing about a C-STORE.
 **   ret     "" if absent; written on success only

@@ -144,7 +144,17 @@ static Status read_rescale(DcmItem *item, CtHeader *h, Err *err)
     return ST_OK;
 }
 
-static Status fill_header(DcmItem *item, CtHeader *h, Err *err)
+/* MR: often absent, and then the stored values are the intensities (PS3.3 C.8.3.1). */
+static void read_mr_rescale(DcmItem *item, CtHeader *h)
+{
+    if (!number_of(item, DCM_RescaleSlope, 0, &h->slope) || h->slope == 0 ||
+        !number_of(item, DCM_RescaleIntercept, 0, &h->intercept)) {
+        h->slope = 1;
+        h->intercept = 0;
+    }
+}
+
+static Status fill_header(DcmItem *item, bool is_mr, CtHeader *h, Err *err)
 {
     Cell c;
     TRY(read_cell(item, &c, err));
@@ -152,7 +162,10 @@ static Status fill_header(DcmItem *item, CtHeader *h, Err *err)
     h->bits_stored = c.bits_stored;
     h->high_bit = c.high_bit;
     h->is_signed = c.is_signed;
-    TRY(read_rescale(item, h, err));
+    if (is_mr)
+        read_mr_rescale(item, h);
+    else
+        TRY(read_rescale(item, h, err));
     h->has_padding = read_padding(item, DCM_PixelPaddingValue, c.is_signed, &h->padding_low);
     if (h->has_padding) {
         int32_t limit = h->padding_low;
@@ -168,20 +181,31 @@ static Status fill_header(DcmItem *item, CtHeader *h, Err *err)
     return ST_OK;
 }
 
-Status dicom_read_header(const char *path, CtHeader *ret, Err *err)
+static Status read_any_header(const char *path, bool is_mr, CtHeader *ret, Err *err)
 {
     return guard(err, [&]() -> Status {
         CtHeader header = {};
         unsigned dimse;
-        TRY(prescan_file(path, &header.instance, &dimse, err));
+        TRY(is_mr ? prescan_file_mr(path, &header.instance, err)
+                  : prescan_file(path, &header.instance, &dimse, err));
         DcmFileFormat file;
         TRY_DCMTK(file.loadFileUntilTag(path, EXS_Unknown, EGL_noChange, DCM_MaxReadLength,
                                         ERM_autoDetect, DCM_PixelData),
                   ST_DICOM_PARSE, err, "a DICOM file cannot be read");
-        TRY(fill_header(file.getDataset(), &header, err));
+        TRY(fill_header(file.getDataset(), is_mr, &header, err));
         *ret = header;
         return ST_OK;
     });
+}
+
+Status dicom_read_header(const char *path, CtHeader *ret, Err *err)
+{
+    return read_any_header(path, false, ret, err);
+}
+
+Status dicom_read_mr_header(const char *path, CtHeader *ret, Err *err)
+{
+    return read_any_header(path, true, ret, err);
 }
 
 /* The cells as 16-bit words, decoded. */
@@ -250,36 +274,57 @@ static void hu_from_cells(const CtHeader *h, const Cell &cell, const std::vector
     digest_end(digest, ret_digest);
 }
 
+/* Decodes the pixels of a file whose header was read. */
+static Status read_image(const char *path, const CtHeader *header, Cell *ret_cell,
+                         std::vector<Uint16> *ret_cells, Err *err)
+{
+    DcmFileFormat file;
+    TRY_DCMTK(file.loadFile(path), ST_DICOM_PARSE, err, "a DICOM file cannot be read");
+    DcmDataset *dataset = file.getDataset();
+    DcmXfer syntax(dataset->getOriginalXfer());
+    if (syntax.isEncapsulated()) {
+        if (!DcmCodecList::canChangeCoding(syntax.getXfer(), EXS_LittleEndianExplicit))
+            return err_set(err, ST_DICOM_SYNTAX, "no decoder for the transfer syntax");
+        unsigned before = dcmtk_warnings();
+        TRY_DCMTK(dataset->chooseRepresentation(EXS_LittleEndianExplicit, nullptr), ST_DICOM_DECODE,
+                  err, "Pixel Data cannot be decompressed");
+        if (dcmtk_warnings() != before)
+            return err_set(err, ST_DICOM_DECODE, "compressed Pixel Data is damaged or incomplete");
+    }
+    /* A decoder may have changed the cell (8-bit JPEG in 16 bits allocated): look again. */
+    TRY(read_cell(dataset, ret_cell, err));
+    Uint16 rows = 0, columns = 0;
+    (void)dataset->findAndGetUint16(DCM_Rows, rows);
+    (void)dataset->findAndGetUint16(DCM_Columns, columns);
+    if (rows != header->instance.geometry.rows || columns != header->instance.geometry.columns)
+        return err_set(err, ST_DICOM_DECODE, "decoded image is %u x %u, not %d x %d", columns, rows,
+                       header->instance.geometry.columns, header->instance.geometry.rows);
+    return read_cells(dataset, *ret_cell, (size_t)rows * columns, ret_cells, err);
+}
+
 Status dicom_read_hu(const char *path, const CtHeader *header, int16_t *ret_hu,
                      unsigned char ret_digest[32], Err *err)
 {
     return guard(err, [&]() -> Status {
-        DcmFileFormat file;
-        TRY_DCMTK(file.loadFile(path), ST_DICOM_PARSE, err, "a DICOM file cannot be read");
-        DcmDataset *dataset = file.getDataset();
-        DcmXfer syntax(dataset->getOriginalXfer());
-        if (syntax.isEncapsulated()) {
-            if (!DcmCodecList::canChangeCoding(syntax.getXfer(), EXS_LittleEndianExplicit))
-                return err_set(err, ST_DICOM_SYNTAX, "no decoder for the transfer syntax");
-            unsigned before = dcmtk_warnings();
-            TRY_DCMTK(dataset->chooseRepresentation(EXS_LittleEndianExplicit, nullptr),
-                      ST_DICOM_DECODE, err, "Pixel Data cannot be decompressed");
-            if (dcmtk_warnings() != before)
-                return err_set(err, ST_DICOM_DECODE,
-                               "compressed Pixel Data is damaged or incomplete");
-        }
-        /* A decoder may have changed the cell (8-bit JPEG in 16 bits allocated): look again. */
         Cell cell;
-        TRY(read_cell(dataset, &cell, err));
-        Uint16 rows = 0, columns = 0;
-        (void)dataset->findAndGetUint16(DCM_Rows, rows);
-        (void)dataset->findAndGetUint16(DCM_Columns, columns);
-        if (rows != header->instance.geometry.rows || columns != header->instance.geometry.columns)
-            return err_set(err, ST_DICOM_DECODE, "decoded image is %u x %u, not %d x %d", columns,
-                           rows, header->instance.geometry.columns, header->instance.geometry.rows);
         std::vector<Uint16> cells;
-        TRY(read_cells(dataset, cell, (size_t)rows * columns, &cells, err));
+        TRY(read_image(path, header, &cell, &cells, err));
         hu_from_cells(header, cell, cells, ret_hu, ret_digest);
+        return ST_OK;
+    });
+}
+
+Status dicom_read_mr(const char *path, const CtHeader *header, float *ret, Err *err)
+{
+    return guard(err, [&]() -> Status {
+        Cell cell;
+        std::vector<Uint16> cells;
+        TRY(read_image(path, header, &cell, &cells, err));
+        for (size_t i = 0; i < cells.size(); i++) {
+            int32_t stored = stored_from_cell(cell, cells[i]);
+            bool padding = is_padding(header, cell, stored, cells[i]);
+            ret[i] = padding ? 0.0f : (float)(stored * header->slope + header->intercept);
+        }
         return ST_OK;
     });
 }

@@ -41,6 +41,10 @@ MUST_CHECK Status dicom_read_header(const char *path, CtHeader *ret, Err *err);
  ** Errors: DICOM_SYNTAX, DICOM_DECODE, DICOM_ATTRIBUTE. */
 MUST_CHECK Status dicom_read_hu(const char *path, const CtHeader *header, int16_t *ret_hu,
                                 unsigned char ret_digest[32], Err *err);
+/* The same two for MR Image Storage, offline: training data. Without a rescale the intensities are
+** the stored values; padding is 0.  ret: [rows][columns], of the caller. */
+MUST_CHECK Status dicom_read_mr_header(const char *path, CtHeader *ret, Err *err);
+MUST_CHECK Status dicom_read_mr(const char *path, const CtHeader *header, float *ret, Err *err);
 
 #ifdef __cplusplus
 }

@@ -20,8 +20,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CT_IMAGE_STORAGE "1.2.840.10008.5.1.4.1.1.2"
-
 static const double ORTHONORMAL_TOLERANCE = 1e-3, IOP_TOLERANCE = 1e-4, GRID_TOLERANCE = 1e-4;
 static const double DUPLICATE_MM = 0.01, TILT_MAX_DEG = 0.5, DRIFT_MAX_MM = 0.1;
 static const double STEP_TOLERANCE = 0.01, STEP_TOLERANCE_MM = 0.01, PLACE_TOLERANCE_MM = 0.1;
@@ -94,9 +92,10 @@ static Status check_patient(const Instance *images, int32_t n, Err *err)
                    "%d of %d images belong to another patient or study than the rest", n_fewer, n);
 }
 
-static bool is_volume_image(const Instance *image)
+static bool is_volume_image(const Instance *image, const GeometryLimits *limits)
 {
-    return strcmp(image->sop_class_uid, CT_IMAGE_STORAGE) == 0 && !image->geometry.is_localizer;
+    const char *wanted = limits->is_mr ? UID_MR_IMAGE : UID_CT_IMAGE;
+    return strcmp(image->sop_class_uid, wanted) == 0 && !image->geometry.is_localizer;
 }
 
 static Status check_frame(const Slice *slices, int32_t n, Err *err)
@@ -423,9 +422,10 @@ Status geometry_check(const Instance *images, int32_t n, const GeometryLimits *l
     TRY(check_patient(images, n, err));
     int32_t n_volume = 0;
     for (int32_t i = 0; i < n; i++)
-        n_volume += is_volume_image(&images[i]);
+        n_volume += is_volume_image(&images[i], limits);
     if (n_volume == 0)
-        return err_set(err, ST_SERIES_NOT_CT, "none of %d images is a CT slice", n);
+        return err_set(err, limits->is_mr ? ST_SERIES_NOT_MR : ST_SERIES_NOT_CT,
+                       "none of %d images is a %s slice", n, limits->is_mr ? "MR" : "CT");
     if (n_volume > limits->max_slices)
         return err_set(err, ST_LIMIT, "%d slices, at most %d allowed", n_volume,
                        limits->max_slices);
@@ -433,7 +433,7 @@ Status geometry_check(const Instance *images, int32_t n, const GeometryLimits *l
     if (stack.slices == NULL)
         return err_set(err, ST_NO_MEMORY, "geometry of %d slices", n_volume);
     for (int32_t i = 0; i < n; i++)
-        if (is_volume_image(&images[i]))
+        if (is_volume_image(&images[i], limits))
             stack.slices[stack.n++] = (Slice){.image = &images[i], .index = i};
     Geometry geometry = {.n_dropped = n - n_volume};
     Status status = check_stack(&stack, limits, &geometry, err);

@@ -12,6 +12,7 @@
 
 typedef struct GeometryLimits {
     int32_t min_slices, max_slices;
+    bool is_mr; /* MR Image Storage, which only training data have; else CT Image Storage */
 } GeometryLimits;
 
 typedef struct Geometry {

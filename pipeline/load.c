@@ -296,13 +296,7 @@ static bool is_folder(const char *path)
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
-/* A folder's DICOM files in the order of their names, and how much else is there. */
-typedef struct Listing {
-    const char **paths;
-    int32_t n, n_skipped, n_subfolders;
-} Listing;
-
-static Status list_files(const char *dir, Arena *arena, Listing *ret, Err *err)
+Status load_list(const char *dir, Arena *arena, Listing *ret, Err *err)
 {
     struct dirent **entries;
     int n = scandir(dir, &entries, is_entry, alphasort);
@@ -333,7 +327,7 @@ Status load_series_dir(const char *dir, const GeometryLimits *limits, int thread
                        CtSeries *ret, Err *err)
 {
     Listing list;
-    TRY(list_files(dir, arena, &list, err));
+    TRY(load_list(dir, arena, &list, err));
     ret->n_skipped = list.n_skipped;
     ret->n_subfolders = list.n_subfolders;
     if (list.n == 0)

@@ -37,4 +37,11 @@ MUST_CHECK Status load_series(const char *const *paths, int32_t n, const Geometr
 MUST_CHECK Status load_series_dir(const char *dir, const GeometryLimits *limits, int threads,
                                   Arena *arena, CtSeries *ret, Err *err);
 
+/* A folder's DICOM files in the order of their names, and how much else is there. In arena. */
+typedef struct Listing {
+    const char **paths;
+    int32_t n, n_skipped, n_subfolders;
+} Listing;
+MUST_CHECK Status load_list(const char *dir, Arena *arena, Listing *ret, Err *err);
+
 #endif

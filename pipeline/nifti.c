@@ -74,18 +74,34 @@ static int16_t to_i16(double v, Scale scale)
     return v >= INT16_MAX ? INT16_MAX : (int16_t)lrint(v);
 }
 
+static float to_f32(double v, Scale scale)
+{
+    v = v * scale.slope + scale.inter;
+    return isfinite(v) ? (float)v : 0; /* NaN: outside the scanned part, as tools write it */
+}
+
+/* Where voxels go to: one of the two, at its voxel `at`. */
+typedef struct Target {
+    int16_t *i16;
+    float *f32;
+    size_t at;
+} Target;
+
 #define CONVERT(TYPE)                                                                              \
     do {                                                                                           \
         for (size_t i = 0; i < n; i++) {                                                           \
             TYPE v;                                                                                \
             memcpy(&v, from + i * sizeof v, sizeof v);                                             \
-            to[i] = to_i16((double)v, scale);                                                      \
+            if (to.i16 != NULL)                                                                    \
+                to.i16[to.at + i] = to_i16((double)v, scale);                                      \
+            else                                                                                   \
+                to.f32[to.at + i] = to_f32((double)v, scale);                                      \
         }                                                                                          \
         return true;                                                                               \
     } while (0)
 
 /* False if the type is not a scalar. */
-static bool convert(const unsigned char *from, int datatype, size_t n, Scale scale, int16_t *to)
+static bool convert(const unsigned char *from, int datatype, size_t n, Scale scale, Target to)
 {
     switch (datatype) {
     case DT_UINT8:
@@ -113,18 +129,14 @@ static bool convert(const unsigned char *from, int datatype, size_t n, Scale sca
     }
 }
 
-static Status read_voxels(const nifti_image *image, size_t n, Arena *arena, int16_t **ret, Err *err)
+static Status read_voxels(const nifti_image *image, size_t n, Target to, Err *err)
 {
     Scale scale = {(double)image->scl_slope, (double)image->scl_inter};
     if (!isfinite(scale.slope) || !isfinite(scale.inter) || scale.slope == 0)
         scale = (Scale){1, 0}; /* nifti1.h: slope 0 means not scaled */
     size_t size = (size_t)image->nbyper;
-    int16_t none;
-    if (size < 1 || size > 8 || !convert(NULL, image->datatype, 0, scale, &none))
+    if (size < 1 || size > 8 || !convert(NULL, image->datatype, 0, scale, to))
         return err_set(err, ST_REFERENCE, "NIfTI data type %d is not a scalar", image->datatype);
-    int16_t *v = arena_alloc(arena, n, sizeof *v, err);
-    if (v == NULL)
-        return ST_LIMIT;
     unsigned char *slab = malloc(SLAB_VOXELS * size);
     if (slab == NULL)
         return err_set(err, ST_NO_MEMORY, "reading a NIfTI file");
@@ -132,25 +144,25 @@ static Status read_voxels(const nifti_image *image, size_t n, Arena *arena, int1
     Status status = ST_OK;
     if (znz_isnull(file) || znzseek(file, image->iname_offset, SEEK_SET) < 0)
         status = err_set(err, ST_REFERENCE, "NIfTI voxels cannot be read");
-    for (size_t at = 0; status == ST_OK && at < n; at += SLAB_VOXELS) {
-        size_t count = n - at < SLAB_VOXELS ? n - at : SLAB_VOXELS;
+    for (; status == ST_OK && to.at < n; to.at += SLAB_VOXELS) {
+        size_t count = n - to.at < SLAB_VOXELS ? n - to.at : SLAB_VOXELS;
         if (znzread(slab, 1, count * size, file) != count * size) {
             status = err_set(err, ST_REFERENCE, "NIfTI file is cut short");
             break;
         }
         if (size > 1 && image->swapsize == (int)size && image->byteorder != nifti_short_order())
             nifti_swap_Nbytes(count, (int)size, slab);
-        (void)convert(slab, image->datatype, count, scale, v + at);
+        (void)convert(slab, image->datatype, count, scale, to);
     }
     if (!znz_isnull(file))
         (void)znzclose(file);
     free(slab);
-    if (status == ST_OK)
-        *ret = v;
     return status;
 }
 
-Status nifti_read(const char *path, Arena *arena, VolumeI16 *ret, Err *err)
+/* Header and voxels, as int16 if ret_i16 is not NULL, else as float32. */
+static Status read_file(const char *path, Arena *arena, Grid *ret_grid, int16_t **ret_i16,
+                        float **ret_f32, Err *err)
 {
     if (access(path, R_OK) != 0)
         return err_sys(err, errno, "NIfTI file %s", path);
@@ -160,16 +172,39 @@ Status nifti_read(const char *path, Arena *arena, VolumeI16 *ret, Err *err)
     nifti_image *image = nifti_image_read(path, 0);
     if (image == NULL)
         return err_set(err, ST_REFERENCE, "not a NIfTI-1 file: %s", path);
-    VolumeI16 volume;
-    size_t mark = arena_mark(arena);
-    Status status = grid_from_header(image, &volume.grid, err);
-    if (status == ST_OK)
-        status = read_voxels(image, grid_voxels(&volume.grid), arena, &volume.v, err);
-    nifti_image_free(image);
-    if (status != ST_OK) {
-        arena_reset(arena, mark);
-        return status;
+    Target to = {0};
+    size_t mark = arena_mark(arena), n = 0;
+    Status status = grid_from_header(image, ret_grid, err);
+    if (status == ST_OK) {
+        n = grid_voxels(ret_grid);
+        to.i16 = ret_i16 != NULL ? arena_alloc(arena, n, sizeof(int16_t), err) : NULL;
+        to.f32 = ret_i16 == NULL ? arena_alloc(arena, n, sizeof(float), err) : NULL;
+        status = to.i16 == NULL && to.f32 == NULL ? ST_LIMIT : ST_OK;
     }
+    if (status == ST_OK)
+        status = read_voxels(image, n, to, err);
+    nifti_image_free(image);
+    if (status != ST_OK)
+        arena_reset(arena, mark);
+    else if (ret_i16 != NULL)
+        *ret_i16 = to.i16;
+    else
+        *ret_f32 = to.f32;
+    return status;
+}
+
+Status nifti_read(const char *path, Arena *arena, VolumeI16 *ret, Err *err)
+{
+    VolumeI16 volume;
+    TRY(read_file(path, arena, &volume.grid, &volume.v, NULL, err));
+    *ret = volume;
+    return ST_OK;
+}
+
+Status nifti_read_f32(const char *path, Arena *arena, VolumeF32 *ret, Err *err)
+{
+    VolumeF32 volume;
+    TRY(read_file(path, arena, &volume.grid, NULL, &volume.v, err));
     *ret = volume;
     return ST_OK;
 }

@@ -11,6 +11,8 @@
 ** Errors: NOT_FOUND, REFERENCE (not a readable NIfTI, no sform/qform, singular, too large), LIMIT.
 */
 MUST_CHECK Status nifti_read(const char *path, Arena *arena, VolumeI16 *ret, Err *err);
+/* The same with the numbers as they are; what is not finite becomes 0. */
+MUST_CHECK Status nifti_read_f32(const char *path, Arena *arena, VolumeF32 *ret, Err *err);
 /* Writes with sform and qform code 1 (scanner). Errors: IO, DISK_FULL. */
 MUST_CHECK Status nifti_write_i16(const char *path, const VolumeI16 *volume, Err *err);
 MUST_CHECK Status nifti_write_u8(const char *path, const VolumeU8 *volume, Err *err);

@@ -55,6 +55,7 @@ typedef struct Job {
     /* load */
     CtSeries series;
     Model *model; /* kept's */
+    const ModelInfo *wanted; /* what the slices are made for: the model's, or a model's to come */
     VolumeI16 reference;
     char reference_digest[HEX_SIZE];
     /* align: identity for a model trained in the scanner's pose, where registration only gates */

@@ -11,7 +11,7 @@ Status step_gate(Job *job, Err *err)
     HeadFacts f;
     TRY(head_facts(&job->series.ct, &job->mask, &job->reference, job->ref_from_ct,
                    job->options.threads, &f, &job->scratch, err));
-    bool is_head = model_info(job->model)->mask == MASK_HEAD;
+    bool is_head = job->wanted->mask == MASK_HEAD;
     char air[32] = "all clipped";
     if (!isnan(f.air_hu))
         (void)snprintf(air, sizeof air, "%.0f HU", f.air_hu);

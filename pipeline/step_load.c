@@ -42,6 +42,7 @@ Status step_load(Job *job, Err *err)
     TRY(kept_model(&job->kept, job->options.model_path, &job->model, err));
     if (model_info(job->model)->untrained)
         return err_set(err, ST_MODEL_FORMAT, "the model is not trained: its decoder is random");
+    job->wanted = model_info(job->model);
     TRY(check_envelope(job, err));
     TRY(nifti_read(job->options.reference_path, &job->arena, &job->reference, err));
     return digest_file(job->options.reference_path, job->reference_digest, err);

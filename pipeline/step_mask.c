@@ -13,7 +13,7 @@
 
 Status step_mask(Job *job, Err *err)
 {
-    bool brain = model_info(job->model)->mask == MASK_BRAIN;
+    bool brain = job->wanted->mask == MASK_BRAIN;
     const MaskReference reference = {&job->reference, job->ref_from_ct};
     TRY((brain ? mask_brain : mask_head)(&job->series.ct, &reference, job->options.threads,
                                          &job->mask, &job->mask_result, &job->arena, &job->scratch,

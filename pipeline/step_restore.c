@@ -34,7 +34,7 @@ Status step_restore(Job *job, Err *err)
     job->mr = (VolumeF32){*grid, arena_alloc(&job->arena, grid_voxels(grid), sizeof(float), err)};
     if (job->mr.v == NULL)
         return ST_LIMIT;
-    resample_f32_as(model_resampling(job->model), &job->model_mr, job->model_from_ct, 0.0f,
+    resample_f32_as(model_resampling(job->wanted), &job->model_mr, job->model_from_ct, 0.0f,
                     job->options.threads, &job->mr);
     Masking m = {job->mr.v, job->mask.v, (size_t)grid->nx * (size_t)grid->ny};
     parallel_for(job->options.threads, grid->nz, mask_slice, &m);

@@ -88,7 +88,7 @@ static Status fit_pixels(int32_t pixels, double pixel, double centre, double low
 ** slices along axis 2. */
 static Status reference_grid(const Job *job, Grid *ret, Err *err)
 {
-    const ModelInfo *info = model_info(job->model);
+    const ModelInfo *info = job->wanted;
     const Grid *ref = &job->reference.grid;
     Affine vox_from_lps;
     if (!affine_inverse(ref->lps_from_vox, &vox_from_lps))
@@ -119,7 +119,7 @@ static double along(const Grid *grid, int row, int a)
 
 static Status native_grid(const Job *job, Grid *ret, Err *err)
 {
-    const ModelInfo *info = model_info(job->model);
+    const ModelInfo *info = job->wanted;
     const Grid *ct = &job->series.ct.grid;
     Affine vox_from_lps, ct_vox_from_model = {{{0}}};
     if (!affine_inverse(ct->lps_from_vox, &vox_from_lps))
@@ -168,10 +168,9 @@ static void *grow(const void *v, size_t slice_bytes, int32_t nz, int32_t margin,
     return copy;
 }
 
-ResampleKind model_resampling(const Model *model)
+ResampleKind model_resampling(const ModelInfo *info)
 {
-    return model_info(model)->interpolation == INTERPOLATION_CUBIC ? RESAMPLE_CUBIC
-                                                                   : RESAMPLE_LINEAR;
+    return info->interpolation == INTERPOLATION_CUBIC ? RESAMPLE_CUBIC : RESAMPLE_LINEAR;
 }
 
 /* CT and mask onto the model's grid. */
@@ -186,7 +185,7 @@ static Status resample_inputs(Job *job, Affine ct_from_model, Err *err)
     VolumeU8 mask = {big, grow(job->mask.v, pixels, grid->nz, margin, &job->scratch, err)};
     if (ct.v == NULL || mask.v == NULL)
         return ST_LIMIT;
-    resample_i16_as(model_resampling(job->model), &ct, ct_from_model, WINDOW_HU_MIN,
+    resample_i16_as(model_resampling(job->wanted), &ct, ct_from_model, WINDOW_HU_MIN,
                     job->options.threads, &job->model_hu);
     resample_mask(&mask, ct_from_model, job->options.threads, &job->model_mask);
     return ST_OK;
@@ -194,7 +193,7 @@ static Status resample_inputs(Job *job, Affine ct_from_model, Err *err)
 
 Status step_window(Job *job, Err *err)
 {
-    const ModelInfo *info = model_info(job->model);
+    const ModelInfo *info = job->wanted;
     TRY(window_init(info->window_level_hu, info->window_width_hu, info->mean, info->std,
                     &job->window, err));
     Grid grid;

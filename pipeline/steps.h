@@ -19,7 +19,7 @@ Status step_check(Job *job, Err *err);
 Status step_write(Job *job, Err *err);
 
 /* How HU come to the model's grid and the MR back. */
-ResampleKind model_resampling(const Model *model);
+ResampleKind model_resampling(const ModelInfo *info);
 
 /* Gates, pure functions of measured values. */
 Status envelope_check(const ModelInfo *model, const CtHeader *header, double slice_spacing_mm,

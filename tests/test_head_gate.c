@@ -308,6 +308,7 @@ static void run_window(const Grid *grid, double half_mm, Job *job, Arena *arena,
     CHECK_OK(path_format(path, &err, "%s/native.safetensors", test_dir()), &err);
     model_file_write_random(path, ARCH_DRUNET34, 2);
     CHECK_OK(kept_model(&job->kept, path, &job->model, &err), &err);
+    job->wanted = model_info(job->model);
     CHECK_OK(arena_open((size_t)512 << 20, &job->arena, &err), &err);
     CHECK_OK(arena_open((size_t)512 << 20, &job->scratch, &err), &err);
     size_t n = grid_voxels(grid);

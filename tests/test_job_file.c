@@ -12,7 +12,7 @@ static JobOptions some_options(void)
                     .synthetic_data = false,
                     .series_number_offset = 9000,
                     .memory_mib = 512,
-                    .geometry = {16, 1000}};
+                    .geometry = {.min_slices = 16, .max_slices = 1000}};
     (void)snprintf(o.model_path, sizeof o.model_path, "/m/\"quoted\" \\ model");
     (void)snprintf(o.backend, sizeof o.backend, "ref");
     (void)snprintf(o.precision, sizeof o.precision, "bf16");

@@ -14,7 +14,7 @@
 #define MR_IMAGE "1.2.840.10008.5.1.4.1.1.4"
 #define DICOMDIR "1.2.840.10008.1.3.10"
 
-static const GeometryLimits limits = {3, 100};
+static const GeometryLimits limits = {.min_slices = 3, .max_slices = 100};
 static Arena arena;
 static CtSeries series;
 static Err err;

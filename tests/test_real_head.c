@@ -32,7 +32,7 @@ static JobOptions options_into(const char *out_dir)
                     .synthetic_data = true,
                     .series_number_offset = 9000,
                     .memory_mib = 2048,
-                    .geometry = {16, 1000}};
+                    .geometry = {.min_slices = 16, .max_slices = 1000}};
     (void)snprintf(o.model_path, sizeof o.model_path, "etc/models/demo-t1-w16.safetensors");
     (void)snprintf(o.backend, sizeof o.backend, "auto");
     (void)snprintf(o.precision, sizeof o.precision, "auto");

@@ -1,0 +1,266 @@
+/* ct2mr simulate: a CT simulated from the Colin27 head, for demonstrations and tests.
+**
+** --ct, --mr: the head's CT and MR as volumes. --pack: cases for training, each the head with other
+** tissue HU, tilted otherwise, in slices 1 mm apart. --slices: one case of single slices in which
+** everything is random (pose, size, deformation, thickness, noise, blur), to validate with. */
+#include "daemon/cli.h"
+
+#include "base/parallel.h"
+#include "gpu/pack_file.h"
+#include "pipeline/nifti.h"
+#include "pipeline/simulate.h"
+
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ARENA_BYTES ((size_t)8 << 30) /* address space; memory is taken as it is touched */
+#define TEMPLATES "/usr/share/mricron/templates/"
+enum { SIDE = 256, PIXELS = SIDE * SIDE, FIRST_VOX = 8, LAST_VOX = 12 /* from the top */ };
+
+typedef struct Arguments {
+    const char *t1, *brain, *ct, *mr, *pack;
+    int64_t cases, slices, seed;
+    TissueHu tissue;
+    bool json;
+} Arguments;
+
+/* ---- volumes --------------------------------------------------------------------------------- */
+
+static Status write_volumes(const Arguments *a, const SimulatedHead *head, Arena *arena, Err *err)
+{
+    if (a->ct != NULL) {
+        VolumeI16 ct;
+        TRY(simulate_ct(head, &a->tissue, &ct, arena, err));
+        TRY(nifti_write_i16(a->ct, &ct, err));
+    }
+    return a->mr == NULL ? ST_OK : nifti_write_f32(a->mr, &head->t1, err);
+}
+
+/* ---- slices ---------------------------------------------------------------------------------- */
+
+typedef struct Drawing {
+    const SimulatedHead *head;
+    const SliceRecipe *recipes; /* [n] */
+    uint64_t seed, stream;
+    int16_t *hu;
+    uint8_t *mask;
+    uint16_t *mr; /* [n][PIXELS] each */
+    Err *errors;
+} Drawing;
+
+static void draw_one(void *context, int i)
+{
+    const Drawing *d = context;
+    size_t at = (size_t)i * PIXELS;
+    Random random = random_stream(d->seed, d->stream, (uint64_t)i);
+    Arena scratch = {0};
+    Status status = arena_open((size_t)64 << 20, &scratch, &d->errors[i]);
+    if (status == ST_OK)
+        status = simulate_slice(d->head, &d->recipes[i], SIDE, &random, d->hu + at, d->mask + at,
+                                d->mr + at, &scratch, &d->errors[i]);
+    arena_close(&scratch);
+    if (status != ST_OK)
+        d->errors[i].status = status;
+}
+
+static Status draw_case(PackWriter *writer, const char *id, double spacing_mm, Drawing *d,
+                        int32_t n, Err *err)
+{
+    memset(d->errors, 0, (size_t)n * sizeof *d->errors);
+    parallel_for(0, n, draw_one, d);
+    TRY(pack_begin_case(writer, id, spacing_mm, err));
+    for (int32_t i = 0; i < n; i++) {
+        size_t at = (size_t)i * PIXELS;
+        if (d->errors[i].status != ST_OK)
+            return err_set(err, d->errors[i].status, "%s", d->errors[i].msg);
+        TRY(pack_add_slice(writer, d->hu + at, d->mask + at, d->mr + at, err));
+    }
+    return ST_OK;
+}
+
+/* The head with tissue of its own and tilted at random, in slices 1 mm apart. */
+static void make_recipes(const Arguments *a, const Grid *grid, int64_t number, int32_t n,
+                         SliceRecipe *ret)
+{
+    static const double scale[2] = {1, 1}, shift[2] = {0, 0};
+    Random random = random_stream((uint64_t)a->seed, 1, (uint64_t)number);
+    TissueHu tissue = simulate_random_tissue(&random);
+    double turn[3] = {0.10 * random_normal(&random), 0.06 * random_normal(&random), 0};
+    for (int32_t i = 0; i < n; i++)
+        ret[i] = (SliceRecipe){.thick = 1,
+                               .tissue = tissue,
+                               .vox_from_pixel =
+                                   simulate_pose(grid, SIDE, turn, scale, shift, FIRST_VOX + i)};
+}
+
+static Status draw_cases(const Arguments *a, Drawing *d, SliceRecipe *recipes, int32_t n,
+                         PackWriter *writer, Err *err)
+{
+    char id[PACK_ID_SIZE];
+    d->seed = (uint64_t)a->seed;
+    d->recipes = recipes;
+    if (a->slices > 0) {
+        for (int32_t i = 0; i < n; i++) {
+            Random random = random_stream(d->seed, 2, (uint64_t)i);
+            recipes[i] = simulate_random_recipe(&d->head->t1.grid, SIDE, &random);
+        }
+        d->stream = 3;
+        return draw_case(writer, "0000000000000000", 0, d, n, err);
+    }
+    for (int64_t c = 0; c < a->cases; c++) {
+        make_recipes(a, &d->head->t1.grid, c, n, recipes);
+        d->stream = 4 + (uint64_t)c;
+        (void)snprintf(id, sizeof id, "%016llx", (unsigned long long)c + 1);
+        TRY(draw_case(writer, id, 1, d, n, err));
+    }
+    return ST_OK;
+}
+
+static char axis_letter(const Grid *grid, int axis, char positive, char negative)
+{
+    return grid->lps_from_vox.m[axis][axis] > 0 ? positive : negative;
+}
+
+static Status write_pack(const Arguments *a, const SimulatedHead *head, Arena *arena, Err *err)
+{
+    const Grid *grid = &head->t1.grid;
+    const PackInfo info = {
+        .pixels = SIDE,
+        .spacing_mm = grid_spacing_mm(grid, 0),
+        .window_level_hu = 40,
+        .window_width_hu = 80,
+        .pose = POSE_REFERENCE,
+        .mask = MASK_HEAD,
+        .target = "T1",
+        .axes = {axis_letter(grid, 0, 'L', 'R'), axis_letter(grid, 1, 'P', 'A'), '\0'}};
+    int32_t n = a->slices > 0 ? (int32_t)a->slices : grid->nz - LAST_VOX - FIRST_VOX;
+    if (n < 1)
+        return err_set(err, ST_REFERENCE, "the template has %d slices", grid->nz);
+    size_t all = (size_t)n * PIXELS;
+    SliceRecipe *recipes = arena_alloc(arena, (size_t)n, sizeof *recipes, err);
+    Drawing d = {.head = head,
+                 .hu = arena_alloc(arena, all, sizeof *d.hu, err),
+                 .mask = arena_alloc(arena, all, 1, err),
+                 .mr = arena_alloc(arena, all, sizeof *d.mr, err),
+                 .errors = arena_alloc(arena, (size_t)n, sizeof *d.errors, err)};
+    if (recipes == NULL || d.hu == NULL || d.mask == NULL || d.mr == NULL || d.errors == NULL)
+        return ST_LIMIT;
+    PackWriter *writer;
+    char text[128];
+    TRY(pack_create(a->pack, &info, &writer, err));
+    Status status = draw_cases(a, &d, recipes, n, writer, err);
+    if (status != ST_OK) {
+        pack_abandon(writer);
+        return status;
+    }
+    (void)snprintf(text, sizeof text,
+                   "{\"software\":\"ct2mr " CT2MR_VERSION
+                   "\",\"kind\":\"simulated\",\"seed\":%lld}",
+                   (long long)a->seed);
+    return pack_end(writer, text, err);
+}
+
+/* ---- the command ----------------------------------------------------------------------------- */
+
+static Status simulate(const Arguments *a, Arena *arena, Arena *scratch, Err *err)
+{
+    SimulatedHead head;
+    TRY(simulate_head(a->t1, a->brain, 0, &head, arena, scratch, err));
+    TRY(write_volumes(a, &head, arena, err));
+    return a->pack != NULL ? write_pack(a, &head, arena, err) : ST_OK;
+}
+
+static bool parse_tissue(const char *text, TissueHu *ret)
+{
+    char copy[128], *fields[3];
+    if (strlen(text) >= sizeof copy)
+        return false;
+    memcpy(copy, text, strlen(text) + 1);
+    char *p = copy;
+    for (int i = 0; i < 3; i++) {
+        fields[i] = p;
+        p = p != NULL ? strchr(p, ',') : NULL;
+        if (p != NULL)
+            *p++ = '\0';
+        else if (i < 2)
+            return false;
+    }
+    return p == NULL && cli_parse_double(fields[0], &ret->fluid) &&
+           cli_parse_double(fields[1], &ret->grey) && cli_parse_double(fields[2], &ret->white);
+}
+
+static int parse(int argc, char **argv, Arguments *ret)
+{
+    static const struct option options[] = {{"t1", required_argument, NULL, 't'},
+                                            {"brain", required_argument, NULL, 'b'},
+                                            {"ct", required_argument, NULL, 'c'},
+                                            {"mr", required_argument, NULL, 'm'},
+                                            {"pack", required_argument, NULL, 'p'},
+                                            {"cases", required_argument, NULL, 'n'},
+                                            {"slices", required_argument, NULL, 's'},
+                                            {"seed", required_argument, NULL, 'e'},
+                                            {"tissue", required_argument, NULL, 'u'},
+                                            {"json", no_argument, NULL, 'j'},
+                                            {NULL, 0, NULL, 0}};
+    Arguments a = {.t1 = TEMPLATES "ch2.nii.gz",
+                   .brain = TEMPLATES "ch2bet.nii.gz",
+                   .cases = 8,
+                   .seed = 1,
+                   .tissue = {8, 38, 29}};
+    optind = 0;
+    for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+        const char **text = c == 't'   ? &a.t1
+                            : c == 'b' ? &a.brain
+                            : c == 'c' ? &a.ct
+                            : c == 'm' ? &a.mr
+                            : c == 'p' ? &a.pack
+                                       : NULL;
+        if (text != NULL)
+            *text = optarg;
+        else if (c == 'n' && !cli_parse_int(optarg, 1, 1000, &a.cases))
+            return cli_usage("simulate", "--cases wants a number in 1..1000");
+        else if (c == 's' && !cli_parse_int(optarg, 1, 10000, &a.slices))
+            return cli_usage("simulate", "--slices wants a number in 1..10000");
+        else if (c == 'e' && !cli_parse_int(optarg, 0, INT64_MAX, &a.seed))
+            return cli_usage("simulate", "--seed wants a number from 0");
+        else if (c == 'u' && !parse_tissue(optarg, &a.tissue))
+            return cli_usage("simulate", "--tissue wants FLUID,GREY,WHITE in HU");
+        else if (c == 'j')
+            a.json = true;
+        else if (c == '?')
+            return cli_usage("simulate", "unknown option or missing value");
+    }
+    if (optind != argc || (a.ct == NULL && a.mr == NULL && a.pack == NULL))
+        return cli_usage("simulate", "--ct, --mr or --pack is needed, and nothing else");
+    *ret = a;
+    return CLI_OK;
+}
+
+int cli_simulate(int argc, char **argv)
+{
+    Arguments a;
+    Err err = {0};
+    Arena arena = {0}, scratch = {0};
+    int code = parse(argc, argv, &a);
+    if (code != CLI_OK)
+        return code;
+    Status status = arena_open(ARENA_BYTES, &arena, &err);
+    if (status == ST_OK)
+        status = arena_open(ARENA_BYTES, &scratch, &err);
+    if (status == ST_OK)
+        status = simulate(&a, &arena, &scratch, &err);
+    arena_close(&scratch);
+    arena_close(&arena);
+    if (status != ST_OK)
+        return cli_fail(&err, a.json);
+    if (a.json) {
+        cJSON *json = cJSON_CreateObject();
+        (void)cJSON_AddStringToObject(json, "ct", a.ct);
+        (void)cJSON_AddStringToObject(json, "mr", a.mr);
+        (void)cJSON_AddStringToObject(json, "pack", a.pack);
+        cli_print_json(json);
+    }
+    return CLI_OK;
+}

@@ -1,0 +1,77 @@
+/* From paired CT and MR to a packed file (gpu/pack_file.h), through the very steps of a job: the
+** network is trained on what it will be given.
+**
+** A pair of volumes: the CT is aligned to the reference head, masked and gated as in a job; the MR
+** is registered to the CT; both are resampled once onto the model's grid; the MR is scaled to 0..1
+** between two percentiles inside the mask. Slices are left out, and counted, that have no mask,
+** that are wider than the grid, or where the MR's field of view ends inside the mask.
+** Thread: one call at a time; parallel inside. */
+#ifndef CT2MR_PIPELINE_PACK_H
+#define CT2MR_PIPELINE_PACK_H
+
+#include "base/digest.h"
+#include "base/files.h"
+#include "gpu/pack_file.h"
+#include "registration/register.h"
+
+typedef struct PackSpec {
+    ModelInfo wanted;                 /* target, pose, mask, grid, window of the model to come */
+    const VolumeI16 *reference;       /* borrowed */
+    int32_t dof, threads;             /* of the MR's registration: 6 or 12 */
+    bool is_registered;               /* the MR lies on the CT as it is: no registration */
+    bool any_patient;                 /* CT and MR need not be of one patient */
+    double low_percent, high_percent; /* of the MR inside the mask: 0 and 1 */
+    bool has_range;                   /* or these intensities instead */
+    double low, high;
+    const char *sheet_dir; /* for contact sheets; NULL: none */
+} PackSpec;
+
+typedef struct PackFacts { /* what was measured and done; goes into the file's provenance */
+    char id[PACK_ID_SIZE];
+    int32_t n_slices, n_empty, n_wide, n_uncovered; /* packed; left out: no mask, too wide, no MR */
+    RegResult reference, pair;                      /* the CT's and the MR's registration */
+    double mask_ml, mr_low, mr_high;
+} PackFacts;
+
+/* Where a slice of the packed file runs to (PackInfo.axes): the reference's in-plane axes, "LP" for
+** pose native. Errors: REFERENCE (its slices are not axial). */
+MUST_CHECK Status pack_axes(const PackSpec *spec, char ret[3], Err *err);
+/* The PackInfo to create a writer with. Errors: those of pack_axes(). */
+MUST_CHECK Status pack_info_for(const PackSpec *spec, PackInfo *ret, Err *err);
+/* The first 16 hex digits of SHA-256 over salt and name. */
+void pack_case_id(const char *salt, const char *name, char ret[PACK_ID_SIZE]);
+
+/* One pair of volumes, each a DICOM folder or a NIfTI file, becomes one case. Nothing is written on
+** failure. Errors: those of reading, of a job's steps up to the window, PACK_CASE (nothing left to
+** pack, two patients, an MR without contrast), REG_QUALITY, REG_OVERLAP. */
+MUST_CHECK Status pack_pair(const PackSpec *spec, const char *id, const char *ct_path,
+                            const char *mr_path, PackWriter *writer, PackFacts *ret, Err *err);
+
+/* Slices of a case that are 2-D pictures of one size: grey PNG files of the same names in two
+** folders, NAME = case, then three digits. HU = window floor + grey / 255 * window width. */
+typedef struct PngPair {
+    char name[64]; /* of the case */
+    char ct[PATH_SIZE], mr[PATH_SIZE];
+} PngPair;
+/* The pairs in order of case and number; *ret is malloc'ed. Errors: NOT_FOUND, PACK_CASE (a picture
+** without a partner, a name without a number), NO_MEMORY. */
+MUST_CHECK Status pack_png_list(const char *ct_dir, const char *mr_dir, PngPair **ret,
+                                int32_t *ret_n, Err *err);
+/* pairs[0..n) of one case: centred on the grid, turned as the reference lies, masked by the largest
+** part of the CT. Errors: those of png_read_grey(), PACK_CASE. */
+MUST_CHECK Status pack_png_case(const PackSpec *spec, const char *id, const PngPair *pairs,
+                                int32_t n, PackWriter *writer, PackFacts *ret, Err *err);
+
+/* Percentiles of the values where mask is 1, from at most a million of them, evenly chosen.
+** False if there are none or all are equal. */
+bool pack_percentiles(const float *values, const uint8_t *mask, size_t n, double low_percent,
+                      double high_percent, double *ret_low, double *ret_high);
+
+typedef struct PackPair { /* a row of the list of cases */
+    char name[128], ct[PATH_SIZE], mr[PATH_SIZE];
+} PackPair;
+/* A CSV file with the columns case, ct, mr in its first line; paths count from its folder. *ret is
+** malloc'ed. Errors: NOT_FOUND, IO, LIMIT, USAGE (the line is named), NO_MEMORY. */
+MUST_CHECK Status pack_list_read(const char *path, PackPair **ret, int32_t *ret_n, Err *err);
+
+#endif

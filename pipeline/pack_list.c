@@ -1,0 +1,132 @@
+/* The list of cases to pack: see pack.h. */
+#include "pipeline/pack.h"
+
+#include <libgen.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_BYTES = 16 << 20, N_COLUMNS = 3 };
+
+typedef struct CaseList {
+    char folder[PATH_SIZE];
+    int column[N_COLUMNS]; /* of case, ct, mr */
+    PackPair *pairs;
+    int32_t n, room;
+} CaseList;
+
+/* Cuts the line at commas; blanks around a field go. Returns the number of fields, at most 16. */
+static int cut_fields(char *line, char *ret[16])
+{
+    int n = 0;
+    for (char *p = line; p != NULL && n < 16;) {
+        char *comma = strchr(p, ',');
+        if (comma != NULL)
+            *comma = '\0';
+        while (*p == ' ' || *p == '\t')
+            p++;
+        char *end = p + strlen(p);
+        while (end > p && strchr(" \t\r", end[-1]) != NULL)
+            *--end = '\0';
+        ret[n++] = p;
+        p = comma != NULL ? comma + 1 : NULL;
+    }
+    return n;
+}
+
+static Status read_heading(CaseList *list, char *line, Err *err)
+{
+    static const char *const NAMES[N_COLUMNS] = {"case", "ct", "mr"};
+    char *fields[16];
+    int n = cut_fields(line, fields);
+    for (int c = 0; c < N_COLUMNS; c++) {
+        list->column[c] = -1;
+        for (int i = 0; i < n; i++)
+            if (strcmp(fields[i], NAMES[c]) == 0)
+                list->column[c] = i;
+        if (list->column[c] < 0)
+            return err_set(err, ST_USAGE,
+                           "list of cases, line 1: no column \"%s\"; it wants "
+                           "case,ct,mr",
+                           NAMES[c]);
+    }
+    return ST_OK;
+}
+
+static Status copy_path(const CaseList *list, const char *text, char ret[PATH_SIZE], Err *err)
+{
+    return text[0] == '/' ? path_format(ret, err, "%s", text)
+                          : path_format(ret, err, "%s/%s", list->folder, text);
+}
+
+static Status read_row(CaseList *list, char *line, int number, Err *err)
+{
+    char *fields[16];
+    int n = cut_fields(line, fields);
+    for (int c = 0; c < N_COLUMNS; c++)
+        if (list->column[c] >= n || fields[list->column[c]][0] == '\0')
+            return err_set(err, ST_USAGE, "list of cases, line %d: a field is missing", number);
+    const char *name = fields[list->column[0]];
+    PackPair pair = {0};
+    if (strlen(name) >= sizeof pair.name)
+        return err_set(err, ST_USAGE, "list of cases, line %d: the case's name is longer than %zu",
+                       number, sizeof pair.name - 1);
+    for (int32_t i = 0; i < list->n; i++)
+        if (strcmp(list->pairs[i].name, name) == 0)
+            return err_set(err, ST_USAGE, "list of cases, line %d: the case was named before",
+                           number);
+    memcpy(pair.name, name, strlen(name) + 1);
+    TRY(copy_path(list, fields[list->column[1]], pair.ct, err));
+    TRY(copy_path(list, fields[list->column[2]], pair.mr, err));
+    if (list->n == list->room) {
+        int32_t room = 2 * list->room + 16;
+        PackPair *grown = reallocarray(list->pairs, (size_t)room, sizeof *grown);
+        if (grown == NULL)
+            return err_set(err, ST_NO_MEMORY, "a list of %d cases", room);
+        list->pairs = grown;
+        list->room = room;
+    }
+    list->pairs[list->n++] = pair;
+    return ST_OK;
+}
+
+static Status read_lines(CaseList *list, char *text, Err *err)
+{
+    int number = 0;
+    for (char *p = text; p != NULL && *p != '\0';) {
+        char *end = strchr(p, '\n');
+        if (end != NULL)
+            *end = '\0';
+        if (strchr(p, '"') != NULL)
+            return err_set(err, ST_USAGE, "list of cases, line %d: quotes are not understood",
+                           number + 1);
+        bool is_blank = strspn(p, " \t\r") == strlen(p);
+        if (++number == 1)
+            TRY(read_heading(list, p, err));
+        else if (!is_blank)
+            TRY(read_row(list, p, number, err));
+        p = end != NULL ? end + 1 : NULL;
+    }
+    return list->n > 0 ? ST_OK : err_set(err, ST_USAGE, "the list names no case");
+}
+
+Status pack_list_read(const char *path, PackPair **ret, int32_t *ret_n, Err *err)
+{
+    char *text, copy[PATH_SIZE];
+    size_t size;
+    CaseList list = {0};
+    TRY(path_format(copy, err, "%s", path));
+    TRY(path_format(list.folder, err, "%s", dirname(copy)));
+    TRY(file_read(path, MAX_BYTES, &text, &size, err));
+    Status status = strlen(text) == size
+                        ? read_lines(&list, text, err)
+                        : err_set(err, ST_USAGE, "the list of cases is not a text");
+    free(text);
+    if (status != ST_OK) {
+        free(list.pairs);
+        return status;
+    }
+    *ret = list.pairs;
+    *ret_n = list.n;
+    return ST_OK;
+}

@@ -1,0 +1,269 @@
+/* One pair of volumes into the packed file: see pack.h. */
+#include "pipeline/pack.h"
+
+#include "pipeline/mr_io.h"
+#include "pipeline/qa_picture.h"
+#include "pipeline/slice_gate.h"
+#include "pipeline/steps.h"
+#include "pipeline/volume_io.h"
+#include "registration/resample.h"
+
+#include <math.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define SLICE_JUMP_MAX 3.0      /* as series.slice_jump_percent by default */
+#define UNCOVERED_MAX_FRAC 0.02 /* of a slice's mask without MR */
+#define NO_MR (-1e30f)
+#define REGISTER_LEVELS 4000.0 /* the MR's range for its registration, which takes int16 */
+enum { MEMORY_MIB = 16384 };   /* address space; memory is taken as it is touched */
+
+/* One patient in two machines: sizes agree within the scanners' errors. */
+#define PAIR_OVERLAP_MIN 0.60
+#define PAIR_COST_MAX 0.40
+#define PAIR_SCALE_MIN 0.90
+#define PAIR_SCALE_MAX 1.12
+
+static Status read_ct(Job *job, const char *path, char ret_patient_key[HEX_SIZE], Err *err)
+{
+    struct stat st;
+    SliceFit fit;
+    ret_patient_key[0] = '\0';
+    if (stat(path, &st) == 0 && S_ISDIR(st.st_mode)) {
+        TRY(load_series_dir(path, &job->options.geometry, job->options.threads, &job->arena,
+                            &job->series, err));
+        memcpy(ret_patient_key, job->series.headers[0].instance.patient_key, HEX_SIZE);
+    } else {
+        bool is_ct;
+        TRY(volume_read(path, &job->arena, &job->series.ct, &is_ct, err));
+        if (!is_ct)
+            return err_set(err, ST_HU_SCALE, "the CT does not hold HU: nothing is as low as air");
+    }
+    return slice_gate(&job->series.ct, SLICE_JUMP_MAX, job->options.threads, &fit, err);
+}
+
+static Status pair_gate(const RegResult *r, Err *err)
+{
+    if (!(r->overlap_frac >= PAIR_OVERLAP_MIN))
+        return err_set(err, ST_REG_QUALITY, "CT and MR: overlap %.2f, at least %.2f needed",
+                       r->overlap_frac, PAIR_OVERLAP_MIN);
+    if (!(r->cost <= PAIR_COST_MAX))
+        return err_set(err, ST_REG_QUALITY, "CT and MR: cost %.3f, at most %.2f accepted", r->cost,
+                       PAIR_COST_MAX);
+    if (!(r->scale_min >= PAIR_SCALE_MIN && r->scale_max <= PAIR_SCALE_MAX))
+        return err_set(err, ST_REG_QUALITY,
+                       "CT and MR: scales %.3f to %.3f, one patient has %.2f to %.2f", r->scale_min,
+                       r->scale_max, PAIR_SCALE_MIN, PAIR_SCALE_MAX);
+    return ST_OK;
+}
+
+/* mr_from_ct, by registration; the MR as int16 between its own percentiles. */
+static Status register_mr(const PackSpec *spec, Job *job, const VolumeF32 *mr, RegResult *ret,
+                          Err *err)
+{
+    size_t n = grid_voxels(&mr->grid);
+    size_t mark = arena_mark(&job->scratch);
+    double low, high;
+    VolumeI16 levels = {mr->grid, arena_alloc(&job->scratch, n, sizeof(int16_t), err)};
+    if (levels.v == NULL)
+        return ST_LIMIT;
+    if (!pack_percentiles(mr->v, NULL, n, 0.1, 99.9, &low, &high))
+        return err_set(err, ST_PACK_CASE, "the MR has one intensity everywhere");
+    for (size_t i = 0; i < n; i++) {
+        double v = ((double)mr->v[i] - low) / (high - low);
+        levels.v[i] = (int16_t)lrint(REGISTER_LEVELS * fmin(fmax(v, 0), 1));
+    }
+    const RegOptions options = {.fixed_modality = REG_CT,
+                                .moving_modality = REG_MR,
+                                .dof = spec->dof,
+                                .threads = spec->threads};
+    TRY(reg_affine(&job->series.ct, &levels, &options, ret, &job->scratch, err));
+    arena_reset(&job->scratch, mark);
+    return pair_gate(ret, err);
+}
+
+/* ---- slices ---------------------------------------------------------------------------------- */
+
+typedef struct Slices { /* on the job's model grid */
+    const int16_t *hu;
+    uint8_t *mask;
+    float *mr;                           /* intensities, then 0..1; NO_MR where there is none */
+    bool *is_kept;                       /* [nz] */
+    int32_t nx, ny, nz, side, left, top; /* the square that is packed */
+} Slices;
+
+static Status resample_pair(Job *job, const VolumeF32 *mr, Affine mr_from_ct, Slices *s, Err *err)
+{
+    const Grid *grid = &job->model_hu.grid;
+    size_t n = grid_voxels(grid);
+    Affine ct_from_model;
+    if (!affine_inverse(job->model_from_ct, &ct_from_model))
+        return err_set(err, ST_REG_QUALITY, "the registration's matrix is singular");
+    VolumeF32 out = {*grid, arena_alloc(&job->arena, n, sizeof(float), err)};
+    VolumeU8 mask = {*grid, arena_alloc(&job->arena, n, 1, err)};
+    bool *is_kept = arena_alloc(&job->arena, (size_t)grid->nz, sizeof *is_kept, err);
+    if (out.v == NULL || mask.v == NULL || is_kept == NULL)
+        return ST_LIMIT;
+    resample_f32(mr, affine_mul(mr_from_ct, ct_from_model), NO_MR, job->options.threads, &out);
+    /* the job's own mask goes on beyond the CT's ends: no training there */
+    resample_mask(&job->mask, ct_from_model, job->options.threads, &mask);
+    int32_t side = job->wanted->grid_pixels;
+    *s = (Slices){job->model_hu.v,
+                  mask.v,
+                  out.v,
+                  is_kept,
+                  grid->nx,
+                  grid->ny,
+                  grid->nz,
+                  side,
+                  (grid->nx - side) / 2,
+                  (grid->ny - side) / 2};
+    return ST_OK;
+}
+
+static bool in_square(const Slices *s, int32_t x, int32_t y)
+{
+    return x >= s->left && x < s->left + s->side && y >= s->top && y < s->top + s->side;
+}
+
+/* Which slices are packed; from the mask of those goes what has no MR. */
+static void choose_slices(const Slices *s, PackFacts *facts)
+{
+    size_t pixels = (size_t)s->nx * (size_t)s->ny;
+    for (int32_t z = 0; z < s->nz; z++) {
+        uint8_t *mask = s->mask + (size_t)z * pixels;
+        const float *mr = s->mr + (size_t)z * pixels;
+        size_t inside = 0, wide = 0, uncovered = 0;
+        for (int32_t y = 0; y < s->ny; y++)
+            for (int32_t x = 0; x < s->nx; x++) {
+                size_t i = (size_t)y * (size_t)s->nx + (size_t)x;
+                if (mask[i] == 0)
+                    continue;
+                inside++;
+                wide += !in_square(s, x, y);
+                uncovered += mr[i] <= NO_MR;
+                mask[i] = mr[i] > NO_MR;
+            }
+        bool has_mr = (double)uncovered <= UNCOVERED_MAX_FRAC * (double)inside;
+        s->is_kept[z] = inside > 0 && wide == 0 && has_mr;
+        facts->n_slices += s->is_kept[z];
+        facts->n_empty += inside == 0;
+        facts->n_wide += wide > 0;
+        facts->n_uncovered += wide == 0 && !has_mr;
+        if (!s->is_kept[z])
+            memset(mask, 0, pixels);
+    }
+}
+
+/* The MR becomes 0..1, 0 outside the mask. */
+static Status scale_mr(const PackSpec *spec, const Slices *s, PackFacts *facts, Err *err)
+{
+    size_t n = (size_t)s->nx * (size_t)s->ny * (size_t)s->nz;
+    facts->mr_low = spec->low;
+    facts->mr_high = spec->high;
+    if (!spec->has_range && !pack_percentiles(s->mr, s->mask, n, spec->low_percent,
+                                              spec->high_percent, &facts->mr_low, &facts->mr_high))
+        return err_set(err, ST_PACK_CASE, "the MR has one intensity inside the mask");
+    double low = facts->mr_low, width = facts->mr_high - facts->mr_low;
+    for (size_t i = 0; i < n; i++)
+        s->mr[i] = s->mask[i] == 0 ? 0 : (float)fmin(fmax(((double)s->mr[i] - low) / width, 0), 1);
+    return ST_OK;
+}
+
+static Status write_slices(const char *id, const Slices *s, Job *job, PackWriter *writer, Err *err)
+{
+    size_t side = (size_t)s->side, n = side * side;
+    int16_t *hu = arena_alloc(&job->scratch, n, sizeof *hu, err);
+    uint8_t *mask = arena_alloc(&job->scratch, n, 1, err);
+    uint16_t *mr = arena_alloc(&job->scratch, n, sizeof *mr, err);
+    if (hu == NULL || mask == NULL || mr == NULL)
+        return ST_LIMIT;
+    TRY(pack_begin_case(writer, id, grid_spacing_mm(&job->model_hu.grid, 2), err));
+    for (int32_t z = 0; z < s->nz; z++) {
+        if (!s->is_kept[z])
+            continue;
+        for (size_t i = 0; i < n; i++) {
+            size_t y = (size_t)s->top + i / side, x = (size_t)s->left + i % side;
+            size_t at = ((size_t)z * (size_t)s->ny + y) * (size_t)s->nx + x;
+            hu[i] = s->hu[at];
+            mask[i] = s->mask[at];
+            mr[i] = (uint16_t)lrintf(65535.0f * s->mr[at]);
+        }
+        TRY(pack_add_slice(writer, hu, mask, mr, err));
+    }
+    return ST_OK;
+}
+
+static Status draw_sheet(const PackSpec *spec, const char *id, const Slices *s, Job *job, Err *err)
+{
+    char path[PATH_SIZE];
+    if (spec->sheet_dir == NULL)
+        return ST_OK;
+    const VolumeU8 mask = {job->model_hu.grid, s->mask};
+    const VolumeF32 mr = {job->model_hu.grid, s->mr};
+    TRY(path_format(path, err, "%s/%s.png", spec->sheet_dir, id));
+    return qa_picture_write(path, &job->model_hu, &mask, &mr, spec->wanted.window_level_hu,
+                            spec->wanted.window_width_hu, &job->scratch, err);
+}
+
+/* ---- one case -------------------------------------------------------------------------------- */
+
+/* A job's own, from the volume to its place on the model's grid. */
+static Status run_steps(Job *job, Err *err)
+{
+    TRY(step_align(job, err));
+    TRY(step_mask(job, err));
+    TRY(step_gate(job, err));
+    TRY(step_window(job, err));
+    arena_reset(&job->scratch, 0);
+    return ST_OK;
+}
+
+static Status pack_job(const PackSpec *spec, const char *id, const char *ct_path,
+                       const char *mr_path, Job *job, PackWriter *writer, PackFacts *facts,
+                       Err *err)
+{
+    char ct_patient[HEX_SIZE], mr_patient[HEX_SIZE];
+    VolumeF32 mr;
+    Slices slices = {0};
+    TRY(read_ct(job, ct_path, ct_patient, err));
+    TRY(mr_read(mr_path, spec->threads, &job->arena, &mr, mr_patient, err));
+    if (!spec->any_patient && ct_patient[0] != '\0' && mr_patient[0] != '\0' &&
+        strcmp(ct_patient, mr_patient) != 0)
+        return err_set(err, ST_SERIES_PATIENT, "CT and MR state different patients");
+    TRY(run_steps(job, err));
+    facts->reference = job->registration;
+    facts->mask_ml = job->mask_result.volume_ml;
+    facts->pair = (RegResult){
+        .moving_from_fixed = affine_identity(), .determinant = 1, .scale_min = 1, .scale_max = 1};
+    if (!spec->is_registered)
+        TRY(register_mr(spec, job, &mr, &facts->pair, err));
+    TRY(resample_pair(job, &mr, facts->pair.moving_from_fixed, &slices, err));
+    choose_slices(&slices, facts);
+    if (facts->n_slices == 0)
+        return err_set(err, ST_PACK_CASE,
+                       "no slice is left: %d without mask, %d wider than the grid, %d without MR",
+                       facts->n_empty, facts->n_wide, facts->n_uncovered);
+    TRY(scale_mr(spec, &slices, facts, err));
+    TRY(draw_sheet(spec, id, &slices, job, err));
+    return write_slices(id, &slices, job, writer, err);
+}
+
+Status pack_pair(const PackSpec *spec, const char *id, const char *ct_path, const char *mr_path,
+                 PackWriter *writer, PackFacts *ret, Err *err)
+{
+    static Job job; /* too large for the stack */
+    JobOptions options = {.threads = spec->threads,
+                          .memory_mib = MEMORY_MIB,
+                          .geometry = {.min_slices = 3, .max_slices = 4096}};
+    PackFacts facts = {0};
+    memcpy(facts.id, id, PACK_ID_SIZE);
+    TRY(job_open(&options, &job, err));
+    job.wanted = &spec->wanted;
+    job.reference = *spec->reference;
+    Status status = pack_job(spec, id, ct_path, mr_path, &job, writer, &facts, err);
+    job_close(&job);
+    if (status == ST_OK)
+        *ret = facts;
+    return status;
+}
