@@ -54,7 +54,7 @@ typedef struct Job {
 
     /* load */
     CtSeries series;
-    Model *model; /* kept's */
+    Model *model;            /* kept's */
     const ModelInfo *wanted; /* what the slices are made for: the model's, or a model's to come */
     VolumeI16 reference;
     char reference_digest[HEX_SIZE];

@@ -10,5 +10,7 @@
 
 /* The model file (fuzz_model.c). */
 int fuzz_model(const uint8_t *data, size_t size);
+/* The packed file (fuzz_pack.c). */
+int fuzz_pack(const uint8_t *data, size_t size);
 
 #endif

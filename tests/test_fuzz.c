@@ -37,3 +37,8 @@ TEST(fuzz_corpus_model, "every model file that the fuzzer or a person thought of
 {
     replay("tests/corpus/model", fuzz_model, 20);
 }
+
+TEST(fuzz_corpus_pack, "every packed file that the fuzzer or a person thought of is survived")
+{
+    replay("tests/corpus/pack", fuzz_pack, 12);
+}
