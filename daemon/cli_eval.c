@@ -1,18 +1,13 @@
 /* ct2mr eval: how good is a model on a packed file; is it better than another. */
-#include "daemon/cli.h"
+#include "daemon/cli_eval.h"
 
 #include "pipeline/eval_report.h"
+#include "pipeline/kfold.h"
 
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-typedef struct Arguments {
-    const char *model, *compare, *data, *out, *cases, *backend, *precision;
-    double min_masked_percent;
-    bool json;
-} Arguments;
 
 typedef struct Subject {
     Model *model;
@@ -28,17 +23,23 @@ static void close_subject(Subject *s)
     *s = (Subject){0};
 }
 
-static Status open_subject(const Arguments *a, const char *path, const Pack *pack,
-                           const bool *wanted, Subject *s, Err *err)
+Status cli_eval_open_net(const EvalArguments *a, const Model *model, const Pack *pack, Net **ret,
+                         Err *err)
 {
     const NetOptions options = {.backend = a->backend,
                                 .batch = 4,
                                 .height = pack_info(pack)->pixels,
                                 .width = pack_info(pack)->pixels,
                                 .precision = a->precision};
+    return net_open(model, &options, ret, err);
+}
+
+static Status open_subject(const EvalArguments *a, const char *path, const Pack *pack,
+                           const bool *wanted, Subject *s, Err *err)
+{
     TRY(model_open(path, &s->model, err));
     TRY(evaluate_fits(model_info(s->model), pack_info(pack), err));
-    TRY(net_open(s->model, &options, &s->net, err));
+    TRY(cli_eval_open_net(a, s->model, pack, &s->net, err));
     return evaluate(s->net, model_info(s->model), pack, wanted, a->min_masked_percent / 100,
                     &s->evaluation, err);
 }
@@ -100,7 +101,7 @@ static void print_tests(const Evaluation *a, const Evaluation *b)
         }
 }
 
-static Status report(const Arguments *a, const EvalReport *r, const Subject *s,
+static Status report(const EvalArguments *a, const EvalReport *r, const Subject *s,
                      const Subject *other, Err *err)
 {
     if (a->out != NULL)
@@ -121,7 +122,7 @@ static Status report(const Arguments *a, const EvalReport *r, const Subject *s,
     return ST_OK;
 }
 
-static Status with_pack(const Arguments *a, const Pack *pack, bool *wanted, Err *err)
+static Status with_pack(const EvalArguments *a, const Pack *pack, bool *wanted, Err *err)
 {
     Subject first = {0}, second = {0};
     Status status = ST_OK;
@@ -145,10 +146,15 @@ static Status with_pack(const Arguments *a, const Pack *pack, bool *wanted, Err 
     return status;
 }
 
-static Status run(const Arguments *a, Err *err)
+static Status run(const EvalArguments *a, Err *err)
 {
     Pack *pack;
     TRY(pack_open(a->data, &pack, err));
+    if (a->n_models > 0) {
+        Status done = cli_eval_kfold(a, pack, err);
+        pack_close(pack);
+        return done;
+    }
     bool *wanted = calloc((size_t)pack_info(pack)->n_cases, sizeof *wanted);
     Status status = wanted == NULL ? err_set(err, ST_NO_MEMORY, "the list of cases")
                                    : with_pack(a, pack, wanted, err);
@@ -157,15 +163,21 @@ static Status run(const Arguments *a, Err *err)
     return status;
 }
 
-static int parse(int argc, char **argv, Arguments *ret)
+static int parse(int argc, char **argv, EvalArguments *ret)
 {
-    static const struct option options[] = {
-        {"model", required_argument, NULL, 'm'},   {"compare", required_argument, NULL, 'c'},
-        {"data", required_argument, NULL, 'd'},    {"out", required_argument, NULL, 'o'},
-        {"cases", required_argument, NULL, 's'},   {"min-masked", required_argument, NULL, 'a'},
-        {"backend", required_argument, NULL, 'b'}, {"precision", required_argument, NULL, 'p'},
-        {"json", no_argument, NULL, 'j'},          {NULL, 0, NULL, 0}};
-    Arguments a = {.backend = "auto", .precision = "f32", .min_masked_percent = 5};
+    static const struct option options[] = {{"model", required_argument, NULL, 'm'},
+                                            {"compare", required_argument, NULL, 'c'},
+                                            {"data", required_argument, NULL, 'd'},
+                                            {"out", required_argument, NULL, 'o'},
+                                            {"cases", required_argument, NULL, 's'},
+                                            {"min-masked", required_argument, NULL, 'a'},
+                                            {"backend", required_argument, NULL, 'b'},
+                                            {"precision", required_argument, NULL, 'p'},
+                                            {"json", no_argument, NULL, 'j'},
+                                            {"kfold", no_argument, NULL, 'k'},
+                                            {NULL, 0, NULL, 0}};
+    EvalArguments a = {.backend = "auto", .precision = "f32", .min_masked_percent = 5};
+    bool kfold = false;
     optind = 0;
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         if (c == 'm')
@@ -185,13 +197,26 @@ static int parse(int argc, char **argv, Arguments *ret)
             a.backend = optarg;
         else if (c == 'p')
             a.precision = optarg;
+        else if (c == 'k')
+            kfold = true;
         else if (c == 'j')
             a.json = true;
         else if (c == '?')
             return cli_usage("eval", "unknown option or missing value");
     }
-    if (optind != argc || a.model == NULL || a.data == NULL)
-        return cli_usage("eval", "--model and --data are needed, and nothing else");
+    if (kfold) {
+        a.models = argv + optind;
+        a.n_models = argc - optind;
+        optind = argc;
+        if (a.n_models < 2 || a.n_models > KFOLD_MAX || a.model != NULL || a.compare != NULL ||
+            a.cases != NULL || a.out != NULL)
+            return cli_usage("eval",
+                             "--kfold wants 2 to %d models, and no --model, --compare, "
+                             "--cases, --out",
+                             KFOLD_MAX);
+    }
+    if (optind != argc || (a.model == NULL && !kfold) || a.data == NULL)
+        return cli_usage("eval", "--data and --model, or --kfold and models, are needed");
     if (!cli_knows_precision(a.precision))
         return cli_usage("eval", "--precision is none of " CLI_PRECISIONS);
     if (!cli_knows_backend(a.backend))
@@ -202,7 +227,7 @@ static int parse(int argc, char **argv, Arguments *ret)
 
 int cli_eval(int argc, char **argv)
 {
-    Arguments a;
+    EvalArguments a;
     Err err = {0};
     int code = parse(argc, argv, &a);
     if (code != CLI_OK)

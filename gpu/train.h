@@ -97,4 +97,8 @@ TrainConfig train_defaults(void);
 ** DISK_FULL, NO_MEMORY. */
 MUST_CHECK Status train_run(const TrainConfig *config, TrainResult *ret, Err *err);
 
+/* Which cases a training with that seed holds out: the `n` from place `first` on of the shuffled
+** cases; fold f of folds of n begins at f * n. ret_held: [n_cases]. Pure. */
+void train_held_out(uint64_t seed, int32_t n_cases, int32_t first, int32_t n, bool *ret_held);
+
 #endif

@@ -28,21 +28,27 @@ static Status count_held_out(const Training *t, int32_t *ret_from, int32_t *ret_
     return ST_OK;
 }
 
+void train_held_out(uint64_t seed, int32_t n_cases, int32_t first, int32_t n, bool *ret_held)
+{
+    for (int32_t c = 0; c < n_cases; c++)
+        ret_held[c] = false;
+    for (int32_t i = first; i < first + n; i++)
+        ret_held[random_order(seed, SPLIT_ROUND, (uint32_t)n_cases, (uint32_t)i)] = true;
+}
+
 Status training_split(Training *t, Err *err)
 {
     int32_t from = 0, held = 0;
     const int32_t n_cases = t->pack->n_cases;
     TRY(count_held_out(t, &from, &held, err));
     t->training = calloc(2 * (size_t)t->pack->n_slices, sizeof *t->training);
-    char *is_held = calloc((size_t)n_cases, 1);
+    bool *is_held = calloc((size_t)n_cases, sizeof *is_held);
     if (t->training == NULL || is_held == NULL) {
         free(is_held);
         return err_set(err, ST_NO_MEMORY, "%d slices", t->pack->n_slices);
     }
     t->validation = t->training + t->pack->n_slices;
-    for (int32_t i = 0; i < held; i++)
-        is_held[random_order(t->config->seed, SPLIT_ROUND, (uint32_t)n_cases,
-                             (uint32_t)(from + i))] = 1;
+    train_held_out(t->config->seed, n_cases, from, held, is_held);
     for (int32_t c = 0; c < n_cases; c++)
         for (int32_t k = 0; k < t->pack->cases[c].n_slices; k++) {
             int32_t slice = t->pack->cases[c].first_slice + k;
