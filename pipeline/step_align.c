@@ -14,7 +14,7 @@
 #define SCALE_MIN 0.85
 #define SCALE_MAX 1.35
 #define COST_MAX 0.47
-#define SCORE_MAX_MM 12.0
+#define SCORE_MAX_MM 9.5
 #define SCORE_DOUBTFUL_MM 8.0
 
 Status align_gate(const RegResult *r, Err *err)
@@ -32,7 +32,8 @@ Status align_gate(const RegResult *r, Err *err)
         return err_set(err, ST_REG_QUALITY, "cost %.3f, at most %.2f accepted", r->cost, COST_MAX);
     if (!(r->score_mm <= SCORE_MAX_MM))
         return err_set(err, ST_REG_QUALITY,
-                       "%.0f mm apart there and back, %.0f mm from the second best; at most %.0f",
+                       "%.1f mm apart there and back, %.1f mm from the second best; at most %.1f "
+                       "together",
                        fmin(r->inverse_mm, 999), r->runner_up_mm, SCORE_MAX_MM);
     return ST_OK;
 }

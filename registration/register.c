@@ -265,7 +265,8 @@ static Status register_in(const VolumeI16 *fixed, const VolumeI16 *moving,
                    options->dof, threads, arena, &result, err));
     TRY(inverse_distance_mm(&f, &m, result.moving_from_fixed, threads, arena, &level[PYRAMID_8MM],
                             &result.inverse_mm, err));
-    result.score_mm = fmax(result.inverse_mm, result.runner_up_mm);
+    result.score_mm =
+        sqrt(result.inverse_mm * result.inverse_mm + result.runner_up_mm * result.runner_up_mm);
     result.determinant = affine_det(result.moving_from_fixed);
     scales_of(result.moving_from_fixed, &result.scale_min, &result.scale_max);
     result.seconds += clock_monotonic_s();

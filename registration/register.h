@@ -34,7 +34,7 @@ typedef struct RegResult {
     double overlap_frac;      /* of the fixed head's samples that fall inside moving */
     double runner_up_mm;      /* mean distance over the head between the best two starts at 4 mm */
     double inverse_mm;        /* the same between there and back, sought from the result */
-    /* The greater of the two: how far apart are answers that should be one. */
+    /* Root of the sum of their squares: how far apart are answers that should be one. */
     double score_mm;
     double determinant;          /* of the linear part */
     double scale_min, scale_max; /* singular values of the linear part */

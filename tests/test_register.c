@@ -77,7 +77,7 @@ static void run_seeds(RegModality moving, int n_seeds, double *ret_median_mm, do
                      r.seconds);
         *ret_max_mm = fmax(*ret_max_mm, most);
         CHECK(r.overlap_frac > 0.6 && r.cost < 0.3);
-        CHECK_NEAR(r.score_mm, fmax(r.inverse_mm, r.runner_up_mm), 0);
+        CHECK_NEAR(r.score_mm, hypot(r.inverse_mm, r.runner_up_mm), 1e-9);
         CHECK(r.score_mm < 4);
         CHECK_NEAR(r.determinant, affine_det(r.moving_from_fixed), 1e-12);
         CHECK(r.scale_min > 0.85 && r.scale_max < 1.15 && r.scale_min <= r.scale_max);
