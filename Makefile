@@ -98,7 +98,7 @@ help:
 	@echo "make gpu-plans  cuDNN plans of every convolution for 8 GPUs and 5 batch sizes (no GPU needed)"
 	@echo "make fuzz F=model FUZZ_S=300   clang's libFuzzer on a reader, for so many seconds"
 	@echo "make bench-registration  errors and times of the registration beside elastix"
-	@echo "make bench      rates and times beside named peers"
+	@echo "make bench      rates and times beside named peers (the network alone: make bench-network)"
 	@echo "make bench-mask the masks beside ITK, scikit-image and a threshold method"
 	@echo "make install DESTDIR= PREFIX=/usr/local"
 	@echo "GPU=auto|0|1 CUDA_HOME=/usr/local/cuda   whether the CUDA backend is built"
@@ -259,18 +259,23 @@ bench: deps
 	@sh .ci/deps time
 	@$(MAKE) --no-print-directory $(PROGRAMS) $(BENCH)
 	@bash tests/bench/bench.sh $(B)
+
+bench-network: deps
+	@sh .ci/deps time
+	@$(MAKE) --no-print-directory $(PROGRAMS) $(B)/tests/bench_network
+	@bash tests/bench/bench_network.sh $(B)
+
 # SEED=, CASES= choose the cases; without ../shared it says so and measures nothing.
 bench-registration: deps
 	@sh .ci/deps time elastix python3-nibabel python3-scipy
 	@$(MAKE) --no-print-directory $(PROGRAMS) $(BENCH)
 	@bash tests/bench/registration.sh $(B)
-.PHONY: bench-registration
 
 bench-mask: deps
 	@sh .ci/deps libinsighttoolkit5-dev python3-skimage
 	@$(MAKE) --no-print-directory $(B)/tests/bench_mask $(B)/tests/itk_flood
 	@bash tests/bench/bench_mask.sh $(B)
-.PHONY: bench-mask
+.PHONY: bench-network bench-registration bench-mask
 
 clean:
 	rm -rf build

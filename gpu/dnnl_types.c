@@ -116,26 +116,35 @@ static void find_groups(const Graph *graph, int32_t *ret)
     }
 }
 
-/* The largest of each group. A convolution whose sums become 8 bits must have one. */
+static bool is_quantized_group(const Dnnl *d, const int32_t *groups, const bool *quantized,
+                               int32_t group)
+{
+    for (int32_t v = 0; v < d->graph->n_values; v++)
+        if (quantized[v] && group_of(groups, v) == group)
+            return true;
+    return false;
+}
+
+/* The largest of each group. One that becomes 8 bits must have a range; its members that stay in
+** floats need none. */
 static Status read_ranges(const Dnnl *d, const Model *model, const int32_t *groups,
                           const bool *quantized, float *ret_ranges, Err *err)
 {
     const Graph *graph = d->graph;
-    bool needed[GRAPH_MAX_OPS + 1] = {false};
-    for (int32_t v = 0; v < graph->n_values; v++)
-        needed[group_of(groups, v)] = needed[group_of(groups, v)] || quantized[v];
     for (int32_t i = 0; i < graph->n_ops; i++) {
         const Op *op = &graph->ops[i];
         float range = 0;
         int32_t group = group_of(groups, op->output);
-        if (op->kind != OP_CONV || !needed[group])
-            continue;
-        if (!model_calibrated_range(model, op->name, &range))
+        if (op->kind == OP_CONV && model_calibrated_range(model, op->name, &range))
+            ret_ranges[group] = range > ret_ranges[group] ? range : ret_ranges[group];
+    }
+    for (int32_t i = 0; i < graph->n_ops; i++) {
+        const Op *op = &graph->ops[i];
+        if (op->kind == OP_CONV && !(ret_ranges[group_of(groups, op->output)] > 0) &&
+            is_quantized_group(d, groups, quantized, group_of(groups, op->output)))
             return err_set(err, ST_MODEL_FORMAT,
                            "the model has no int8 range for %s: `ct2mr model calibrate` finds them",
                            op->name);
-        if (range > ret_ranges[group])
-            ret_ranges[group] = range;
     }
     return ST_OK;
 }

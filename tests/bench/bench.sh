@@ -22,8 +22,7 @@ awk '/ s  / && $1 != "infer" { s += $2 } / s  / && $1 == "infer" { i = $2 }
 echo "peak memory of a worker $(($(cat "$TEST_DIR/rss") / 1024)) MB (limit 1500)"
 
 echo
-echo "== the network: DRUNet-101, width 64, 448 x 448"
-"$B/tests/bench_network" "$TEST_DIR"
+bash tests/bench/bench_network.sh "$B"
 
 echo
 echo "== a step of training: DRUNet-34, width 64, 224 x 224, batch 5, forward, backward, Adam"
