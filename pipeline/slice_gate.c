@@ -1,5 +1,4 @@
-/* See slice_gate.h. Every second row and column is looked at: enough for a
- * mean. */
+/* See slice_gate.h. Every second row and column is looked at: enough for a mean. */
 #include "pipeline/slice_gate.h"
 
 #include "base/parallel.h"
