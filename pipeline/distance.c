@@ -2,8 +2,8 @@
 #include "pipeline/distance.h"
 
 #include "base/err.h"
+#include "base/hot.h"
 #include "base/parallel.h"
-#include "registration/hot.h"
 
 #include <math.h>
 #include <string.h>

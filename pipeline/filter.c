@@ -1,8 +1,8 @@
 /* See filter.h. */
 #include "pipeline/filter.h"
 
+#include "base/hot.h"
 #include "base/parallel.h"
-#include "registration/hot.h"
 
 #include <math.h>
 #include <string.h>

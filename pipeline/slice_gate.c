@@ -1,8 +1,8 @@
 /* See slice_gate.h. Every second row and column is looked at: enough for a mean. */
 #include "pipeline/slice_gate.h"
 
+#include "base/hot.h"
 #include "base/parallel.h"
-#include "registration/hot.h"
 
 #include <math.h>
 #include <stdlib.h>

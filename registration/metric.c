@@ -1,8 +1,8 @@
 /* Correlation ratio and its Gauss-Newton system. See metric.h. */
 #include "registration/metric.h"
 
+#include "base/hot.h"
 #include "base/parallel.h"
-#include "registration/hot.h"
 #include "registration/moments_int.h"
 
 #include <string.h>

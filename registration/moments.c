@@ -2,7 +2,7 @@
 #include "registration/moments_int.h"
 
 #include "base/err.h"
-#include "registration/hot.h"
+#include "base/hot.h"
 
 #include <string.h>
 

@@ -1,8 +1,8 @@
 /* See mutual.h. */
 #include "registration/mutual.h"
 
+#include "base/hot.h"
 #include "base/parallel.h"
-#include "registration/hot.h"
 #include "registration/moments_int.h"
 
 #include <math.h>

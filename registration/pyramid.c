@@ -5,8 +5,8 @@
 ** output slice: the sum over source slices. What lies between the steps is at 1.5 mm in plane. */
 #include "registration/pyramid.h"
 
+#include "base/hot.h"
 #include "base/parallel.h"
-#include "registration/hot.h"
 
 #include <math.h>
 #include <string.h>

@@ -9,8 +9,8 @@
 */
 #include "registration/resample.h"
 
+#include "base/hot.h"
 #include "base/parallel.h"
-#include "registration/hot.h"
 
 #include <math.h>
 #include <string.h>
