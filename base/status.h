@@ -104,11 +104,11 @@ extern "C" {
     X(MODEL_ENVELOPE, 703, false, "input is outside what the model was trained on",                \
       "use another model, or set model.envelope: warn if you have validated it")                   \
     X(BACKEND, 704, true, "inference backend failed", "see the message; try backend ref")          \
-    X(TRAIN_DIVERGED, 712, false, "training diverged: numbers are no longer finite",               \
-      "lower --lr or --clip; --resume goes on from the last checkpoint")                           \
     X(PACK_FORMAT, 711, false, "packed file is damaged or not a packed file",                      \
       "copy it again, or make it anew with `ct2mr pack`")                                          \
-    X(PACK_CASE, 712, false, "a case cannot be packed", "see the message; leave the case out")     \
+    X(TRAIN_DIVERGED, 712, false, "training diverged: numbers are no longer finite",               \
+      "lower --lr or --clip; --resume goes on from the last checkpoint")                           \
+    X(PACK_CASE, 713, false, "a case cannot be packed", "see the message; leave the case out")     \
     X(CHECK_FINITE, 801, false, "result holds values that are not numbers", "report it")           \
     X(CHECK_RANGE, 802, false, "result's range is not plausible", "look at the QA picture")        \
     X(CHECK_GEOMETRY, 803, false, "result's geometry differs from the CT's", "report it")          \

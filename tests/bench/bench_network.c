@@ -1,7 +1,7 @@
-/* What bench_network.sh measures with: DRUNet-101 of width 64 with random weights, plain and calibrated,
-** and slices of 448 x 448, written into a folder. Prints the number of processors, their own peak of
-** float32 multiply-adds in GFLOP/s (independent sums in registers, all threads) and the GFLOP of a
-** slice. */
+/* What bench_network.sh measures with: DRUNet-101 of width 64 with random weights, plain and
+** calibrated, and slices of 448 x 448, written into a folder. Prints the number of processors,
+** their own peak of float32 multiply-adds in GFLOP/s (independent sums in registers, all threads)
+** and the GFLOP of a slice. */
 #include "base/clock.h"
 #include "base/parallel.h"
 #include "gpu/calibrate.h"
