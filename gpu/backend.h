@@ -27,6 +27,8 @@ typedef struct Backend {
     unsigned passes; /* of graph_passes.h that it is made for; others are never applied */
     /* What this machine can do beside f32 (a GPU: in all): bits 1 << Precision. */
     unsigned (*precisions)(void);
+    /* Those of them that are no faster than f32 here; "auto" leaves them out. NULL: none. */
+    unsigned (*slow_precisions)(void);
     /* graph: planned, fits the model; graph and model are borrowed until close. Reserves all
     ** memory. Errors: BACKEND, LIMIT, NO_MEMORY, MODEL_FORMAT, IO. */
     Status (*open)(const Graph *graph, const Model *model, const BackendOptions *options,

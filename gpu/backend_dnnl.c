@@ -13,7 +13,6 @@
 
 #include "gpu/graph_passes.h"
 
-#include <dlfcn.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,34 +29,6 @@ Status dnnl_check(dnnl_status_t status, const Op *op, const char *what, Err *err
     if (err != NULL)
         err->native = (int)status;
     return status == dnnl_out_of_memory ? ST_NO_MEMORY : ST_BACKEND;
-}
-
-/* ---- threads ------------------------------------------------------------------------------- */
-
-/* libgomp is there because oneDNN links it, but not on our own link line: hence by name. */
-static Status find_threading(Dnnl *d, Err *err)
-{
-    unsigned runtime = dnnl_version()->cpu_runtime;
-    if (runtime == DNNL_RUNTIME_SEQ)
-        return ST_OK;
-    void *get = dlsym(RTLD_DEFAULT, "omp_get_max_threads");
-    void *set = dlsym(RTLD_DEFAULT, "omp_set_num_threads");
-    if (runtime != DNNL_RUNTIME_OMP || get == NULL || set == NULL)
-        return err_set(err, ST_BACKEND, "oneDNN with thread runtime %u; OpenMP is wanted", runtime);
-    memcpy(&d->omp_get_max_threads, &get, sizeof get); /* C has no cast from object to function */
-    memcpy(&d->omp_set_num_threads, &set, sizeof set);
-    return ST_OK;
-}
-
-/* Holds this thread's oneDNN to n threads; returns what it was before. */
-static int set_threads(const Dnnl *d, int n)
-{
-    if (d->omp_set_num_threads == NULL)
-        return 1;
-    int before = d->omp_get_max_threads();
-    if (before != n)
-        d->omp_set_num_threads(n);
-    return before;
 }
 
 /* ---- workers ------------------------------------------------------------------------------- */
@@ -127,7 +98,7 @@ dnnl_status_t dnnl_run_steps(const Dnnl *d, const Worker *worker, int32_t *ret_i
 {
     const Graph *graph = d->graph;
     dnnl_status_t s = dnnl_success;
-    int before = set_threads(d, 1);
+    int before = dnnl_team_enter(&d->team);
     for (int32_t i = 0; s == dnnl_success && i < graph->n_ops; i++) {
         const StepArgs *args = &worker->args[i];
         *ret_i = i;
@@ -143,7 +114,7 @@ dnnl_status_t dnnl_run_steps(const Dnnl *d, const Worker *worker, int32_t *ret_i
     }
     if (s == dnnl_success)
         s = dnnl_stream_wait(worker->stream);
-    (void)set_threads(d, before);
+    dnnl_team_leave(&d->team, before);
     return s;
 }
 
@@ -275,11 +246,12 @@ Status dnnl_open_with(const Graph *graph, const Model *model, const BackendOptio
     d->precision = options->precision;
     d->n_workers = options->threads;
     d->winograd = *winograd;
-    Status status = find_threading(d, err);
+    Status status = dnnl_team_find(1, &d->team, err);
     if (status == ST_OK) {
-        int before = set_threads(d, 1); /* primitives settle their blocking when they are made */
+        int before =
+            dnnl_team_enter(&d->team); /* primitives settle their blocking when they are made */
         status = open_parts(d, graph, model, err);
-        (void)set_threads(d, before);
+        dnnl_team_leave(&d->team, before);
     }
     if (status != ST_OK) {
         dnnl_close(d);
@@ -320,9 +292,15 @@ static unsigned dnnl_precisions(void)
     return ret;
 }
 
+static unsigned dnnl_slow_precisions(void)
+{
+    return dnnl_bf16_is_faster() ? 0 : 1u << PRECISION_BF16;
+}
+
 const Backend backend_dnnl = {.name = "cpu",
                               .passes = GRAPH_PASSES_ALL,
                               .precisions = dnnl_precisions,
+                              .slow_precisions = dnnl_slow_precisions,
                               .open = dnnl_open,
                               .run = dnnl_run,
                               .run_ranges = dnnl_run_ranges,

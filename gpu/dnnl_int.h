@@ -8,6 +8,7 @@
 
 #include "base/arena.h"
 #include "gpu/backend.h"
+#include "gpu/dnnl_team.h"
 
 #include <oneapi/dnnl/dnnl.h>
 
@@ -75,8 +76,7 @@ typedef struct Dnnl {
     Arena weights, work;
     Step steps[GRAPH_MAX_OPS];
     Worker *workers;
-    int (*omp_get_max_threads)(void); /* NULL: oneDNN was built without threads */
-    void (*omp_set_num_threads)(int);
+    DnnlTeam team;       /* of one: a slice is one thread's work */
     const NetFeed *feed; /* of the run under way */
     const float *tops;   /* [n_ops] in calibration's second round; NULL in the first */
 } Dnnl;
@@ -92,6 +92,10 @@ MUST_CHECK Status dnnl_open_with(const Graph *graph, const Model *model,
                                  const BackendOptions *options, const WinogradChoice *winograd,
                                  Dnnl **ret, Err *err);
 void dnnl_close(void *state);
+
+/* dnnl_speed.c: whether bf16 is worth choosing unasked: the instructions alone do not say. Measured
+** on a convolution, 50 ms. */
+bool dnnl_bf16_is_faster(void);
 
 /* dnnl_winograd.c: measures, or remembers what was measured for this model, grid and processor.
 ** mib: how much more memory weights and scratch may take. All is direct where the choice cannot be

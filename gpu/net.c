@@ -44,6 +44,17 @@ static bool is_auto(const char *precision)
     return precision == NULL || strcmp(precision, "auto") == 0;
 }
 
+static Precision fastest(const Backend *backend, unsigned allowed)
+{
+    if ((allowed & 1u << PRECISION_F16) != 0)
+        return PRECISION_F16;
+    if ((allowed & 1u << PRECISION_INT8) != 0)
+        return PRECISION_INT8;
+    bool slow = backend->slow_precisions != NULL && (allowed & 1u << PRECISION_BF16) != 0 &&
+                (backend->slow_precisions() & 1u << PRECISION_BF16) != 0;
+    return (allowed & 1u << PRECISION_BF16) != 0 && !slow ? PRECISION_BF16 : PRECISION_F32;
+}
+
 static Status choose_precision(const char *wanted, Net *net, Err *err)
 {
     bool gpu = strcmp(net->backend->name, "cuda") == 0;
@@ -61,10 +72,7 @@ static Status choose_precision(const char *wanted, Net *net, Err *err)
         return err_set(err, ST_BACKEND,
                        "the model file does not allow f16, which is all that "
                        "backend cuda has: ask for it by name");
-    net->precision = (allowed & 1u << PRECISION_F16) != 0    ? PRECISION_F16
-                     : (allowed & 1u << PRECISION_INT8) != 0 ? PRECISION_INT8
-                     : (allowed & 1u << PRECISION_BF16) != 0 ? PRECISION_BF16
-                                                             : PRECISION_F32;
+    net->precision = fastest(net->backend, allowed);
     return ST_OK;
 }
 

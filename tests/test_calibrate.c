@@ -186,9 +186,17 @@ TEST(calibration_writes_what_it_measured,
     CHECK_OK(try_run(path_of("cal.safetensors"), "f32", 1, got, &used, &err), &err);
     CHECK(memcmp(want, got, sizeof want) == 0);
     CHECK_OK(try_run(path_of("cal.safetensors"), NULL, 1, got, &used, &err), &err);
-    CHECK_INT(used, results[2].allowed   ? PRECISION_INT8
-                    : results[1].allowed ? PRECISION_BF16
-                                         : PRECISION_F32);
+    bool bf16_pays = results[1].allowed && dnnl_bf16_is_faster();
+    CHECK_INT(used, results[2].allowed ? PRECISION_INT8
+                    : bf16_pays        ? PRECISION_BF16
+                                       : PRECISION_F32);
+    const MetadataValue only_bf16 = {"precisions", "[\"f32\",\"bf16\"]"};
+    CHECK_OK(model_write_metadata(path_of("plain.safetensors"), &only_bf16, 1,
+                                  path_of("bf16.safetensors"), &err),
+             &err);
+    CHECK_OK(try_run(path_of("bf16.safetensors"), "auto", 1, got, &used, &err), &err);
+    CHECK_INT(used, dnnl_bf16_is_faster() ? PRECISION_BF16 : PRECISION_F32);
+    (void)printf("# bf16 is %s here\n", dnnl_bf16_is_faster() ? "faster" : "slower or absent");
     if (results[2].measured) {
         CHECK_STATUS(try_run(path_of("plain.safetensors"), "int8", 1, got, &used, &err),
                      ST_MODEL_FORMAT);
