@@ -50,7 +50,7 @@ static Status make_mask(const MaskArguments *a, Arena *arena, Arena *scratch, Vo
     TRY((a->brain ? mask_brain : mask_head)(&ct, helper, 0, &mask, &result, arena, scratch, err));
     TRY(nifti_write_u8(a->out, &mask, err));
     if (a->png != NULL)
-        TRY(qa_mask_write(a->png, &ct, &mask, 40, a->brain ? 120 : 400, scratch, err));
+        TRY(qa_mask_write(a->png, &ct, &mask, 40, a->brain ? 120 : 400, err));
     *ret = mask;
     *ret_result = result;
     return ST_OK;

@@ -1,6 +1,8 @@
 /* See canvas.h. */
 #include "pipeline/canvas.h"
 
+#include "pipeline/png_file.h"
+
 #include <math.h>
 #include <stdlib.h>
 
@@ -20,6 +22,11 @@ void canvas_close(Canvas *canvas)
 {
     free(canvas->rgb);
     *canvas = (Canvas){0};
+}
+
+Status canvas_write(const Canvas *canvas, const char *path, Err *err)
+{
+    return png_write_rgb(path, canvas->rgb, canvas->width, canvas->height, err);
 }
 
 void canvas_set(Canvas *canvas, int32_t x, int32_t y, Colour colour)
@@ -52,8 +59,20 @@ void canvas_line(Canvas *canvas, double x0, double y0, double x1, double y1, int
     for (int32_t i = 0; i <= steps; i++) {
         double f = (double)i / steps;
         int32_t x = (int32_t)lround(x0 + f * (x1 - x0)), y = (int32_t)lround(y0 + f * (y1 - y0));
-        for (int32_t k = 0; k < thick; k++)
-            canvas_set(canvas, x, y + k - thick / 2, colour);
+        for (int32_t k = 0; k < thick * thick; k++)
+            canvas_set(canvas, x + k % thick - thick / 2, y + k / thick - thick / 2, colour);
+    }
+}
+
+void canvas_text(Canvas *canvas, int32_t x, int32_t y, const char *text, Colour colour)
+{
+    const int32_t zoom = CANVAS_TEXT_WIDTH / GLYPH_COLUMNS;
+    for (; *text != '\0'; text++, x += CANVAS_TEXT_STEP) {
+        const uint8_t *rows = canvas_glyph(*text);
+        for (int32_t v = 0; v < CANVAS_TEXT_HEIGHT; v++)
+            for (int32_t u = 0; u < CANVAS_TEXT_WIDTH; u++)
+                if ((rows[v / zoom] >> (GLYPH_COLUMNS - 1 - u / zoom) & 1) != 0)
+                    canvas_set(canvas, x + u, y + v, colour);
     }
 }
 

@@ -203,7 +203,7 @@ static Status draw_sheet(const PackSpec *spec, const char *id, const Slices *s, 
     const VolumeF32 mr = {job->model_hu.grid, s->mr};
     TRY(path_format(path, err, "%s/%s.png", spec->sheet_dir, id));
     return qa_picture_write(path, &job->model_hu, &mask, &mr, spec->wanted.window_level_hu,
-                            spec->wanted.window_width_hu, &job->scratch, err);
+                            spec->wanted.window_width_hu, err);
 }
 
 /* ---- one case -------------------------------------------------------------------------------- */

@@ -1,32 +1,14 @@
 /* See plot.h. */
 #include "pipeline/plot.h"
 
-#include "pipeline/png_file.h"
-
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum {
-    WIDTH = 900,
-    PANEL = 300,
-    LEFT = 90,
-    RIGHT = 20,
-    TOP = 34,
-    BOTTOM = 44,
-    ZOOM = 2,
-    TEXT_STEP = (PLOT_GLYPH_COLUMNS + 1) * ZOOM,
-    TEXT_HEIGHT = PLOT_GLYPH_ROWS * ZOOM,
-    LABEL_SIZE = 24
-};
+enum { WIDTH = 900, PANEL = 300, LEFT = 90, RIGHT = 20, TOP = 34, BOTTOM = 44, LABEL_SIZE = 24 };
 
-static const uint8_t BLACK[3] = {0, 0, 0}, GREY[3] = {225, 225, 225};
-
-typedef struct Canvas {
-    int32_t height;
-    uint8_t *rgb;
-} Canvas;
+static const Colour BLACK = {0, 0, 0}, GREY = {225, 225, 225};
 
 typedef struct Axis {
     double low, high, step; /* ticks at multiples of step */
@@ -38,40 +20,9 @@ typedef struct Frame { /* a panel's plot area in pixels, y downwards */
     Axis x, y;
 } Frame;
 
-static void put(Canvas *c, int32_t x, int32_t y, const uint8_t colour[3])
-{
-    if (x >= 0 && x < WIDTH && y >= 0 && y < c->height)
-        memcpy(c->rgb + ((size_t)y * WIDTH + (size_t)x) * 3, colour, 3);
-}
-
-static void draw_text(Canvas *c, int32_t left, int32_t top, const char *text,
-                      const uint8_t colour[3])
-{
-    for (; *text != '\0'; text++, left += TEXT_STEP) {
-        const uint8_t *rows = plot_glyph(*text);
-        for (int32_t y = 0; y < TEXT_HEIGHT; y++)
-            for (int32_t x = 0; x < PLOT_GLYPH_COLUMNS * ZOOM; x++)
-                if ((rows[y / ZOOM] >> (PLOT_GLYPH_COLUMNS - 1 - x / ZOOM) & 1) != 0)
-                    put(c, left + x, top + y, colour);
-    }
-}
-
 static int32_t text_width(const char *text)
 {
-    return (int32_t)strlen(text) * TEXT_STEP;
-}
-
-/* Two pixels wide. */
-static void draw_line(Canvas *c, double x0, double y0, double x1, double y1,
-                      const uint8_t colour[3])
-{
-    int n = (int)ceil(fmax(fabs(x1 - x0), fabs(y1 - y0))) + 1;
-    for (int i = 0; i <= n; i++) {
-        int32_t x = (int32_t)lround(x0 + (x1 - x0) * i / n);
-        int32_t y = (int32_t)lround(y0 + (y1 - y0) * i / n);
-        for (int k = 0; k < 4; k++)
-            put(c, x + k % 2, y + k / 2, colour);
-    }
+    return (int32_t)strlen(text) * CANVAS_TEXT_STEP;
 }
 
 /* Steps of 1, 2 or 5 times a power of ten, about n of them. */
@@ -134,28 +85,28 @@ static void draw_ticks(Canvas *c, const Frame *f)
     for (double k = ceil(f->y.low / f->y.step); k * f->y.step <= f->y.high; k++) {
         int32_t y = (int32_t)lround(y_of(f, k * f->y.step));
         for (int32_t x = f->left; x <= f->right; x++)
-            put(c, x, y, GREY);
+            canvas_set(c, x, y, GREY);
         (void)snprintf(label, sizeof label, "%.*f", f->y.decimals, k * f->y.step + 0.0);
-        draw_text(c, f->left - 8 - text_width(label), y - TEXT_HEIGHT / 2, label, BLACK);
+        canvas_text(c, f->left - 8 - text_width(label), y - CANVAS_TEXT_HEIGHT / 2, label, BLACK);
     }
     for (double k = ceil(f->x.low / f->x.step); k * f->x.step <= f->x.high; k++) {
         int32_t x = (int32_t)lround(x_of(f, k * f->x.step));
         for (int32_t y = f->top; y <= f->bottom; y++)
-            put(c, x, y, GREY);
+            canvas_set(c, x, y, GREY);
         (void)snprintf(label, sizeof label, "%.*f", f->x.decimals, k * f->x.step + 0.0);
-        draw_text(c, x - text_width(label) / 2, f->bottom + 6, label, BLACK);
+        canvas_text(c, x - text_width(label) / 2, f->bottom + 6, label, BLACK);
     }
 }
 
 static void draw_frame(Canvas *c, const Frame *f)
 {
     for (int32_t x = f->left; x <= f->right; x++) {
-        put(c, x, f->top, BLACK);
-        put(c, x, f->bottom, BLACK);
+        canvas_set(c, x, f->top, BLACK);
+        canvas_set(c, x, f->bottom, BLACK);
     }
     for (int32_t y = f->top; y <= f->bottom; y++) {
-        put(c, f->left, y, BLACK);
-        put(c, f->right, y, BLACK);
+        canvas_set(c, f->left, y, BLACK);
+        canvas_set(c, f->right, y, BLACK);
     }
 }
 
@@ -167,7 +118,8 @@ static void draw_curve(Canvas *c, const Frame *f, const PlotLine *line)
         bool is_point = isfinite(line->x[i]) && isfinite(line->y[i]);
         if (is_point) {
             double x = x_of(f, line->x[i]), y = y_of(f, line->y[i]);
-            draw_line(c, has_before ? before[0] : x, has_before ? before[1] : y, x, y, line->rgb);
+            canvas_line(c, has_before ? before[0] : x, has_before ? before[1] : y, x, y, 2,
+                        line->colour);
             before[0] = x;
             before[1] = y;
         }
@@ -182,29 +134,25 @@ static void draw_panel(Canvas *c, const PlotPanel *panel, int32_t top)
     make_axes(panel, &f);
     draw_ticks(c, &f);
     draw_frame(c, &f);
-    draw_text(c, LEFT, top + 12, panel->title, BLACK);
+    canvas_text(c, LEFT, top + 12, panel->title, BLACK);
     int32_t right = WIDTH - RIGHT;
     for (int l = panel->n_lines - 1; l >= 0; l--) {
         const PlotLine *line = &panel->lines[l];
         draw_curve(c, &f, line);
-        right -= text_width(line->label) + 2 * TEXT_STEP;
-        draw_text(c, right, top + 12, line->label, line->rgb);
+        right -= text_width(line->label) + 2 * CANVAS_TEXT_STEP;
+        canvas_text(c, right, top + 12, line->label, line->colour);
     }
-    draw_text(c, (f.left + f.right - text_width(panel->x_label)) / 2, f.bottom + 24, panel->x_label,
-              BLACK);
+    canvas_text(c, (f.left + f.right - text_width(panel->x_label)) / 2, f.bottom + 24,
+                panel->x_label, BLACK);
 }
 
 Status plot_write(const char *path, const PlotPanel *panels, int n, Err *err)
 {
-    Canvas canvas = {.height = n * PANEL};
-    size_t bytes = (size_t)canvas.height * WIDTH * 3;
-    canvas.rgb = malloc(bytes);
-    if (canvas.rgb == NULL)
-        return err_set(err, ST_NO_MEMORY, "a plot of %d panels", n);
-    memset(canvas.rgb, 255, bytes);
+    Canvas canvas;
+    TRY(canvas_open(WIDTH, n * PANEL, (Colour){255, 255, 255}, &canvas, err));
     for (int i = 0; i < n; i++)
         draw_panel(&canvas, &panels[i], i * PANEL);
-    Status status = png_write_rgb(path, canvas.rgb, WIDTH, canvas.height, err);
-    free(canvas.rgb);
+    Status status = canvas_write(&canvas, path, err);
+    canvas_close(&canvas);
     return status;
 }

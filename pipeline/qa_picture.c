@@ -8,11 +8,14 @@
 ** All panels share one scale. Letters in the corners say which side of the patient is which. */
 #include "pipeline/qa_picture.h"
 
+#include "pipeline/canvas.h"
+
 #include <math.h>
 #include <string.h>
 
 enum { PANEL = 298, GAP = 3, TILE = 32, WIDTH = 3 * PANEL + 2 * GAP, ROWS_MAX = 3 };
 enum { LINES_MAX = 2, LETTER_MARGIN = 4 };
+static const Colour GROUND = {96, 96, 96}, LETTER = {0, 200, 255};
 #define AIR_HU (-1024.0)
 #define SKIN_HU (-300.0)
 #define BONE_HU 300.0
@@ -49,7 +52,7 @@ typedef struct Picture {
     Row rows[ROWS_MAX];
     int n_rows;
     Plane planes[3];
-    QaCanvas canvas;
+    Canvas canvas;
 } Picture;
 
 /* ---- layers ---- */
@@ -227,7 +230,7 @@ static void draw_pixel(const Row *row, const Plane *plane, int32_t x, int32_t y,
 
 static void draw(Picture *p)
 {
-    QaCanvas *c = &p->canvas;
+    Canvas *c = &p->canvas;
     for (int row = 0; row < p->n_rows; row++)
         for (int panel = 0; panel < 3; panel++)
             for (int32_t y = 0; y < PANEL; y++)
@@ -239,22 +242,18 @@ static void draw(Picture *p)
                 }
     for (int panel = 0; panel < 3; panel++) { /* the patient's sides */
         int32_t left = panel * (PANEL + GAP) + LETTER_MARGIN;
-        int32_t right = left + PANEL - 2 * LETTER_MARGIN - QA_GLYPH_WIDTH;
-        qa_canvas_letter(c, panel == 2 ? 'A' : 'R', left, LETTER_MARGIN);
-        qa_canvas_letter(c, panel == 2 ? 'P' : 'L', right, LETTER_MARGIN);
+        int32_t right = left + PANEL - 2 * LETTER_MARGIN - CANVAS_TEXT_WIDTH;
+        canvas_text(c, left, LETTER_MARGIN, panel == 2 ? "A" : "R", LETTER);
+        canvas_text(c, right, LETTER_MARGIN, panel == 2 ? "P" : "L", LETTER);
     }
 }
 
-static Status finish(Picture *p, const char *path, Arena *scratch, Err *err)
+static Status finish(Picture *p, const char *path, Err *err)
 {
-    size_t mark = arena_mark(scratch);
-    Status status =
-        qa_canvas_init(WIDTH, p->n_rows * PANEL + (p->n_rows - 1) * GAP, scratch, &p->canvas, err);
-    if (status == ST_OK) {
-        draw(p);
-        status = qa_canvas_write(&p->canvas, path, err);
-    }
-    arena_reset(scratch, mark);
+    TRY(canvas_open(WIDTH, p->n_rows * PANEL + (p->n_rows - 1) * GAP, GROUND, &p->canvas, err));
+    draw(p);
+    Status status = canvas_write(&p->canvas, path, err);
+    canvas_close(&p->canvas);
     return status;
 }
 
@@ -271,8 +270,7 @@ static Line line_of(Line line, const Layer *layer, double value)
 }
 
 Status qa_picture_write(const char *path, const VolumeI16 *ct, const VolumeU8 *mask,
-                        const VolumeF32 *mr, double level_hu, double width_hu, Arena *scratch,
-                        Err *err)
+                        const VolumeF32 *mr, double level_hu, double width_hu, Err *err)
 {
     Picture p = {.n_rows = mr != NULL ? 3 : 1};
     Layer image, outline, other;
@@ -289,11 +287,11 @@ Status qa_picture_write(const char *path, const VolumeI16 *ct, const VolumeU8 *m
         p.rows[2] = (Row){.image = &image, .other = &other};
     }
     set_planes(&p, mask != NULL ? &outline : &image, mask != NULL ? 0.5 : SKIN_HU);
-    return finish(&p, path, scratch, err);
+    return finish(&p, path, err);
 }
 
 Status qa_mask_write(const char *path, const VolumeI16 *ct, const VolumeU8 *mask, double level_hu,
-                     double width_hu, Arena *scratch, Err *err)
+                     double width_hu, Err *err)
 {
     Picture p = {.n_rows = 2};
     Layer image, wide, outline;
@@ -303,7 +301,7 @@ Status qa_mask_write(const char *path, const VolumeI16 *ct, const VolumeU8 *mask
     p.rows[0] = (Row){.image = &image, .lines = {line_of(OUTLINE, &outline, 0.5)}};
     p.rows[1] = (Row){.image = &wide, .lines = {line_of(OUTLINE, &outline, 0.5)}, .keep = &outline};
     set_planes(&p, &image, SKIN_HU);
-    return finish(&p, path, scratch, err);
+    return finish(&p, path, err);
 }
 
 /* The upper end of an MR's window: 2 % of what is above 0 exceed it. */
@@ -360,5 +358,5 @@ Status qa_register_write(const char *path, QaVolume fixed, QaVolume moving,
     p.rows[1] = (Row){.image = &b, .lines = {skin_line, bone_line}};
     p.rows[2] = (Row){.image = &a, .other = &b};
     set_planes(&p, &a, skin);
-    return finish(&p, path, scratch, err);
+    return finish(&p, path, err);
 }

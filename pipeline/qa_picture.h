@@ -14,22 +14,21 @@
 #include "base/affine.h"
 #include "base/arena.h"
 #include "base/err.h"
-#include "pipeline/qa_canvas.h"
 
 /* ct in HU; mask and mr (0..1) on the same grid; mr and mask may be NULL (rows left out).
-** level/width: CT window. Errors: IO, DISK_FULL, LIMIT. */
+** level/width: CT window. Errors: IO, DISK_FULL, LIMIT, NO_MEMORY. */
 MUST_CHECK Status qa_picture_write(const char *path, const VolumeI16 *ct, const VolumeU8 *mask,
-                                   const VolumeF32 *mr, double level_hu, double width_hu,
-                                   Arena *scratch, Err *err);
+                                   const VolumeF32 *mr, double level_hu, double width_hu, Err *err);
 /* The same arguments without an MR. */
 MUST_CHECK Status qa_mask_write(const char *path, const VolumeI16 *ct, const VolumeU8 *mask,
-                                double level_hu, double width_hu, Arena *scratch, Err *err);
+                                double level_hu, double width_hu, Err *err);
 
 typedef struct QaVolume {
     const VolumeI16 *volume;
     bool is_ct; /* HU; else an MR, whose window is found in its histogram */
 } QaVolume;
 
+/* scratch is given back. */
 MUST_CHECK Status qa_register_write(const char *path, QaVolume fixed, QaVolume moving,
                                     Affine moving_from_fixed, Arena *scratch, Err *err);
 

@@ -126,7 +126,7 @@ Status step_write(Job *job, Err *err)
     char path[PATH_SIZE];
     TRY(path_format(path, err, "%s/qa.png", job->options.out_dir));
     TRY(qa_picture_write(path, &job->series.ct, &job->mask, &job->mr, info->window_level_hu,
-                         info->window_width_hu, &job->scratch, err));
+                         info->window_width_hu, err));
     (void)snprintf(job->note, sizeof job->note, "%d MR images", job->series.geometry.n_slices);
     return dir_sync(job->options.out_dir, err);
 }

@@ -68,11 +68,7 @@ Status train_curves_csv(const char *path, const LossSpec *spec, const TrainRow *
 
 /* ---- picture ------------------------------------------------------------------------------- */
 
-static PlotLine line_of(const char *label, const double *x, const double *y, int32_t n, uint8_t r,
-                        uint8_t g, uint8_t b)
-{
-    return (PlotLine){label, x, y, n, {r, g, b}};
-}
+static const Colour BLUE = {31, 90, 180}, ORANGE = {214, 96, 20};
 
 Status train_curves_png(const char *path, const TrainRow *rows, int32_t n, bool has_validation,
                         Err *err)
@@ -93,11 +89,11 @@ Status train_curves_png(const char *path, const TrainRow *rows, int32_t n, bool 
     PlotPanel panels[3] = {{.title = "Loss", .x_label = "Epoch", .n_lines = 1},
                            {.title = "PSNR dB", .x_label = "Epoch", .n_lines = 1},
                            {.title = "SSIM", .x_label = "Epoch", .n_lines = 1}};
-    panels[0].lines[0] = line_of("training", x, training, n, 31, 90, 180);
+    panels[0].lines[0] = (PlotLine){"training", x, training, n, BLUE};
     if (has_validation)
-        panels[0].lines[panels[0].n_lines++] = line_of("validation", x, validation, n, 214, 96, 20);
-    panels[1].lines[0] = line_of("validation", x, psnr, n, 214, 96, 20);
-    panels[2].lines[0] = line_of("validation", x, ssim, n, 214, 96, 20);
+        panels[0].lines[panels[0].n_lines++] = (PlotLine){"validation", x, validation, n, ORANGE};
+    panels[1].lines[0] = (PlotLine){"validation", x, psnr, n, ORANGE};
+    panels[2].lines[0] = (PlotLine){"validation", x, ssim, n, ORANGE};
     Status status = plot_write(path, panels, has_validation ? 3 : 1, err);
     free(x);
     return status;

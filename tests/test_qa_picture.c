@@ -106,7 +106,7 @@ static void check_picture(Grid grid)
     make(grid, &ct, &mask, &mr);
     CHECK_OK(path_format(path, &err, "%s/qa.png", test_dir()), &err);
     size_t used = arena_mark(&arena);
-    CHECK_OK(qa_picture_write(path, &ct, &mask, &mr, 0, 800, &arena, &err), &err);
+    CHECK_OK(qa_picture_write(path, &ct, &mask, &mr, 0, 800, &err), &err);
     CHECK_INT(arena_mark(&arena), used);
     read_png(path);
     CHECK_INT(image.width, 3 * PANEL + 2 * GAP);
@@ -170,7 +170,7 @@ TEST(qa_picture_ct_alone, "without MR and mask: one row, no contour; NaN in an M
     make((Grid){60, 60, 60, {{{2.5, 0, 0, -60}, {0, 2.5, 0, -95}, {0, 0, 2.5, -45}}}}, &ct, &mask,
          &mr);
     CHECK_OK(path_format(path, &err, "%s/qa.png", test_dir()), &err);
-    CHECK_OK(qa_picture_write(path, &ct, NULL, NULL, 0, 800, &arena, &err), &err);
+    CHECK_OK(qa_picture_write(path, &ct, NULL, NULL, 0, 800, &err), &err);
     read_png(path);
     CHECK_INT(image.height, PANEL);
     for (int y = 0; y < PANEL; y++)
@@ -179,11 +179,10 @@ TEST(qa_picture_ct_alone, "without MR and mask: one row, no contour; NaN in an M
     check_grey(0, 0, CENTRE + BALL_PX, CENTRE, 255);
     for (size_t i = 0; i < grid_voxels(&mr.grid); i++)
         mr.v[i] = NAN;
-    CHECK_OK(qa_picture_write(path, &ct, &mask, &mr, 0, 800, &arena, &err), &err);
+    CHECK_OK(qa_picture_write(path, &ct, &mask, &mr, 0, 800, &err), &err);
     read_png(path);
     check_grey(1, 0, CENTRE, CENTRE, 0);
-    CHECK(qa_picture_write("/nonexistent/folder/qa.png", &ct, NULL, NULL, 0, 800, &arena, NULL) !=
-          ST_OK);
+    CHECK(qa_picture_write("/nonexistent/folder/qa.png", &ct, NULL, NULL, 0, 800, NULL) != ST_OK);
 }
 
 TEST(qa_mask_shows_what_was_left_out, "two rows with the contour; in the second, left out is red")
@@ -198,7 +197,7 @@ TEST(qa_mask_shows_what_was_left_out, "two rows with the contour; in the second,
     for (size_t i = 0; i < grid_voxels(&ct.grid); i++)
         mask.v[i] = mask.v[i] && ct.v[i] != 400; /* the ball at the left is left out */
     CHECK_OK(path_format(path, &err, "%s/mask.png", test_dir()), &err);
-    CHECK_OK(qa_mask_write(path, &ct, &mask, 0, 800, &arena, &err), &err);
+    CHECK_OK(qa_mask_write(path, &ct, &mask, 0, 800, &err), &err);
     read_png(path);
     CHECK_INT(image.height, 2 * PANEL + GAP);
     const uint8_t *out = pixel(1, 0, CENTRE + BALL_PX, CENTRE);
