@@ -67,6 +67,7 @@ typedef struct Connection {
     int channel_fd;
     ConnectionState state;
     bool channel_open, exited, kill_sent;
+    bool heard;     /* the child has said something: its association, or why there is none */
     bool receiving; /* within a slow data set: the rate is watched */
     int64_t accepted_ms, activity_ms, ended_ms, window_ms;
     int64_t opened_ms; /* accepted, as clock_steady_ms() */
@@ -300,6 +301,7 @@ static void handle_report(Connection *c, const ReceiveReport *report)
     Receiver *receiver = c->receiver;
     const ReceiverCallbacks *cb = &receiver->callbacks;
     c->activity_ms = clock_monotonic_ms();
+    c->heard = true;
     bool is_open = c->state == CONNECTION_OPEN;
     if (report->type == REPORT_ASSOCIATED && c->state == CONNECTION_OPENING) {
         admit(c, report);
@@ -644,7 +646,7 @@ static void zygote_exited(uv_process_t *process, int64_t exit_status, int signal
         next = c->next;
         if (c->generation != receiver->generation || c->exited)
             continue;
-        lost = lost || c->state == CONNECTION_OPENING;
+        lost = lost || !c->heard; /* its channel may have ended before this turn of the loop */
         c->exited = true;
         forget_if_over(c);
     }
