@@ -1,7 +1,7 @@
 /* What bench_network.sh measures with: DRUNet-101 of width 64 with random weights, plain and
 ** calibrated, and slices of 448 x 448, written into a folder. Prints the number of processors,
 ** their own peak of float32 multiply-adds in GFLOP/s (independent sums in registers, all threads)
-** and the GFLOP of a slice. */
+** the GFLOP of a slice, and how many convolutions int8 leaves in floats. */
 #include "base/clock.h"
 #include "base/parallel.h"
 #include "gpu/calibrate.h"
@@ -120,7 +120,8 @@ int main(int argc, char **argv)
     (void)snprintf(path, sizeof path, "%s/x.npy", argv[1]);
     must(npy_write(path, &x, &err), &err);
     int threads = parallel_processors();
-    (void)printf("%d %.1f %.1f\n", threads, peak_gflops(threads), 2 * gmac());
+    (void)printf("%d %.1f %.1f %d\n", threads, peak_gflops(threads), 2 * gmac(),
+                 results[PRECISION_INT8].n_float);
     free(slices);
     return 0;
 }

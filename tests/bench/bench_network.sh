@@ -7,8 +7,9 @@ set -u
 B=$1 dir=$(mktemp -d "$1/bench-network-XXXXXX") shared=${CT2MR_SHARED:-../shared} rounds=${ROUNDS:-5}
 trap 'rm -rf "$dir"' EXIT
 export CT2MR_CACHE_DIR=$dir/cache
-read -r n peak work < <("$B/tests/bench_network" "$dir")
+read -r n peak work n_float < <("$B/tests/bench_network" "$dir")
 echo "== the network: DRUNet-101, width 64, 448 x 448, slices in memory; $n processors"
+[ "$n_float" = 0 ] || echo "int8 leaves the last $n_float convolutions in floats (random weights; of the demonstration model 5)"
 slices_mb=$((4 * (3 + 1) * 448 * 448 * 4 / 1024 / 1024))
 echo "float32 peak $peak GFLOP/s, $work GFLOP per slice; memory without the slices' own $slices_mb MB"
 
