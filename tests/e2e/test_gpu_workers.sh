@@ -33,6 +33,7 @@ workers() { pgrep -P "$node_pid" -f -- --worker | sort; }
 n_workers() { workers | wc -l; }
 n_workers_is() { [ "$(n_workers)" = "$1" ]; }
 running_is() { [ "$(sql "select count(*) from job where state = 4")" = "$1" ]; }
+job_exists() { [ "$(sql "select count(*) from job where id = $1")" = 1 ]; }
 step_done() { [ "$(sql "select count(*) from event where job_id=$1 and kind='step' and step='$2'")" -ge 1 ]; }
 send() { send_ct "$TEST_DIR/ct$1" || fail "storescu"; }
 attempts() { sql "select attempt from job where id=$1"; }
@@ -58,6 +59,7 @@ first=$(workers)
 
 # Two at a time; the first worker takes one of them.
 send 2 &
+wait_for 20 job_exists 2 || fail "no second job"
 send 3
 wait %?send
 wait_for 60 n_workers_is 2 || fail "no second worker"
