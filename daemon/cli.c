@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static const CliCommand commands[] = {
@@ -239,6 +240,13 @@ bool cli_knows_precision(const char *name)
 {
     Precision precision;
     return strcmp(name, "auto") == 0 || precision_from_name(name, &precision);
+}
+
+bool cli_same_file(const char *a, const char *b)
+{
+    struct stat of_a, of_b;
+    return a != NULL && b != NULL && stat(a, &of_a) == 0 && stat(b, &of_b) == 0 &&
+           of_a.st_dev == of_b.st_dev && of_a.st_ino == of_b.st_ino;
 }
 
 int cli_get_options(const char *command, int argc, char **argv, const char *extra, CliOptions *ret)

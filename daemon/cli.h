@@ -67,6 +67,9 @@ bool cli_parse_int(const char *text, int64_t min, int64_t max, int64_t *ret);
 #define CLI_PRECISIONS "auto, f32, bf16, int8, f16"
 bool cli_knows_backend(const char *name);
 bool cli_knows_precision(const char *name);
+/* Whether both names are one file that exists; either may be NULL. What a command reads must never
+** be what it writes. */
+bool cli_same_file(const char *a, const char *b);
 /* Finite number in C locale; false otherwise. */
 bool cli_parse_double(const char *text, double *ret);
 

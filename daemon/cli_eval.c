@@ -221,6 +221,9 @@ static int parse(int argc, char **argv, EvalArguments *ret)
         return cli_usage("eval", "--precision is none of " CLI_PRECISIONS);
     if (!cli_knows_backend(a.backend))
         return cli_usage("eval", "--backend is none of " CLI_BACKENDS);
+    if (cli_same_file(a.out, a.model) || cli_same_file(a.out, a.compare) ||
+        cli_same_file(a.out, a.data))
+        return cli_usage("eval", "--out is one of the files to be read");
     *ret = a;
     return CLI_OK;
 }

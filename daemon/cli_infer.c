@@ -160,6 +160,8 @@ static int parse_arguments(int argc, char **argv, Infer *infer)
         return cli_usage("infer", "unexpected argument");
     if (infer->model == NULL || infer->in == NULL || infer->out == NULL)
         return cli_usage("infer", "--model, --in and --out are needed");
+    if (cli_same_file(infer->out, infer->in) || cli_same_file(infer->out, infer->model))
+        return cli_usage("infer", "--out is one of the files to be read");
     if (!cli_knows_precision(infer->precision))
         return cli_usage("infer", "--precision is none of " CLI_PRECISIONS);
     if (!cli_knows_backend(infer->backend))

@@ -164,6 +164,8 @@ static int parse(int argc, char **argv, Arguments *ret)
     if (optind + 1 != argc || ret->out == NULL)
         return cli_usage("model", "import needs --out MODEL and one file");
     ret->from = argv[optind];
+    if (cli_same_file(ret->out, ret->from))
+        return cli_usage("model", "import: --out is the file to be read");
     return CLI_OK;
 }
 

@@ -310,7 +310,10 @@ static int report(const Train *train, const TrainResult *r)
                      cli_duration_text((int64_t)(r->elapsed_s * 1e3), elapsed),
                      r->n_training_slices, r->n_training_cases, r->n_validation_slices,
                      r->n_validation_cases);
-        (void)printf("%s holds epoch %d", train->config.model, r->best_epoch);
+        if (r->best_epoch == 0)
+            (void)printf("no model yet: no epoch was finished; --resume goes on");
+        else
+            (void)printf("%s holds epoch %d", train->config.model, r->best_epoch);
         if (r->n_validation_slices > 0 && r->best_epoch > 0)
             (void)printf(": PSNR %.2f dB, SSIM %.4f", r->psnr_db, r->ssim);
         (void)printf("\n");

@@ -267,7 +267,7 @@ static Status dnnl_open(const Graph *graph, const Model *model, const BackendOpt
     WinogradChoice winograd = {0};
     Dnnl *d;
     if (options->precision == PRECISION_F32 && options->winograd_mib > 0)
-        TRY(winograd_choose(graph, model, options->winograd_mib, &winograd, err));
+        TRY(winograd_choose(graph, options->winograd_mib, &winograd, err));
     TRY(dnnl_open_with(graph, model, options, &winograd, &d, err));
     *ret = d;
     return ST_OK;

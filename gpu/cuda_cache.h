@@ -1,14 +1,14 @@
 /* Plans on disk, so that a worker need not ask cuDNN's heuristics again.
 **
-** One cache file (cache_file.h) for one key: model, network, shape, GPU, driver, cuDNN. Its body
-** is the plans in cuDNN's own words; each is checked again when it is loaded (cuda_plan.h). A cache
-** that cannot be read or written is no error.
+** One cache file (cuda_cache_file.h) for one key: model, network, shape, GPU, driver, cuDNN. Its
+** body is the plans in cuDNN's own words; each is checked again when it is loaded (cuda_plan.h). A
+** cache that cannot be read or written is no error.
 **
 ** Thread: one per PlanCache; several processes may share a folder. */
 #ifndef CT2MR_GPU_CUDA_CACHE_H
 #define CT2MR_GPU_CUDA_CACHE_H
 
-#include "gpu/cache_file.h"
+#include "gpu/cuda_cache_file.h"
 #include "gpu/cuda_plan.h"
 
 typedef struct PlanCache {

@@ -97,11 +97,14 @@ void dnnl_close(void *state);
 ** on a convolution, 50 ms. */
 bool dnnl_bf16_is_faster(void);
 
-/* dnnl_winograd.c: measures, or remembers what was measured for this model, grid and processor.
-** mib: how much more memory weights and scratch may take. All is direct where the choice cannot be
-** remembered: the same bits on every run go first. Errors: as open. */
-MUST_CHECK Status winograd_choose(const Graph *graph, const Model *model, int32_t mib,
-                                  WinogradChoice *ret, Err *err);
+/* dnnl_winograd.c: how much more memory weights and scratch may take is in mib. The same choice on
+** every run on one processor. Errors: as open. */
+MUST_CHECK Status winograd_choose(const Graph *graph, int32_t mib, WinogradChoice *ret, Err *err);
+/* dnnl_step.c: whether oneDNN has that way for the only convolution of a graph, and what it needs.
+ */
+MUST_CHECK Status dnnl_weigh_conv(const Graph *one, const WinogradChoice *choice, bool *ret_has,
+                                  size_t *ret_weights_bytes, size_t *ret_scratch_bytes, Err *err);
+/* The way of a convolution (WinogradShape). */
 WinogradWay winograd_way(const WinogradChoice *choice, const Graph *graph, const Op *op);
 
 typedef struct OpForms { /* [operation] false: plain values; true: blocked, or in int8 quantized */

@@ -314,6 +314,39 @@ Status dnnl_make_steps(Dnnl *d, const Model *model, Err *err)
     return status;
 }
 
+Status dnnl_weigh_conv(const Graph *one, const WinogradChoice *choice, bool *ret_has,
+                       size_t *ret_weights_bytes, size_t *ret_scratch_bytes, Err *err)
+{
+    Dnnl *d = calloc(1, sizeof *d);
+    Graph *graph = malloc(sizeof *graph);
+    Err why = {0};
+    Status status =
+        d == NULL || graph == NULL ? err_set(&why, ST_NO_MEMORY, "the network's table") : ST_OK;
+    if (status == ST_OK) {
+        d->graph = graph;
+        d->winograd = *choice;
+        status = dnnl_check(dnnl_engine_create(&d->engine, dnnl_cpu, 0), NULL, "the engine", &why);
+    }
+    if (status == ST_OK)
+        status = dnnl_choose_types(d, one, NULL, &why);
+    for (int32_t i = 0; status == ST_OK && i < graph->n_ops; i++)
+        if (graph->ops[i].kind == OP_CONV) {
+            status = make_primitive(d, &graph->ops[i], NULL, &d->steps[i], &why);
+            *ret_weights_bytes = status == ST_OK ? weights_bytes(&d->steps[i]) : 0;
+        }
+    *ret_has = status == ST_OK;
+    if (d != NULL) {
+        *ret_scratch_bytes = d->scratch_bytes;
+        dnnl_destroy_steps(d);
+        (void)dnnl_engine_destroy(d->engine);
+    }
+    free(graph);
+    free(d);
+    if (status == ST_OK || status == ST_BACKEND) /* BACKEND: oneDNN does not have it */
+        return ST_OK;
+    return err_set(err, status, "%s", why.msg);
+}
+
 void dnnl_destroy_steps(Dnnl *d)
 {
     for (int32_t i = 0; i < GRAPH_MAX_OPS; i++) {

@@ -36,10 +36,9 @@ typedef struct NetOptions {
     int32_t device;        /* which GPU, 0.. */
     bool proven;           /* this process has opened this model on this GPU and all was well: the
                               golden slice is not run again */
-    /* f32 on backend cpu: 3x3 convolutions may go Winograd's way (Winograd 1980; Lavin and Gray
-    ** 2016) where that was measured to be faster, by a tenth or more, at a relative RMS under 1e-4,
-    ** and takes at most this much more memory for all of them; the choice is remembered on disk
-    ** (cache_file.h), else everything is direct. 0: never. */
+    /* f32 on backend cpu: 3x3 convolutions go Winograd's way (Winograd 1980; Lavin and Gray 2016)
+    ** where that saves a tenth of the time or more and takes at most this much more memory for all
+    ** of them. 0: never. */
     int32_t winograd_mib;
 } NetOptions;
 

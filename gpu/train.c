@@ -375,7 +375,8 @@ static Status loop(Training *t, TrainEnd *ret, Err *err)
         if (is_over(t, ret))
             return ST_OK;
         TRY(one_step(t, err));
-        if (clock_monotonic_s() - t->saved_s >= c->checkpoint_s) {
+        bool is_first = t->state.step == t->steps_per_epoch; /* a crash soon after loses little */
+        if (is_first || clock_monotonic_s() - t->saved_s >= c->checkpoint_s) {
             TRY(checkpoint_save(t, err));
             t->saved_s = clock_monotonic_s();
         }
@@ -388,8 +389,6 @@ static Status train(Training *t, TrainResult *result, Err *err)
     const TrainState *s = &t->state;
     if (s->step > t->first_step || !t->config->resume)
         TRY(checkpoint_save(t, err));
-    if (s->best_epoch == 0) /* interrupted early: better the model of now than none */
-        TRY(training_write_model(t, NULL, err));
     result->epochs = s->n_rows;
     result->steps = s->step;
     result->best_epoch = s->best_epoch;

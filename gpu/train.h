@@ -82,7 +82,7 @@ typedef struct TrainResult {
     TrainEnd end;
     int32_t epochs; /* finished */
     int64_t steps;
-    int32_t best_epoch;   /* whose weights the model file holds; 0: interrupted before the first */
+    int32_t best_epoch;   /* whose weights the model file holds; 0: none, it was not written */
     double psnr_db, ssim; /* of the best epoch */
     int32_t n_training_cases, n_validation_cases, n_training_slices, n_validation_slices;
     double elapsed_s, waited_s;

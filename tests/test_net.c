@@ -534,6 +534,11 @@ TEST(net_command_infer_writes_what_the_net_gives, "ct2mr infer: same bits as net
     CHECK_INT(cli_infer(12, good), CLI_USAGE);
     CHECK_INT(cli_infer(5, good), CLI_USAGE); /* no --out */
     good[9] = "2";
+    good[6] = in; /* what is read is not written */
+    CHECK_INT(cli_infer(12, good), CLI_USAGE);
+    good[6] = model_path;
+    CHECK_INT(cli_infer(12, good), CLI_USAGE);
+    good[6] = out;
     x.dims[1] = 1;
     x.dims[0] = 9; /* one channel: not an input */
     CHECK_OK(npy_write(in, &x, &err), &err);

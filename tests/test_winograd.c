@@ -1,19 +1,14 @@
 /* gpu/: Winograd convolutions of the CPU backend. Claims: each way gives the direct way's numbers
 ** (relative RMS under 1e-4 is the contract; what is measured is printed), with and without a
-** residual; layouts are converted only where they must; the choice is remembered, a damaged memory
-** is not believed, and without a folder to remember in everything is direct; the bits do not depend
-** on threads. */
+** residual; layouts are converted only where they must; the choice depends on shapes and the limit
+** alone, and the bits not on threads. */
 #include "tests/test.h"
 
-#include "base/files.h"
-#include "gpu/cache_file.h"
 #include "gpu/dnnl_int.h"
 #include "gpu/graph_passes.h"
 #include "gpu/net.h"
 #include "gpu/network.h"
 #include "tests/random_model.h"
-
-#include <dirent.h>
 
 enum { SIDE = 64, PIXELS = SIDE * SIDE, N = 3 };
 #define MOST_RMS 1e-4
@@ -184,105 +179,28 @@ static void run_net(const Model *model, int32_t mib, int32_t threads, const floa
     net_close(net);
 }
 
-/* The only file of the cache's folder. */
-static void find_cache(char ret[PATH_SIZE])
-{
-    char dir[PATH_SIZE];
-    int n = 0;
-    CHECK_OK(path_format(dir, NULL, "%s/cache", test_dir()), &(Err){0});
-    DIR *entries = opendir(dir);
-    CHECK(entries != NULL);
-    for (struct dirent *e; (e = readdir(entries)) != NULL;)
-        if (strncmp(e->d_name, "winograd-", 9) == 0) {
-            n++;
-            CHECK_OK(path_format(ret, NULL, "%s/%s", dir, e->d_name), &(Err){0});
-        }
-    (void)closedir(entries);
-    CHECK_INT(n, 1);
-}
-
-/* Writes a choice as if it had been measured: every shape goes `way`. */
-static void remember(const Model *model, int32_t mib, WinogradWay way)
-{
-    Err err = {0};
-    char path[PATH_SIZE], *text, *key, *body = NULL;
-    size_t size;
-    CacheFile cache = {.magic = "ct2mr-winograd-1"};
-    char choices[32];
-    float *x = slices(), *y = calloc(N * PIXELS, sizeof *y);
-    CHECK(y != NULL);
-    run_net(model, mib, 1, x, y, choices); /* so that there is a file with the right key */
-    find_cache(path);
-    CHECK_OK(file_read(path, 1 << 16, &text, &size, &err), &err);
-    (void)snprintf(cache.path, sizeof cache.path, "%s", path);
-    key = strchr(text, '\n') + 1;
-    body = strchr(key, '\n') + 1;
-    (void)snprintf(cache.key, sizeof cache.key, "%.*s", (int)(body - 1 - key), key);
-    for (char *end = body; (end = strchr(end, '\n')) != NULL; end++)
-        end[-1] = (char)('0' + (int)way);
-    CHECK(cache_file_write(&cache, body));
-    free(text);
-    free(x);
-    free(y);
-}
-
-TEST(winograd_choice_is_remembered, "the file decides, not the clock; damaged: measured anew")
+TEST(winograd_choice_is_the_shapes, "the same every time, whatever threads; more memory, more ways")
 {
     skip_unless_offered();
-    Err err = {0};
-    char path[PATH_SIZE], first[32], again[32], *text;
-    size_t size, bytes = (size_t)N * PIXELS * sizeof(float);
-    Model *model = random_model(ARCH_DRUNET50, 16);
-    float *x = slices(), *a = malloc(bytes), *b = malloc(bytes);
-    CHECK(a != NULL && b != NULL);
-    remember(model, 64, WAY_WINOGRAD_4);
-    run_net(model, 64, 1, x, a, first);
-    CHECK(strncmp(first, "winograd=", 9) == 0);
-    run_net(model, 64, 2, x, b, again); /* two threads: the same bits */
-    CHECK_STR(again, first);
-    CHECK(memcmp(a, b, bytes) == 0);
-    remember(model, 64, WAY_WINOGRAD_2);
-    run_net(model, 64, 1, x, b, again);
-    CHECK(strcmp(again, first) != 0 && memcmp(a, b, bytes) != 0);
-    remember(model, 64, WAY_DIRECT);
-    run_net(model, 64, 1, x, a, again);
-    run_net(model, 0, 1, x, b, first);
-    CHECK_STR(again, "");
-    CHECK_STR(first, "");
-    CHECK(memcmp(a, b, bytes) == 0);
-    find_cache(path);
-    CHECK_OK(file_read(path, 1 << 16, &text, &size, &err), &err);
-    text[size - 2] = '9'; /* its digest no longer fits */
-    CHECK_OK(file_write_durable(path, text, size, &err), &err);
-    run_net(model, 64, 1, x, a, again);
-    free(text);
-    CHECK_OK(file_read(path, 1 << 16, &text, &size, &err), &err);
-    CHECK(text[size - 2] != '9'); /* written anew */
-    CHECK(relative_rms(b, a, (size_t)N * PIXELS) < MOST_RMS);
-    free(text);
-    free(x);
-    free(a);
-    free(b);
-    model_close(model);
-}
-
-TEST(winograd_needs_a_memory, "no folder for the choice: all direct, whatever is allowed")
-{
-    char choices[32];
+    char first[32], again[32], none[32], less[32];
     size_t bytes = (size_t)N * PIXELS * sizeof(float);
-    Model *model = random_model(ARCH_DRUNET50, 16);
+    Model *model = random_model(ARCH_DRUNET50, 32);
     float *x = slices(), *a = malloc(bytes), *b = malloc(bytes);
     CHECK(a != NULL && b != NULL);
-    run_net(model, 0, 1, x, a, choices);
-    CHECK(setenv("CT2MR_CACHE_DIR", "/proc/none", 1) == 0);
-    run_net(model, 64, 1, x, b, choices);
-    CHECK_STR(choices, "");
-    CHECK(memcmp(a, b, bytes) == 0);
-    CHECK(unsetenv("CT2MR_CACHE_DIR") == 0 && unsetenv("CACHE_DIRECTORY") == 0 &&
-          unsetenv("XDG_CACHE_HOME") == 0 && unsetenv("HOME") == 0);
-    run_net(model, 64, 1, x, b, choices);
-    CHECK_STR(choices, "");
-    CHECK(memcmp(a, b, bytes) == 0);
+    run_net(model, 256, 1, x, a, first);
+    CHECK(strncmp(first, "winograd=", 9) == 0);
+    for (int32_t threads = 1; threads <= 3; threads++) {
+        run_net(model, 256, threads, x, b, again);
+        CHECK_STR(again, first);
+        CHECK(memcmp(a, b, bytes) == 0);
+    }
+    run_net(model, 0, 1, x, b, none);
+    CHECK_STR(none, "");
+    CHECK(memcmp(a, b, bytes) != 0);
+    CHECK(relative_rms(b, a, (size_t)N * PIXELS) < MOST_RMS);
+    run_net(model, 1, 1, x, b, less);
+    (void)printf("# 256 MiB: %s, 1 MiB: %s\n", first, less);
+    CHECK(strcmp(less, first) != 0); /* not all of it fits */
     free(x);
     free(a);
     free(b);

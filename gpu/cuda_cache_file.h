@@ -1,12 +1,12 @@
-/* Small files that spare a worker what it found out before: plans of a GPU, choices of the CPU.
+/* Small files that spare a worker what it found out before: plans of a GPU.
 **
 ** One file for one key; text: a line with the SHA-256 of the rest, the key, then the body. A file
 ** that is damaged, of another key or unreadable counts as absent. It is written whole and renamed
 ** into place. The folder: $CT2MR_CACHE_DIR, else systemd's $CACHE_DIRECTORY, else
 ** $XDG_CACHE_HOME/ct2mr or $HOME/.cache/ct2mr; without any of them there is no cache.
 ** Thread: any; several processes may share a folder. */
-#ifndef CT2MR_GPU_CACHE_FILE_H
-#define CT2MR_GPU_CACHE_FILE_H
+#ifndef CT2MR_GPU_CUDA_CACHE_FILE_H
+#define CT2MR_GPU_CUDA_CACHE_FILE_H
 
 #include "base/files.h"
 

@@ -1,6 +1,6 @@
-/* See cache_file.h. The file: MAGIC, a space, the SHA-256 of all that follows the line; KEY; body.
- */
-#include "gpu/cache_file.h"
+/* See cuda_cache_file.h. The file: MAGIC, a space, the SHA-256 of all that follows the line; KEY;
+** body. */
+#include "gpu/cuda_cache_file.h"
 
 #include "base/digest.h"
 
