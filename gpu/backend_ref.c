@@ -7,6 +7,8 @@
 
 #include "base/arena.h"
 
+#include "gpu/ref_span.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,26 +32,12 @@ typedef struct Ref {
     const NetFeed *feed; /* of the run under way */
 } Ref;
 
-typedef struct Span {
-    int32_t begin, end;
-} Span;
-
-/* Output positions o in 0..n_out-1 whose input position o * stride + shift is in 0..n_in-1. */
-static Span inside(int32_t n_out, int32_t n_in, int32_t stride, int32_t shift)
-{
-    Span span = {0, n_out};
-    while (span.begin < n_out && span.begin * stride + shift < 0)
-        span.begin++;
-    while (span.end > span.begin && (span.end - 1) * stride + shift >= n_in)
-        span.end--;
-    return span;
-}
-
 /* sum[oy][ox] += weight * x[oy * stride + dy][ox * stride + dx], zero outside. */
 static void add_tap(double *sum, const Value *out, const float *x, const Value *in, int32_t stride,
                     int32_t dy, int32_t dx, double weight)
 {
-    Span rows = inside(out->h, in->h, stride, dy), columns = inside(out->w, in->w, stride, dx);
+    Span rows = span_inside(out->h, in->h, stride, dy),
+         columns = span_inside(out->w, in->w, stride, dx);
     for (int32_t oy = rows.begin; oy < rows.end; oy++) {
         const float *row = x + (ptrdiff_t)(oy * stride + dy) * in->w;
         double *sum_row = sum + (ptrdiff_t)oy * out->w;

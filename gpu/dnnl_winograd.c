@@ -48,22 +48,22 @@ static bool same_shape(const WinogradShape *a, const WinogradShape *b)
            a->has_residual == b->has_residual && a->has_relu == b->has_relu;
 }
 
-static WinogradShape *find_shape(WinogradChoice *choice, const WinogradShape *shape)
+/* choice->n_shapes if it is not there. */
+static int32_t find_shape(const WinogradChoice *choice, const WinogradShape *shape)
 {
-    for (int32_t i = 0; i < choice->n_shapes; i++)
-        if (same_shape(&choice->shapes[i], shape))
-            return &choice->shapes[i];
-    return NULL;
+    int32_t i = 0;
+    while (i < choice->n_shapes && !same_shape(&choice->shapes[i], shape))
+        i++;
+    return i;
 }
 
 WinogradWay winograd_way(const WinogradChoice *choice, const Graph *graph, const Op *op)
 {
-    WinogradChoice *c = (WinogradChoice *)(uintptr_t)choice;
     if (choice->n_shapes == 0 || !fits(graph, op))
         return WAY_DIRECT;
     WinogradShape shape = shape_of(graph, op);
-    const WinogradShape *found = find_shape(c, &shape);
-    return found != NULL ? found->way : WAY_DIRECT;
+    int32_t i = find_shape(choice, &shape);
+    return i < choice->n_shapes ? choice->shapes[i].way : WAY_DIRECT;
 }
 
 /* Shapes beyond the table's room stay direct. */
@@ -74,14 +74,15 @@ static void list_shapes(const Graph *graph, WinogradChoice *ret, Case *cases)
         const Op *op = &graph->ops[i];
         if (!fits(graph, op))
             continue;
-        WinogradShape shape = shape_of(graph, op), *found = find_shape(ret, &shape);
-        if (found == NULL && ret->n_shapes < WINOGRAD_MAX_SHAPES) {
-            found = &ret->shapes[ret->n_shapes];
-            cases[ret->n_shapes++] = (Case){.op = op};
-            *found = shape;
+        const WinogradShape shape = shape_of(graph, op);
+        int32_t k = find_shape(ret, &shape);
+        if (k == WINOGRAD_MAX_SHAPES)
+            continue;
+        if (k == ret->n_shapes) {
+            cases[k] = (Case){.op = op};
+            ret->shapes[ret->n_shapes++] = shape;
         }
-        if (found != NULL)
-            cases[found - ret->shapes].n_ops++;
+        cases[k].n_ops++;
     }
 }
 

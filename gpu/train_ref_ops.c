@@ -2,25 +2,11 @@
 #include "gpu/train_ref_ops.h"
 
 #include "base/parallel.h"
+#include "gpu/ref_span.h"
 #include "gpu/train_int.h"
 
 #include <math.h>
 #include <string.h>
-
-typedef struct Span {
-    int32_t begin, end;
-} Span;
-
-/* Output positions o in 0..n_out-1 whose input position o * stride + shift is in 0..n_in-1. */
-static Span inside(int32_t n_out, int32_t n_in, int32_t stride, int32_t shift)
-{
-    Span span = {0, n_out};
-    while (span.begin < n_out && span.begin * stride + shift < 0)
-        span.begin++;
-    while (span.end > span.begin && (span.end - 1) * stride + shift >= n_in)
-        span.end--;
-    return span;
-}
 
 static size_t plane(const Value *v)
 {
@@ -40,8 +26,8 @@ static Tap tap_at(const RefOp *op, int32_t ky, int32_t kx)
 {
     int32_t pad = op->kernel / 2;
     Tap t = {op->in, op->out, op->stride, ky - pad, kx - pad, {0, 0}, {0, 0}};
-    t.rows = inside(op->out->h, op->in->h, op->stride, t.dy);
-    t.columns = inside(op->out->w, op->in->w, op->stride, t.dx);
+    t.rows = span_inside(op->out->h, op->in->h, op->stride, t.dy);
+    t.columns = span_inside(op->out->w, op->in->w, op->stride, t.dx);
     return t;
 }
 
