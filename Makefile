@@ -238,7 +238,7 @@ $(B)/tests/big_series: $(B)/tests/bench/big_series.o $(LIB)
 	@echo "  LD  $@"; $(CXX) $(LDFLAGS) -Wl,--as-needed -o $@ $^ $(LIBS_ct2mr)
 # Its peak loop is to be multiply-adds; nothing of the product is built so.
 $(B)/tests/bench/bench_network.o: CFLAGS += -O3 -ffp-contract=fast
-$(B)/tests/bench_network: $(B)/tests/bench/bench_network.o $(B)/tests/model_file.o $(LIB)
+$(B)/tests/bench_network: $(B)/tests/bench/bench_network.o $(B)/tests/bench/bench_fail.o $(B)/tests/model_file.o $(LIB)
 	@echo "  LD  $@"; $(CXX) $(LDFLAGS) -Wl,--as-needed -o $@ $^ $(LIBS_ct2mr)
 $(B)/tests/bench_mask: $(B)/tests/bench/bench_mask.o $(B)/tests/head_phantom.o $(LIB)
 	@echo "  LD  $@"; $(CXX) $(LDFLAGS) -Wl,--as-needed -o $@ $^ $(LIBS_ct2mr)
@@ -250,7 +250,7 @@ $(B)/tests/itk_flood: tests/bench/itk_flood.cc
 	@mkdir -p $(@D)
 	@echo "  CXX $@"; $(CXX) -std=c++17 -O2 -w $(addprefix -isystem ,$(wildcard /usr/include/ITK-5.*)) \
 	    $< -o $@ -lITKCommon-5.2 -litksys-5.2 -litkvnl_algo-5.2 -litkvnl-5.2 -lpthread -ldl
-$(B)/tests/bench_train: $(B)/tests/bench/bench_train.o $(B)/tests/model_file.o $(LIB)
+$(B)/tests/bench_train: $(B)/tests/bench/bench_train.o $(B)/tests/bench/bench_fail.o $(B)/tests/model_file.o $(LIB)
 	@echo "  LD  $@"; $(CXX) $(LDFLAGS) -Wl,--as-needed -o $@ $^ $(LIBS_ct2mr)
 werror-rest clang-rest: $(PLUGIN) $(BENCH)
 .PHONY: werror-rest clang-rest

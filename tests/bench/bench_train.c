@@ -8,25 +8,12 @@
 #include "tests/model_file.h"
 #include "tests/test.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 enum { SIDE = 224, BATCH = 5, PIXELS = SIDE * SIDE };
-
-/* What the writer of model files calls when it cannot go on. */
-void test_fail(const char *file, int line, const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    (void)fprintf(stderr, "%s:%d: ", file, line);
-    (void)vfprintf(stderr, format, args);
-    (void)fputc('\n', stderr);
-    va_end(args);
-    exit(1);
-}
 
 static void must(Status status, const Err *err)
 {
