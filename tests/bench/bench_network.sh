@@ -1,15 +1,15 @@
 #!/bin/bash
 # The whole loop of `ct2mr infer` on DRUNet-101 of width 64, 448 x 448, in each precision, beside the
 # processor's float32 peak and onnxruntime in float32. The peer needs onnxruntime's package for
-# Node.js in the folder $ONNXRUNTIME_NODE, node, python3-torch and the folder of measurement data.
+# Node.js in the folder $ONNXRUNTIME_NODE, node, python3-torch, python3-torchvision and the folder of
+# measurement data.
 #   bench_network.sh BUILD_FOLDER
 set -u
 B=$1 dir=$(mktemp -d "$1/bench-network-XXXXXX") shared=${CT2MR_SHARED:-../shared} rounds=${ROUNDS:-5}
 trap 'rm -rf "$dir"' EXIT
 export CT2MR_CACHE_DIR=$dir/cache
-read -r n peak work n_float < <("$B/tests/bench_network" "$dir")
+read -r n peak work < <("$B/tests/bench_network" "$dir")
 echo "== the network: DRUNet-101, width 64, 448 x 448, slices in memory; $n processors"
-[ "$n_float" = 0 ] || echo "int8 leaves the last $n_float convolutions in floats (random weights; of the demonstration model 5)"
 slices_mb=$((4 * (3 + 1) * 448 * 448 * 4 / 1024 / 1024))
 echo "float32 peak $peak GFLOP/s, $work GFLOP per slice; memory without the slices' own $slices_mb MB"
 
@@ -21,7 +21,7 @@ keep() { # name ms mb
 }
 infer() { # name precision mib
     local json
-    json=$(command time -f '%M' -o "$dir/rss" "$B/ct2mr" infer --json --model "$dir/calibrated.safetensors" \
+    json=$(command time -f '%M' -o "$dir/rss" "$B/ct2mr" infer --json --model "$dir/ranges.safetensors" \
         --in "$dir/x.npy" --out "$dir/y.npy" --backend cpu --precision "$2" --winograd-mib "$3" 2>/dev/null) || return 0
     keep "$1" "$(sed 's/.*"per_slice_ms"://; s/[,}].*//' <<<"$json")" $(($(tail -1 "$dir/rss") / 1024 - slices_mb))
 }
@@ -30,7 +30,7 @@ if [ -d "${ONNXRUNTIME_NODE:-/none}" ] && [ -f "$shared/oracle/drunet.py" ] &&
     /usr/bin/python3 tests/bench/onnx_export.py "$shared/oracle" "$dir/plain.safetensors" 448 "$dir/m.onnx" >/dev/null 2>&1; then
     peer=onnxruntime
 else
-    echo "onnxruntime: left out (\$ONNXRUNTIME_NODE, python3-torch or the measurement data are not here)"
+    echo "onnxruntime: left out (\$ONNXRUNTIME_NODE, python3-torchvision or the measurement data are not here)"
 fi
 for ((round = 0; round < rounds; round++)); do
     infer "f32, direct" f32 0
