@@ -27,7 +27,9 @@ typedef struct Packing {
     PackSpec spec;
     PackWriter *writer;
     char salt[DIGEST_HEX_SIZE], reference_digest[DIGEST_HEX_SIZE];
+    PackSeen seen;
     cJSON *done, *failed; /* arrays */
+    int n_odd;            /* pictures among the failed */
 } Packing;
 
 /* ---- what is said about a case --------------------------------------------------------------- */
@@ -100,7 +102,7 @@ static Status take_result(Packing *p, int32_t number, const PackFacts *facts, St
 {
     if (status == ST_OK) {
         add_done(p, facts);
-        return ST_OK;
+        return pack_seen_add(&p->seen, number, facts, err);
     }
     if (is_fatal(status))
         return err_set(err, status, "case %d: %.300s", number, why->msg);
@@ -128,13 +130,33 @@ static Status pack_volumes(Packing *p, Err *err)
     return status;
 }
 
-static Status pack_pictures(Packing *p, Err *err)
+/* As add_failed(), of a picture that belongs to no pair. */
+static Status add_odd(Packing *p, const PngOdd *odd, Err *err)
 {
-    PngPair *pairs;
-    int32_t n, number = 0;
-    Status status = pack_png_list(p->a->png_ct, p->a->png_mr, &pairs, &n, err);
-    if (status != ST_OK)
-        return status;
+    const char *folder = odd->is_mr ? "MR" : "CT";
+    cJSON *json = cJSON_CreateObject();
+    (void)cJSON_AddNumberToObject(json, "picture", odd->number);
+    (void)cJSON_AddStringToObject(json, "folder", folder);
+    (void)cJSON_AddStringToObject(json, "code", status_name(ST_PACK_CASE));
+    (void)cJSON_AddStringToObject(json, "message", odd->why);
+    (void)cJSON_AddItemToArray(p->failed, json);
+    p->n_odd++;
+    if (p->a->strict)
+        return err_set(err, ST_PACK_CASE, "PNG file %d by name in the %s folder: %s", odd->number,
+                       folder, odd->why);
+    (void)fprintf(stderr, "ct2mr: PNG file %d by name in the %s folder left out: %s\n", odd->number,
+                  folder, odd->why);
+    return ST_OK;
+}
+
+static Status pack_listed(Packing *p, const PngList *list, Err *err)
+{
+    const PngPair *pairs = list->pairs;
+    const int32_t n = list->n;
+    int32_t number = 0;
+    Status status = ST_OK;
+    for (int32_t i = 0; i < list->n_odd && status == ST_OK; i++)
+        status = add_odd(p, &list->odd[i], err);
     for (int32_t i = 0, end; i < n && status == ST_OK; i = end) {
         char id[PACK_ID_SIZE];
         PackFacts facts = {0};
@@ -145,7 +167,16 @@ static Status pack_pictures(Packing *p, Err *err)
         Status done = pack_png_case(&p->spec, id, pairs + i, end - i, p->writer, &facts, &why);
         status = take_result(p, ++number, &facts, done, &why, err);
     }
-    free(pairs);
+    return status;
+}
+
+static Status pack_pictures(Packing *p, Err *err)
+{
+    PngList list;
+    Status status = pack_png_list(p->a->png_ct, p->a->png_mr, &list, err);
+    if (status == ST_OK)
+        status = pack_listed(p, &list, err);
+    pack_png_list_free(&list);
     return status;
 }
 
@@ -184,7 +215,8 @@ static char *provenance_of(const Packing *p)
         (void)cJSON_AddItemToObject(json, "mr_percentiles", cJSON_CreateDoubleArray(percent, 2));
     }
     (void)cJSON_AddItemReferenceToObject(json, "cases", p->done);
-    (void)cJSON_AddNumberToObject(json, "cases_left_out", cJSON_GetArraySize(p->failed));
+    (void)cJSON_AddNumberToObject(json, "cases_left_out", cJSON_GetArraySize(p->failed) - p->n_odd);
+    (void)cJSON_AddNumberToObject(json, "pictures_left_out", p->n_odd);
     char *text = cJSON_PrintUnformatted(json);
     cJSON_Delete(json);
     return text;
@@ -201,7 +233,7 @@ static Status pack_all(Packing *p, Err *err)
     TRY((p->a->png_ct != NULL ? pack_pictures : pack_volumes)(p, err));
     if (cJSON_GetArraySize(p->done) == 0)
         return err_set(err, ST_PACK_CASE, "none of %d cases could be packed",
-                       cJSON_GetArraySize(p->failed));
+                       cJSON_GetArraySize(p->failed) - p->n_odd);
     char *text = provenance_of(p);
     if (text == NULL)
         return err_set(err, ST_NO_MEMORY, "provenance");
@@ -271,10 +303,12 @@ static int run(const Arguments *a)
     Arena arena = {0};
     Packing p = {
         .a = a, .spec = a->spec, .done = cJSON_CreateArray(), .failed = cJSON_CreateArray()};
+    p.spec.seen = &p.seen;
     Status status = arena_open(ARENA_BYTES, &arena, &err);
     if (status == ST_OK)
         status = with_reference(&p, &arena, &err);
     pack_abandon(p.writer);
+    pack_seen_free(&p.seen);
     arena_close(&arena);
     return finish(&p, status, &err);
 }

@@ -145,13 +145,19 @@ static Status read_rescale(DcmItem *item, CtHeader *h, Err *err)
 }
 
 /* MR: often absent, and then the stored values are the intensities (PS3.3 C.8.3.1). */
-static void read_mr_rescale(DcmItem *item, CtHeader *h)
+static Status read_mr_rescale(DcmItem *item, CtHeader *h, Err *err)
 {
+    OFString modality = text_of(item, DCM_Modality);
+    if (modality != "" && modality != "MR")
+        return err_set(err, ST_SERIES_NOT_MR, "Modality is not MR");
+    if (text_of(item, DCM_RescaleType) == "HU")
+        return err_set(err, ST_SERIES_NOT_MR, "Rescale Type is HU: this is a CT");
     if (!number_of(item, DCM_RescaleSlope, 0, &h->slope) || h->slope == 0 ||
         !number_of(item, DCM_RescaleIntercept, 0, &h->intercept)) {
         h->slope = 1;
         h->intercept = 0;
     }
+    return ST_OK;
 }
 
 static Status fill_header(DcmItem *item, bool is_mr, CtHeader *h, Err *err)
@@ -163,7 +169,7 @@ static Status fill_header(DcmItem *item, bool is_mr, CtHeader *h, Err *err)
     h->high_bit = c.high_bit;
     h->is_signed = c.is_signed;
     if (is_mr)
-        read_mr_rescale(item, h);
+        TRY(read_mr_rescale(item, h, err));
     else
         TRY(read_rescale(item, h, err));
     h->has_padding = read_padding(item, DCM_PixelPaddingValue, c.is_signed, &h->padding_low);

@@ -14,6 +14,16 @@
 #include "gpu/pack_file.h"
 #include "registration/register.h"
 
+typedef struct PackSeenCase {
+    int32_t number;
+    uint64_t ct, mr; /* pack_content() */
+} PackSeenCase;
+
+typedef struct PackSeen { /* what has been packed; zero-initialised is none */
+    int32_t n, room;
+    PackSeenCase *cases; /* owned */
+} PackSeen;
+
 typedef struct PackSpec {
     ModelInfo wanted;                 /* target, pose, mask, grid, window of the model to come */
     const VolumeI16 *reference;       /* borrowed */
@@ -24,6 +34,7 @@ typedef struct PackSpec {
     bool has_range;                   /* or these intensities instead */
     double low, high;
     const char *sheet_dir; /* for contact sheets; NULL: none */
+    const PackSeen *seen;  /* a case with the images of one of these is refused; NULL: none */
 } PackSpec;
 
 typedef struct PackFacts { /* what was measured and done; goes into the file's provenance */
@@ -31,7 +42,23 @@ typedef struct PackFacts { /* what was measured and done; goes into the file's p
     int32_t n_slices, n_empty, n_wide, n_uncovered; /* packed; left out: no mask, too wide, no MR */
     RegResult reference, pair;                      /* the CT's and the MR's registration */
     double mask_ml, mr_low, mr_high;
+    uint64_t ct_content, mr_content; /* pack_content() of the images */
 } PackFacts;
+
+/* A sum over values in which their order is of no matter: a turned copy has it, too. */
+uint64_t pack_content(const float *values, size_t n);
+uint64_t pack_content_hu(const int16_t *hu, size_t n);
+/* Errors: PACK_CASE: the CT or the MR is that of a case seen, whose number is named. */
+MUST_CHECK Status pack_seen_check(const PackSeen *seen, const PackFacts *facts, Err *err);
+MUST_CHECK Status pack_seen_add(PackSeen *seen, int32_t number, const PackFacts *facts, Err *err);
+void pack_seen_free(PackSeen *seen);
+
+/* Is the MR a CT? By its values (a twentieth as low as air), by Pearson's correlation with the CT's
+** HU inside the mask (0.9; bone is bright in CT and dark in MR). Errors: PACK_CASE. */
+MUST_CHECK Status pack_mr_gate(const float *values, size_t n, Err *err);
+MUST_CHECK Status pack_pair_gate(const int16_t *hu, const float *mr, const uint8_t *mask, size_t n,
+                                 Err *err);
+double pack_correlation(const int16_t *hu, const float *mr, const uint8_t *mask, size_t n);
 
 /* Where a slice of the packed file runs to (PackInfo.axes): the reference's in-plane axes, "LP" for
 ** pose native. Errors: REFERENCE (its slices are not axial). */
@@ -53,12 +80,22 @@ typedef struct PngPair {
     char name[64]; /* of the case */
     char ct[PATH_SIZE], mr[PATH_SIZE];
 } PngPair;
-/* The pairs in order of case and number; *ret is malloc'ed. Errors: NOT_FOUND, PACK_CASE (a picture
-** without a partner, a name without a number), NO_MEMORY. */
-MUST_CHECK Status pack_png_list(const char *ct_dir, const char *mr_dir, PngPair **ret,
-                                int32_t *ret_n, Err *err);
+typedef struct PngOdd { /* a picture that cannot be packed */
+    bool is_mr;         /* of the MR's folder, else of the CT's */
+    int32_t number;     /* its place among the folder's PNG files by name, from 1 */
+    const char *why;    /* static text */
+} PngOdd;
+
+typedef struct PngList {
+    PngPair *pairs; /* [n], owned: in order of case and number */
+    PngOdd *odd;    /* [n_odd], owned: without a partner, or a name without a number */
+    int32_t n, n_odd;
+} PngList;
+/* Errors: NOT_FOUND (no pair), NO_MEMORY. ret is to be freed, on failure too. */
+MUST_CHECK Status pack_png_list(const char *ct_dir, const char *mr_dir, PngList *ret, Err *err);
+void pack_png_list_free(PngList *list);
 /* pairs[0..n) of one case: centred on the grid, turned as the reference lies, masked by the largest
-** part of the CT. Errors: those of png_read_grey(), PACK_CASE. */
+** part of the CT. Errors: those of png_read_grey(), PACK_CASE (also: sizes of a pair differ). */
 MUST_CHECK Status pack_png_case(const PackSpec *spec, const char *id, const PngPair *pairs,
                                 int32_t n, PackWriter *writer, PackFacts *ret, Err *err);
 

@@ -1,4 +1,5 @@
-/* The list of cases to pack: see pack.h. */
+/* The list of cases to pack: see pack.h. As spreadsheets write it: quotes, CRLF, byte order
+** mark. */
 #include "pipeline/pack.h"
 
 #include <libgen.h>
@@ -6,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define BOM "\xef\xbb\xbf" /* some programs put it in front of UTF-8 */
 enum { MAX_BYTES = 16 << 20, N_COLUMNS = 3 };
 
 typedef struct CaseList {
@@ -15,30 +17,60 @@ typedef struct CaseList {
     int32_t n, room;
 } CaseList;
 
-/* Cuts the line at commas; blanks around a field go. Returns the number of fields, at most 16. */
-static int cut_fields(char *line, char *ret[16])
+enum { MAX_FIELDS = 16 };
+
+static char *skip_blanks(char *p)
+{
+    return p + strspn(p, " \t\r");
+}
+
+/* A field in quotes (RFC 4180; "" is a quote), unquoted in place. Returns what follows it, NULL if
+** the closing quote is missing. */
+static char *unquote(char *field)
+{
+    char *to = field;
+    for (char *p = field + 1; *p != '\0'; p++) {
+        if (*p == '"' && p[1] != '"') {
+            *to = '\0';
+            return skip_blanks(p + 1);
+        }
+        p += *p == '"';
+        *to++ = *p;
+    }
+    return NULL;
+}
+
+/* Cuts the line at commas; blanks around a field go. *ret_n: fields, at most MAX_FIELDS. */
+static Status cut_fields(char *line, int number, char *ret[MAX_FIELDS], int *ret_n, Err *err)
 {
     int n = 0;
-    for (char *p = line; p != NULL && n < 16;) {
-        char *comma = strchr(p, ',');
-        if (comma != NULL)
-            *comma = '\0';
-        while (*p == ' ' || *p == '\t')
-            p++;
-        char *end = p + strlen(p);
-        while (end > p && strchr(" \t\r", end[-1]) != NULL)
-            *--end = '\0';
-        ret[n++] = p;
-        p = comma != NULL ? comma + 1 : NULL;
+    for (char *p = line; p != NULL && n < MAX_FIELDS;) {
+        char *field = skip_blanks(p), *end = NULL;
+        if (*field == '"') {
+            end = unquote(field);
+            if (end == NULL || (*end != ',' && *end != '\0'))
+                return err_set(err, ST_USAGE,
+                               "list of cases, line %d: a field's quotes are not closed", number);
+            p = *end == ',' ? end + 1 : NULL;
+        } else {
+            end = field + strcspn(field, ",");
+            p = *end == ',' ? end + 1 : NULL;
+            while (end > field && strchr(" \t\r", end[-1]) != NULL)
+                end--;
+            *end = '\0';
+        }
+        ret[n++] = field;
     }
-    return n;
+    *ret_n = n;
+    return ST_OK;
 }
 
 static Status read_heading(CaseList *list, char *line, Err *err)
 {
     static const char *const NAMES[N_COLUMNS] = {"case", "ct", "mr"};
-    char *fields[16];
-    int n = cut_fields(line, fields);
+    char *fields[MAX_FIELDS];
+    int n;
+    TRY(cut_fields(line, 1, fields, &n, err));
     for (int c = 0; c < N_COLUMNS; c++) {
         list->column[c] = -1;
         for (int i = 0; i < n; i++)
@@ -61,8 +93,9 @@ static Status copy_path(const CaseList *list, const char *text, char ret[PATH_SI
 
 static Status read_row(CaseList *list, char *line, int number, Err *err)
 {
-    char *fields[16];
-    int n = cut_fields(line, fields);
+    char *fields[MAX_FIELDS];
+    int n;
+    TRY(cut_fields(line, number, fields, &n, err));
     for (int c = 0; c < N_COLUMNS; c++)
         if (list->column[c] >= n || fields[list->column[c]][0] == '\0')
             return err_set(err, ST_USAGE, "list of cases, line %d: a field is missing", number);
@@ -93,13 +126,12 @@ static Status read_row(CaseList *list, char *line, int number, Err *err)
 static Status read_lines(CaseList *list, char *text, Err *err)
 {
     int number = 0;
+    if (strncmp(text, BOM, strlen(BOM)) == 0)
+        text += strlen(BOM);
     for (char *p = text; p != NULL && *p != '\0';) {
         char *end = strchr(p, '\n');
         if (end != NULL)
             *end = '\0';
-        if (strchr(p, '"') != NULL)
-            return err_set(err, ST_USAGE, "list of cases, line %d: quotes are not understood",
-                           number + 1);
         bool is_blank = strspn(p, " \t\r") == strlen(p);
         if (++number == 1)
             TRY(read_heading(list, p, err));

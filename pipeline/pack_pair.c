@@ -231,6 +231,10 @@ static Status pack_job(const PackSpec *spec, const char *id, const char *ct_path
     if (!spec->any_patient && ct_patient[0] != '\0' && mr_patient[0] != '\0' &&
         strcmp(ct_patient, mr_patient) != 0)
         return err_set(err, ST_SERIES_PATIENT, "CT and MR state different patients");
+    TRY(pack_mr_gate(mr.v, grid_voxels(&mr.grid), err));
+    facts->ct_content = pack_content_hu(job->series.ct.v, grid_voxels(&job->series.ct.grid));
+    facts->mr_content = pack_content(mr.v, grid_voxels(&mr.grid));
+    TRY(pack_seen_check(spec->seen, facts, err));
     TRY(run_steps(job, err));
     facts->reference = job->registration;
     facts->mask_ml = job->mask_result.volume_ml;
@@ -244,6 +248,7 @@ static Status pack_job(const PackSpec *spec, const char *id, const char *ct_path
         return err_set(err, ST_PACK_CASE,
                        "no slice is left: %d without mask, %d wider than the grid, %d without MR",
                        facts->n_empty, facts->n_wide, facts->n_uncovered);
+    TRY(pack_pair_gate(slices.hu, slices.mr, slices.mask, grid_voxels(&job->model_hu.grid), err));
     TRY(scale_mr(spec, &slices, facts, err));
     TRY(draw_sheet(spec, id, &slices, job, err));
     return write_slices(id, &slices, job, writer, err);

@@ -11,7 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 enum { DIGITS = 3, SIDE_MAX = 2048, SHEET_SLICES = 6, SHEET_TILE = 32, SHEET_GAP = 3 };
 #define HEAD_GREY 24 /* of 255: above fluid and fat in a brain window, below scalp and skull */
@@ -25,13 +24,10 @@ static size_t stem_of(const char *file)
     return n > 4 && strcmp(file + n - 4, ".png") == 0 && file[0] != '.' ? n - 4 : 0;
 }
 
-static Status check_name(const char *file, size_t stem, Err *err)
+static bool has_number(const char *file, size_t stem)
 {
-    bool ok = stem > DIGITS && stem - DIGITS < sizeof((PngPair *)NULL)->name &&
-              strspn(file + stem - DIGITS, "0123456789") >= DIGITS;
-    return ok ? ST_OK
-              : err_set(err, ST_PACK_CASE,
-                        "a picture's name is not its case and a number of three digits");
+    return stem > DIGITS && stem - DIGITS < sizeof((PngPair *)NULL)->name &&
+           strspn(file + stem - DIGITS, "0123456789") >= DIGITS;
 }
 
 /* By the case's name, shorter ones first, then by number. */
@@ -50,58 +46,83 @@ static int is_png(const struct dirent *entry)
     return stem_of(entry->d_name) > 0;
 }
 
-static int32_t count_pngs(const char *dir)
+static void free_entries(struct dirent **entries, int n)
 {
-    struct dirent **entries;
-    int n = scandir(dir, &entries, is_png, NULL);
     for (int i = 0; i < n; i++)
         free(entries[i]);
     if (n >= 0)
         free(entries);
-    return n;
 }
 
 static Status make_pair(const char *ct_dir, const char *mr_dir, const char *file, PngPair *ret,
                         Err *err)
 {
     size_t stem = stem_of(file);
-    TRY(check_name(file, stem, err));
     memcpy(ret->name, file, stem - DIGITS);
     ret->name[stem - DIGITS] = '\0';
     TRY(path_format(ret->ct, err, "%s/%s", ct_dir, file));
-    TRY(path_format(ret->mr, err, "%s/%s", mr_dir, file));
-    return access(ret->mr, R_OK) == 0
-               ? ST_OK
-               : err_set(err, ST_PACK_CASE, "a picture of the CT has no partner among the MR");
+    return path_format(ret->mr, err, "%s/%s", mr_dir, file);
 }
 
-Status pack_png_list(const char *ct_dir, const char *mr_dir, PngPair **ret, int32_t *ret_n,
-                     Err *err)
+/* Both sorted by name: a merge. */
+static Status match(const char *ct_dir, struct dirent **ct, int n_ct, const char *mr_dir,
+                    struct dirent **mr, int n_mr, PngList *ret, Err *err)
 {
-    struct dirent **entries;
-    int n = scandir(ct_dir, &entries, is_png, NULL);
-    if (n < 0)
+    for (int i = 0, k = 0; i < n_ct || k < n_mr;) {
+        int order = i == n_ct ? 1 : k == n_mr ? -1 : strcmp(ct[i]->d_name, mr[k]->d_name);
+        const char *file = order <= 0 ? ct[i]->d_name : mr[k]->d_name;
+        const char *why = !has_number(file, stem_of(file))
+                              ? "its name is not its case and a number of three digits"
+                          : order != 0 ? "it has no partner of the same name"
+                                       : NULL;
+        if (why == NULL)
+            TRY(make_pair(ct_dir, mr_dir, file, &ret->pairs[ret->n++], err));
+        else
+            ret->odd[ret->n_odd++] = (PngOdd){order > 0, order > 0 ? k + 1 : i + 1, why};
+        i += order <= 0;
+        k += order >= 0;
+    }
+    return ret->n > 0
+               ? ST_OK
+               : err_set(err, ST_NOT_FOUND,
+                         "no pair of pictures: %d and %d PNG files in the two folders", n_ct, n_mr);
+}
+
+static int by_bytes(const struct dirent **a, const struct dirent **b)
+{
+    return strcmp((*a)->d_name, (*b)->d_name);
+}
+
+Status pack_png_list(const char *ct_dir, const char *mr_dir, PngList *ret, Err *err)
+{
+    struct dirent **ct = NULL, **mr = NULL;
+    *ret = (PngList){0};
+    int n_ct = scandir(ct_dir, &ct, is_png, by_bytes);
+    if (n_ct < 0)
         return err_sys(err, errno, "reading folder %s", ct_dir);
-    PngPair *pairs = calloc((size_t)n + 1, sizeof *pairs);
-    Status status = pairs == NULL ? err_set(err, ST_NO_MEMORY, "%d pictures", n) : ST_OK;
-    for (int i = 0; i < n; i++) {
-        if (status == ST_OK)
-            status = make_pair(ct_dir, mr_dir, entries[i]->d_name, &pairs[i], err);
-        free(entries[i]);
+    int n_mr = scandir(mr_dir, &mr, is_png, by_bytes);
+    Status status = ST_OK;
+    if (n_mr < 0) {
+        status = err_sys(err, errno, "reading folder %s", mr_dir);
+    } else {
+        ret->pairs = calloc((size_t)n_ct + 1, sizeof *ret->pairs);
+        ret->odd = calloc((size_t)n_ct + (size_t)n_mr + 1, sizeof *ret->odd);
+        status = ret->pairs == NULL || ret->odd == NULL
+                     ? err_set(err, ST_NO_MEMORY, "%d pictures", n_ct)
+                     : match(ct_dir, ct, n_ct, mr_dir, mr, n_mr, ret, err);
     }
-    free(entries);
-    if (status == ST_OK && n == 0)
-        status = err_set(err, ST_NOT_FOUND, "no PNG in %s", ct_dir);
-    if (status == ST_OK && count_pngs(mr_dir) != n)
-        status = err_set(err, ST_PACK_CASE, "the MR has pictures that the CT lacks");
-    if (status != ST_OK) {
-        free(pairs);
-        return status;
-    }
-    qsort(pairs, (size_t)n, sizeof *pairs, compare_pairs);
-    *ret = pairs;
-    *ret_n = n;
-    return ST_OK;
+    free_entries(ct, n_ct);
+    free_entries(mr, n_mr);
+    if (status == ST_OK)
+        qsort(ret->pairs, (size_t)ret->n, sizeof *ret->pairs, compare_pairs);
+    return status;
+}
+
+void pack_png_list_free(PngList *list)
+{
+    free(list->pairs);
+    free(list->odd);
+    *list = (PngList){0};
 }
 
 /* ---- one case -------------------------------------------------------------------------------- */
@@ -118,11 +139,13 @@ typedef struct PngCase {
 } PngCase;
 
 /* Puts a picture into the middle of the grid, turned as the file lies. */
-static Status place(const PngCase *c, const char *path, uint8_t *ret, Err *err)
+static Status place(const PngCase *c, const char *path, uint8_t *ret, int32_t ret_size[2], Err *err)
 {
     uint8_t *pixels;
     int32_t w, h, side = c->side;
     TRY(png_read_grey(path, SIDE_MAX, &pixels, &w, &h, err));
+    ret_size[0] = w;
+    ret_size[1] = h;
     if (w > side || h > side) {
         free(pixels);
         return err_set(err, ST_PACK_CASE, "a picture of %d x %d is larger than the grid of %d", w,
@@ -159,11 +182,16 @@ static Status read_slices(PngCase *c, uint8_t *grey, Err *err)
     double floor_hu = m->window_level_hu - m->window_width_hu / 2;
     for (int32_t k = 0; k < c->n; k++) {
         size_t at = (size_t)k * n;
-        TRY(place(c, c->pairs[k].ct, grey, err));
+        int32_t ct[2], mr[2];
+        TRY(place(c, c->pairs[k].ct, grey, ct, err));
         mask_slice(c, grey, c->mask + at);
         for (size_t i = 0; i < n; i++)
             c->hu[at + i] = (int16_t)lrint(floor_hu + grey[i] / 255.0 * m->window_width_hu);
-        TRY(place(c, c->pairs[k].mr, grey, err));
+        TRY(place(c, c->pairs[k].mr, grey, mr, err));
+        if (ct[0] != mr[0] || ct[1] != mr[1])
+            return err_set(err, ST_PACK_CASE,
+                           "picture %d of the case: the CT is of %d x %d pixels, the MR of %d x %d",
+                           k + 1, ct[0], ct[1], mr[0], mr[1]);
         for (size_t i = 0; i < n; i++)
             c->mr[at + i] = (float)grey[i];
     }
@@ -257,6 +285,10 @@ static Status pack_case(PngCase *c, const char *id, uint8_t *grey, uint16_t *mr,
     TRY(read_slices(c, grey, err));
     if (memchr(c->mask, 1, n) == NULL)
         return err_set(err, ST_PACK_CASE, "no head in any of %d pictures", c->n);
+    facts->ct_content = pack_content_hu(c->hu, n);
+    facts->mr_content = pack_content(c->mr, n);
+    TRY(pack_seen_check(c->spec->seen, facts, err));
+    TRY(pack_pair_gate(c->hu, c->mr, c->mask, n, err));
     TRY(scale_mr(c, facts, err));
     TRY(draw_sheet(c, id, err));
     return write_slices(c, id, mr, writer, facts, err);

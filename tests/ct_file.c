@@ -104,7 +104,7 @@ static void group_0008_to_0018(Writer *w, const CtFile *f)
     text(w, 8, 0x32, "TM", f->acquisition_time, "-");
     text(w, 8, 0x33, "TM", f->content_time, "-");
     text(w, 8, 0x50, "SH", "A 17", NULL);
-    text(w, 8, 0x60, "CS", "CT", NULL);
+    text(w, 8, 0x60, "CS", f->modality, "CT");
     text(w, 8, 0x70, "LO", "Maker", NULL);
     text(w, 8, 0x80, "LO", "Clinic", NULL);
     text(w, 8, 0x90, "PN", "", NULL);
@@ -148,7 +148,7 @@ static void group_0020_to_0028(Writer *w, const CtFile *f)
         word(w, 0x28, 0x121, f->is_signed ? "SS" : "US", f->limit);
     text(w, 0x28, 0x1052, "DS", f->intercept, "0");
     text(w, 0x28, 0x1053, "DS", f->slope, "1");
-    text(w, 0x28, 0x1054, "LO", "HU", NULL);
+    text(w, 0x28, 0x1054, "LO", f->rescale_type, "HU");
     text(w, 0x28, 0x2110, "CS", f->lossy, "-");
 }
 

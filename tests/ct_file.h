@@ -30,6 +30,7 @@ typedef struct CtFile {
     const char *sop_class, *syntax;        /* [CT Image Storage, as is_implicit says] */
     const char *series_uid, *image_type;   /* ["1.2.3.2", an axial original] */
     const char *series_number;             /* ["2"] */
+    const char *modality, *rescale_type;   /* ["CT", "HU"] */
     size_t pixel_bytes;                    /* length of Pixel Data [what the cells need] */
     bool is_implicit;
 } CtFile;

@@ -81,7 +81,8 @@ static void check_list_refused(const char *text, const char *want)
         test_fail(__FILE__, __LINE__, "\"%s\" lacks \"%s\"", err.msg, want);
 }
 
-TEST(pack_list, "columns in any order, relative paths, blanks; what is wrong is named by its line")
+TEST(pack_list, "columns in any order, relative paths, blanks, quotes, a byte order mark; what is "
+                "wrong is named by its line")
 {
     PackPair *pairs;
     int32_t n;
@@ -97,11 +98,22 @@ TEST(pack_list, "columns in any order, relative paths, blanks; what is wrong is 
     check_list_refused("case,ct\na,b\n", "no column \"mr\"");
     check_list_refused("case,ct,mr\na,b\n", "line 2: a field is missing");
     check_list_refused("case,ct,mr\na,b,c\n\na,d,e\n", "line 4: the case was named before");
-    check_list_refused("case,ct,mr\n\"a\",b,c\n", "line 2: quotes");
+    check_list_refused("case,ct,mr\n\"a,b,c\n", "line 2: a field's quotes");
+    check_list_refused("case,ct,mr\n\"a\"b,b,c\n", "line 2: a field's quotes");
+    write_text("l.csv",
+               "\xef\xbb\xbf\"case\",ct,\"mr\"\r\n \"Doe, \"\"J\"\"\" ,\"a,b\", \"c \" \r\n");
+    CHECK_OK(pack_list_read(in_dir("l.csv"), &pairs, &n, &err), &err);
+    CHECK_INT(n, 1);
+    CHECK_STR(pairs[0].name, "Doe, \"J\"");
+    CHECK_STR(pairs[0].ct, in_dir("a,b"));
+    CHECK_STR(pairs[0].mr, in_dir("c "));
+    free(pairs);
     check_list_refused("case,ct,mr\n", "names no case");
 }
 
 /* ---- MR images ------------------------------------------------------------------------------- */
+
+static const char *modality = "MR", *rescale_type = "-"; /* of the next */
 
 static void write_mr(const char *name, int z, const char *series, const char *sop_class,
                      const char *slope)
@@ -118,6 +130,8 @@ static void write_mr(const char *name, int z, const char *series, const char *so
                          .position = position,
                          .sop_uid = sop,
                          .series_uid = series,
+                         .modality = modality,
+                         .rescale_type = rescale_type,
                          .sop_class = sop_class};
     ct_file_write(in_dir(name), &file);
 }
@@ -160,6 +174,15 @@ TEST(pack_mr_series, "MR without rescale: stored values in order; other classes 
     CHECK(unlink(in_dir("mr/6.dcm")) == 0);
     write_mr("mr/6.dcm", 6, "1.2.3.2", UID_MR_IMAGE, "-");
     CHECK_STATUS(read_mr(&arena, &mr, key, &err), ST_SERIES_GAP); /* slice 5 is missing */
+    modality = "CT"; /* an export that says MR Image Storage all the same */
+    write_mr("mr/6.dcm", 5, "1.2.3.2", UID_MR_IMAGE, "-");
+    CHECK_STATUS(read_mr(&arena, &mr, key, &err), ST_SERIES_NOT_MR);
+    CHECK(strstr(err.msg, "Modality is not MR") != NULL);
+    modality = "-";
+    rescale_type = "HU";
+    write_mr("mr/6.dcm", 5, "1.2.3.2", UID_MR_IMAGE, "1");
+    CHECK_STATUS(read_mr(&arena, &mr, key, &err), ST_SERIES_NOT_MR);
+    CHECK(strstr(err.msg, "HU") != NULL);
     arena_close(&arena);
 }
 
@@ -167,7 +190,7 @@ TEST(pack_mr_series, "MR without rescale: stored values in order; other classes 
 
 enum { W = 60, H = 50, GRID = 64 };
 
-/* CT: a ring of 200 around 100, a bar (couch) apart; MR: 40 left, 240 right half, noise 3 outside.
+/* CT: a ring of 200 around 10, a bar (couch) apart; MR: 40 left, 240 right half, noise 3 outside.
 */
 static void write_pictures(const char *name)
 {
@@ -208,18 +231,19 @@ TEST(pack_pictures, "centred, turned as the reference lies, HU by the window, no
     PackSpec spec = picture_spec();
     PackInfo info;
     PackWriter *writer;
-    PngPair *pairs;
+    PngList list;
     PackFacts facts;
     Pack *pack;
-    int32_t n;
     Err err = {0};
     CHECK_OK(dir_make(in_dir("ct"), &err), &err);
     CHECK_OK(dir_make(in_dir("mr"), &err), &err);
     write_pictures("10002.png");
     write_pictures("10001.png");
     write_pictures("9007.png");
-    CHECK_OK(pack_png_list(in_dir("ct"), in_dir("mr"), &pairs, &n, &err), &err);
-    CHECK_INT(n, 3);
+    CHECK_OK(pack_png_list(in_dir("ct"), in_dir("mr"), &list, &err), &err);
+    const PngPair *pairs = list.pairs;
+    CHECK_INT(list.n, 3);
+    CHECK_INT(list.n_odd, 0);
     CHECK_STR(pairs[0].name, "9");
     CHECK_STR(pairs[1].name, "10");
     CHECK_STR(pairs[1].ct, in_dir("ct/10001.png"));
@@ -252,11 +276,86 @@ TEST(pack_pictures, "centred, turned as the reference lies, HU by the window, no
     CHECK_STATUS(pack_png_case(&spec, "0123456789abcdef", pairs, 1, writer, &facts, &err),
                  ST_PACK_CASE);
     pack_abandon(writer);
-    free(pairs);
-    CHECK(unlink(in_dir("mr/9007.png")) == 0);
-    CHECK_STATUS(pack_png_list(in_dir("ct"), in_dir("mr"), &pairs, &n, &err), ST_PACK_CASE);
-    CHECK(rename(in_dir("ct/9007.png"), in_dir("ct/a.png")) == 0);
-    CHECK_STATUS(pack_png_list(in_dir("ct"), in_dir("mr"), &pairs, &n, &err), ST_PACK_CASE);
+    pack_png_list_free(&list);
+}
+
+TEST(pack_pictures_that_do_not_belong,
+     "unpaired and misnamed ones are left out by number; another size, twice the same, a CT as MR")
+{
+    static uint8_t small[W * (H - 1)];
+    PackSpec spec = picture_spec();
+    PackSeen seen = {0};
+    PackInfo info;
+    PackWriter *writer;
+    PackFacts facts;
+    PngList list;
+    Err err = {0};
+    CHECK_OK(dir_make(in_dir("ct"), &err), &err);
+    CHECK_OK(dir_make(in_dir("mr"), &err), &err);
+    CHECK_STATUS(pack_png_list(in_dir("ct"), in_dir("mr"), &list, &err), ST_NOT_FOUND);
+    pack_png_list_free(&list);
+    write_pictures("10001.png");
+    write_pictures("20001.png");
+    write_pictures("30001.png");
+    write_pictures("40001.png");
+    write_pictures("x.png");
+    CHECK(unlink(in_dir("mr/20001.png")) == 0 && unlink(in_dir("ct/40001.png")) == 0);
+    CHECK_OK(pack_png_list(in_dir("ct"), in_dir("mr"), &list, &err), &err);
+    CHECK_INT(list.n, 2);
+    CHECK_STR(list.pairs[1].name, "30");
+    CHECK_INT(list.n_odd, 3);
+    CHECK(!list.odd[0].is_mr && list.odd[0].number == 2);
+    CHECK(list.odd[1].is_mr && list.odd[1].number == 3);
+    CHECK(strstr(list.odd[1].why, "no partner") != NULL);
+    CHECK(list.odd[2].number == 4 && strstr(list.odd[2].why, "three digits") != NULL);
+
+    CHECK_OK(pack_info_for(&spec, &info, &err), &err);
+    CHECK_OK(pack_create(in_dir("p.pack"), &info, &writer, &err), &err);
+    CHECK_OK(pack_png_case(&spec, "0123456789abcdef", list.pairs, 1, writer, &facts, &err), &err);
+    CHECK_OK(pack_seen_add(&seen, 7, &facts, &err), &err);
+    spec.seen = &seen;
+    CHECK_STATUS(pack_png_case(&spec, "0123456789abcdee", list.pairs + 1, 1, writer, &facts, &err),
+                 ST_PACK_CASE);
+    CHECK(strstr(err.msg, "its CT and MR are that of case 7") != NULL);
+    spec.seen = NULL;
+    CHECK_OK(png_write_grey(in_dir("mr/30001.png"), small, W, H - 1, &err), &err);
+    err = (Err){0};
+    CHECK_STATUS(pack_png_case(&spec, "0123456789abcdee", list.pairs + 1, 1, writer, &facts, &err),
+                 ST_PACK_CASE);
+    CHECK(strstr(err.msg,
+                 "picture 1 of the case: the CT is of 60 x 50 pixels, the MR of 60 x 49") != NULL);
+    memcpy(list.pairs[1].mr, list.pairs[1].ct, PATH_SIZE);
+    err = (Err){0};
+    CHECK_STATUS(pack_png_case(&spec, "0123456789abcdee", list.pairs + 1, 1, writer, &facts, &err),
+                 ST_PACK_CASE);
+    CHECK(strstr(err.msg, "the MR is a CT") != NULL);
+    pack_abandon(writer);
+    pack_png_list_free(&list);
+    pack_seen_free(&seen);
+}
+
+TEST(pack_gates, "air in HU is no MR; contents are the same turned, another with one voxel changed")
+{
+    enum { COUNT = 1000 };
+    static float v[COUNT], turned[COUNT];
+    static int16_t hu[COUNT], turned_hu[COUNT];
+    Err err = {0};
+    for (int i = 0; i < COUNT; i++) {
+        v[i] = turned[COUNT - 1 - i] = (float)(i % 97);
+        hu[i] = turned_hu[COUNT - 1 - i] = (int16_t)(i % 97 - 50);
+    }
+    CHECK(pack_content(v, COUNT) == pack_content(turned, COUNT));
+    CHECK(pack_content_hu(hu, COUNT) == pack_content_hu(turned_hu, COUNT));
+    turned[5]++;
+    turned_hu[5]++;
+    CHECK(pack_content(v, COUNT) != pack_content(turned, COUNT));
+    CHECK(pack_content_hu(hu, COUNT) != pack_content_hu(turned_hu, COUNT));
+    for (int i = 0; i < 49; i++)
+        v[i * 20] = -1000;
+    CHECK_OK(pack_mr_gate(v, COUNT, &err), &err);
+    v[1] = -500;
+    CHECK_STATUS(pack_mr_gate(v, COUNT, &err), ST_PACK_CASE);
+    CHECK(strstr(err.msg, "the MR is a CT: 5 %") != NULL);
 }
 
 /* ---- volumes --------------------------------------------------------------------------------- */
@@ -349,8 +448,11 @@ static int call(int (*command)(int, char **), const char *arguments)
     return command(argc, argv);
 }
 
-TEST_TIMEOUT(pack_volumes,
-             "CT and displaced, cut MR of one head: overlaid; a missing case is left out", 180)
+TEST_TIMEOUT(
+    pack_volumes,
+    "CT and displaced, cut MR of one head: overlaid; a missing case, the same images again "
+    "and CT as MR are left out",
+    180)
 {
     static const TissueHu tissue = {8, 38, 29};
     Arena arena = {0}, scratch = {0};
@@ -370,11 +472,27 @@ TEST_TIMEOUT(pack_volumes,
     CHECK_OK(simulate_ct(&head, &tissue, &ct, &arena, &err), &err);
     CHECK_OK(nifti_write_i16(in_dir("ct.nii.gz"), &ct, &err), &err);
     write_moved_mr(&head.t1, &arena);
-    write_text("l.csv", "case,ct,mr\nSECRET^NAME,ct.nii.gz,mr.nii.gz\ngone,x.nii,mr.nii.gz\n");
+    for (size_t i = 0; i < grid_voxels(&ct.grid); i++) /* a CT without negative values */
+        ct.v[i] = (int16_t)(ct.v[i] + 1024);
+    CHECK_OK(nifti_write_i16(in_dir("ct1024.nii.gz"), &ct, &err), &err);
+    write_text("l.csv", "case,ct,mr\nmoved,ct.nii.gz,ct1024.nii.gz\n"
+                        "SECRET^NAME,ct.nii.gz,mr.nii.gz\ngone,x.nii,mr.nii.gz\n"
+                        "again,ct.nii.gz,mr.nii.gz\nct,ct.nii.gz,ct.nii.gz\n");
     (void)snprintf(command, sizeof command,
                    "pack --cases %s --out %s --target T1 --sheets %s --reference %s",
                    in_dir("l.csv"), in_dir("v.pack"), in_dir("sheets"), TEMPLATES "ch2.nii.gz");
+    CHECK(freopen(in_dir("said"), "w", stderr) != NULL);
     CHECK_INT(call(cli_pack, command), CLI_PARTIAL);
+    CHECK(fflush(stderr) == 0);
+    char *said;
+    size_t n_said;
+    CHECK_OK(file_read(in_dir("said"), 1 << 20, &said, &n_said, &err), &err);
+    (void)printf("# %s\n", said);
+    CHECK(strstr(said, "case 1 left out: PACK_CASE: the MR is a CT: inside the mask") != NULL);
+    CHECK(strstr(said, "case 3 left out: NOT_FOUND") != NULL);
+    CHECK(strstr(said, "case 4 left out: PACK_CASE: its CT and MR are that of case 2") != NULL);
+    CHECK(strstr(said, "case 5 left out: PACK_CASE: the MR is a CT: 4") != NULL);
+    free(said);
     CHECK_OK(pack_open(in_dir("v.pack"), &pack, &err), &err);
     const PackInfo *info = pack_info(pack);
     CHECK_INT(info->n_cases, 1);
@@ -393,6 +511,12 @@ TEST_TIMEOUT(pack_volumes,
     CHECK(error_mm < 2);
     cJSON_Delete(json);
     check_packed(pack, &head.t1, low, high);
+    static float grey[256 * 256];
+    for (int i = 0; i < 256 * 256; i++)
+        grey[i] = pack_mr(pack, 80)[i];
+    double r = pack_correlation(pack_hu(pack, 80), grey, pack_mask(pack, 80), 256 * 256);
+    (void)printf("# correlation of MR and CT in slice 80: %.2f\n", r);
+    CHECK(r < 0.2);
     (void)snprintf(command, sizeof command, "%s/sheets/%s.png", test_dir(), info->cases[0].id);
     CHECK(access(command, R_OK) == 0);
     pack_close(pack);

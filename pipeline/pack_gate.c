@@ -1,0 +1,115 @@
+/* What a pair must not be: a CT in the MR's place, or images that are another case's. See
+** pack.h. */
+#include "pipeline/pack.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define AIR_HU (-500.0f) /* MR has no such values; of a CT a quarter is air */
+#define AIR_FRAC 0.05
+#define CT_CORRELATION 0.9
+
+/* SplitMix64's output function. */
+static uint64_t mix(uint64_t x)
+{
+    x += 0x9e3779b97f4a7c15u;
+    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
+    return x ^ x >> 31;
+}
+
+uint64_t pack_content(const float *values, size_t n)
+{
+    uint64_t sum = mix(n);
+    for (size_t i = 0; i < n; i++) {
+        float v = values[i] + 0.0f; /* -0 and 0 are one value */
+        uint32_t bits;
+        memcpy(&bits, &v, sizeof bits);
+        sum += mix(bits);
+    }
+    return sum;
+}
+
+uint64_t pack_content_hu(const int16_t *hu, size_t n)
+{
+    uint64_t sum = mix(n);
+    for (size_t i = 0; i < n; i++)
+        sum += mix((uint16_t)hu[i]);
+    return sum;
+}
+
+/* ---- a CT in the MR's place ------------------------------------------------------------------ */
+
+Status pack_mr_gate(const float *values, size_t n, Err *err)
+{
+    size_t air = 0;
+    for (size_t i = 0; i < n; i++)
+        air += values[i] <= AIR_HU;
+    double frac = (double)air / (double)n;
+    return frac < AIR_FRAC ? ST_OK
+                           : err_set(err, ST_PACK_CASE,
+                                     "the MR is a CT: %.0f %% of it is at %g or less, as air in HU",
+                                     100 * frac, (double)AIR_HU);
+}
+
+double pack_correlation(const int16_t *hu, const float *mr, const uint8_t *mask, size_t n)
+{
+    double count = 0, x = 0, y = 0, xx = 0, yy = 0, xy = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (mask[i] == 0)
+            continue;
+        double a = hu[i], b = (double)mr[i];
+        count++;
+        x += a, y += b, xx += a * a, yy += b * b, xy += a * b;
+    }
+    double var_x = xx - x * x / count, var_y = yy - y * y / count;
+    return var_x > 0 && var_y > 0 ? (xy - x * y / count) / sqrt(var_x * var_y) : 0;
+}
+
+Status pack_pair_gate(const int16_t *hu, const float *mr, const uint8_t *mask, size_t n, Err *err)
+{
+    double r = pack_correlation(hu, mr, mask, n);
+    return r < CT_CORRELATION ? ST_OK
+                              : err_set(err, ST_PACK_CASE,
+                                        "the MR is a CT: inside the mask it follows the CT's HU "
+                                        "(correlation %.3f, less than %.1f of an MR)",
+                                        r, CT_CORRELATION);
+}
+
+/* ---- images that are another case's ---------------------------------------------------------- */
+
+Status pack_seen_check(const PackSeen *seen, const PackFacts *facts, Err *err)
+{
+    for (int32_t i = 0; seen != NULL && i < seen->n; i++) {
+        const PackSeenCase *c = &seen->cases[i];
+        bool same_ct = c->ct == facts->ct_content, same_mr = c->mr == facts->mr_content;
+        if (same_ct || same_mr)
+            return err_set(err, ST_PACK_CASE, "its %s that of case %d: one head in two cases",
+                           same_ct && same_mr ? "CT and MR are"
+                           : same_ct          ? "CT is"
+                                              : "MR is",
+                           c->number);
+    }
+    return ST_OK;
+}
+
+Status pack_seen_add(PackSeen *seen, int32_t number, const PackFacts *facts, Err *err)
+{
+    if (seen->n == seen->room) {
+        int32_t room = 2 * seen->room + 16;
+        PackSeenCase *grown = reallocarray(seen->cases, (size_t)room, sizeof *grown);
+        if (grown == NULL)
+            return err_set(err, ST_NO_MEMORY, "a list of %d cases", room);
+        seen->cases = grown;
+        seen->room = room;
+    }
+    seen->cases[seen->n++] = (PackSeenCase){number, facts->ct_content, facts->mr_content};
+    return ST_OK;
+}
+
+void pack_seen_free(PackSeen *seen)
+{
+    free(seen->cases);
+    *seen = (PackSeen){0};
+}
