@@ -12,6 +12,8 @@
 typedef struct Subject {
     Model *model;
     Net *net;
+    CaseUse *use; /* [cases of the pack] */
+    bool is_stated;
     Evaluation evaluation;
 } Subject;
 
@@ -20,6 +22,7 @@ static void close_subject(Subject *s)
     evaluation_free(&s->evaluation);
     net_close(s->net);
     model_close(s->model);
+    free(s->use);
     *s = (Subject){0};
 }
 
@@ -34,12 +37,37 @@ Status cli_eval_open_net(const EvalArguments *a, const Model *model, const Pack 
     return net_open(model, &options, ret, err);
 }
 
-static Status open_subject(const EvalArguments *a, const char *path, const Pack *pack,
-                           const bool *wanted, Subject *s, Err *err)
+static Status open_subject(const EvalArguments *a, const char *path, const Pack *pack, Subject *s,
+                           Err *err)
 {
     TRY(model_open(path, &s->model, err));
     TRY(evaluate_fits(model_info(s->model), pack_info(pack), err));
-    TRY(cli_eval_open_net(a, s->model, pack, &s->net, err));
+    s->use = calloc((size_t)pack_info(pack)->n_cases, sizeof *s->use);
+    if (s->use == NULL)
+        return err_set(err, ST_NO_MEMORY, "the list of cases");
+    s->is_stated = trained_cases_find(s->model, pack, s->use);
+    return cli_eval_open_net(a, s->model, pack, &s->net, err);
+}
+
+/* --unseen: of the wanted cases those go that the model was trained on. */
+static Status drop_trained(const Subject *s, const PackInfo *info, bool *wanted, Err *err)
+{
+    int32_t n = 0;
+    if (!s->is_stated)
+        return err_set(err, ST_USAGE, "--unseen: %s does not say which cases it was trained on",
+                       model_info(s->model)->name);
+    for (int32_t c = 0; c < info->n_cases; c++) {
+        wanted[c] = wanted[c] && s->use[c] != CASE_TRAINED;
+        n += wanted[c];
+    }
+    return n > 0 ? ST_OK
+                 : err_set(err, ST_USAGE, "--unseen: %s was trained on all of these cases",
+                           model_info(s->model)->name);
+}
+
+static Status score(const EvalArguments *a, const Pack *pack, const bool *wanted, Subject *s,
+                    Err *err)
+{
     return evaluate(s->net, model_info(s->model), pack, wanted, a->min_masked_percent / 100,
                     &s->evaluation, err);
 }
@@ -75,6 +103,10 @@ static void print_subject(const Subject *s)
                  "left out\n",
                  model_info(s->model)->name, net_backend(s->net),
                  precision_name(net_precision(s->net)), e->n, e->n_cases, e->n_left_out);
+    const EvalSubject subject = {s->model, s->net, e, s->use, s->is_stated};
+    EvalUse use = eval_use(&subject);
+    char text[EVAL_USE_SIZE];
+    (void)printf("  %s\n", eval_use_text(&use, text));
     for (size_t i = 0; i < N_SHOWN; i++) {
         Summary slices = evaluation_slices(e, SHOWN[i]), cases = evaluation_cases(e, SHOWN[i]);
         (void)printf("  %-24s %9.4f +- %7.4f over slices, %9.4f +- %7.4f over cases\n",
@@ -125,20 +157,32 @@ static Status report(const EvalArguments *a, const EvalReport *r, const Subject 
 static Status with_pack(const EvalArguments *a, const Pack *pack, bool *wanted, Err *err)
 {
     Subject first = {0}, second = {0};
+    const PackInfo *info = pack_info(pack);
     Status status = ST_OK;
+    for (int32_t c = 0; c < info->n_cases; c++)
+        wanted[c] = a->cases == NULL;
     if (a->cases != NULL)
-        status = choose_cases(a->cases, pack_info(pack), wanted, err);
-    const bool *chosen = a->cases != NULL ? wanted : NULL;
+        status = choose_cases(a->cases, info, wanted, err);
     if (status == ST_OK)
-        status = open_subject(a, a->model, pack, chosen, &first, err);
+        status = open_subject(a, a->model, pack, &first, err);
     if (status == ST_OK && a->compare != NULL)
-        status = open_subject(a, a->compare, pack, chosen, &second, err);
+        status = open_subject(a, a->compare, pack, &second, err);
+    if (status == ST_OK && a->unseen)
+        status = drop_trained(&first, info, wanted, err);
+    if (status == ST_OK && a->unseen && a->compare != NULL)
+        status = drop_trained(&second, info, wanted, err);
+    if (status == ST_OK)
+        status = score(a, pack, wanted, &first, err);
+    if (status == ST_OK && a->compare != NULL)
+        status = score(a, pack, wanted, &second, err);
     if (status == ST_OK) {
-        const EvalSubject other = {second.model, second.net, &second.evaluation};
-        const EvalReport r = {.pack = pack,
-                              .min_masked_frac = a->min_masked_percent / 100,
-                              .subject = {first.model, first.net, &first.evaluation},
-                              .other = a->compare != NULL ? &other : NULL};
+        const EvalSubject other = {second.model, second.net, &second.evaluation, second.use,
+                                   second.is_stated};
+        const EvalReport r = {
+            .pack = pack,
+            .min_masked_frac = a->min_masked_percent / 100,
+            .subject = {first.model, first.net, &first.evaluation, first.use, first.is_stated},
+            .other = a->compare != NULL ? &other : NULL};
         status = report(a, &r, &first, a->compare != NULL ? &second : NULL, err);
     }
     close_subject(&first);
@@ -165,17 +209,13 @@ static Status run(const EvalArguments *a, Err *err)
 
 static int parse(int argc, char **argv, EvalArguments *ret)
 {
-    static const struct option options[] = {{"model", required_argument, NULL, 'm'},
-                                            {"compare", required_argument, NULL, 'c'},
-                                            {"data", required_argument, NULL, 'd'},
-                                            {"out", required_argument, NULL, 'o'},
-                                            {"cases", required_argument, NULL, 's'},
-                                            {"min-masked", required_argument, NULL, 'a'},
-                                            {"backend", required_argument, NULL, 'b'},
-                                            {"precision", required_argument, NULL, 'p'},
-                                            {"json", no_argument, NULL, 'j'},
-                                            {"kfold", no_argument, NULL, 'k'},
-                                            {NULL, 0, NULL, 0}};
+    static const struct option options[] = {
+        {"model", required_argument, NULL, 'm'},   {"compare", required_argument, NULL, 'c'},
+        {"data", required_argument, NULL, 'd'},    {"out", required_argument, NULL, 'o'},
+        {"cases", required_argument, NULL, 's'},   {"min-masked", required_argument, NULL, 'a'},
+        {"backend", required_argument, NULL, 'b'}, {"precision", required_argument, NULL, 'p'},
+        {"json", no_argument, NULL, 'j'},          {"kfold", no_argument, NULL, 'k'},
+        {"unseen", no_argument, NULL, 'u'},        {NULL, 0, NULL, 0}};
     EvalArguments a = {.backend = "auto", .precision = "f32", .min_masked_percent = 5};
     bool kfold = false;
     optind = 0;
@@ -199,6 +239,8 @@ static int parse(int argc, char **argv, EvalArguments *ret)
             a.precision = optarg;
         else if (c == 'k')
             kfold = true;
+        else if (c == 'u')
+            a.unseen = true;
         else if (c == 'j')
             a.json = true;
         else if (c == '?')
@@ -209,10 +251,10 @@ static int parse(int argc, char **argv, EvalArguments *ret)
         a.n_models = argc - optind;
         optind = argc;
         if (a.n_models < 2 || a.n_models > KFOLD_MAX || a.model != NULL || a.compare != NULL ||
-            a.cases != NULL || a.out != NULL)
+            a.cases != NULL || a.unseen || a.out != NULL)
             return cli_usage("eval",
                              "--kfold wants 2 to %d models, and no --model, --compare, "
-                             "--cases, --out",
+                             "--cases, --unseen, --out",
                              KFOLD_MAX);
     }
     if (optind != argc || (a.model == NULL && !kfold) || a.data == NULL)

@@ -10,7 +10,7 @@ typedef struct EvalArguments {
     char **models; /* of --kfold, [n_models] */
     int32_t n_models;
     double min_masked_percent;
-    bool json;
+    bool unseen, json;
 } EvalArguments;
 
 /* For slices of the packed file's size. Errors: those of net_open(). */

@@ -4,6 +4,7 @@
 ** slices}], "over_folds": {METRIC: {"mean", "deviation"}}, "over_cases": the same}. */
 #include "daemon/cli_eval.h"
 
+#include "gpu/trained_cases.h"
 #include "pipeline/kfold.h"
 
 #include <stdio.h>
@@ -20,7 +21,19 @@ static Status score_fold(const EvalArguments *a, const Pack *pack, const Model *
                          const bool *held, Evaluation *ret, Err *err)
 {
     Net *net;
+    int32_t n_cases = pack_info(pack)->n_cases, n_trained = 0;
     TRY(evaluate_fits(model_info(model), pack_info(pack), err));
+    CaseUse *use = calloc((size_t)n_cases, sizeof *use);
+    if (use == NULL)
+        return err_set(err, ST_NO_MEMORY, "%d cases", n_cases);
+    bool is_listed = model_metadata(model, TRAINED_CASES_KEY) != NULL;
+    (void)trained_cases_find(model, pack, use);
+    for (int32_t c = 0; c < n_cases; c++)
+        n_trained += is_listed && held[c] && use[c] == CASE_TRAINED;
+    free(use);
+    if (n_trained > 0)
+        return err_set(err, ST_USAGE, "%s was trained on %d of the cases that it should judge",
+                       model_info(model)->name, n_trained);
     TRY(cli_eval_open_net(a, model, pack, &net, err));
     Status status =
         evaluate(net, model_info(model), pack, held, a->min_masked_percent / 100, ret, err);

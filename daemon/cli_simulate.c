@@ -8,6 +8,7 @@
 #include "base/parallel.h"
 #include "gpu/pack_file.h"
 #include "pipeline/nifti.h"
+#include "pipeline/pack.h"
 #include "pipeline/simulate.h"
 
 #include <getopt.h>
@@ -98,7 +99,7 @@ static void make_recipes(const Arguments *a, const Grid *grid, int64_t number, i
 static Status draw_cases(const Arguments *a, Drawing *d, SliceRecipe *recipes, int32_t n,
                          PackWriter *writer, Err *err)
 {
-    char id[PACK_ID_SIZE];
+    char name[64], id[PACK_ID_SIZE]; /* the same for the same case, whatever file it is in */
     d->seed = (uint64_t)a->seed;
     d->recipes = recipes;
     if (a->slices > 0) {
@@ -107,12 +108,15 @@ static Status draw_cases(const Arguments *a, Drawing *d, SliceRecipe *recipes, i
             recipes[i] = simulate_random_recipe(&d->head->t1.grid, SIDE, &random);
         }
         d->stream = 3;
-        return draw_case(writer, "0000000000000000", 0, d, n, err);
+        (void)snprintf(name, sizeof name, "seed %lld slices", (long long)a->seed);
+        pack_case_id("simulated", name, id);
+        return draw_case(writer, id, 0, d, n, err);
     }
     for (int64_t c = 0; c < a->cases; c++) {
         make_recipes(a, &d->head->t1.grid, c, n, recipes);
         d->stream = 4 + (uint64_t)c;
-        (void)snprintf(id, sizeof id, "%016llx", (unsigned long long)c + 1);
+        (void)snprintf(name, sizeof name, "seed %lld case %lld", (long long)a->seed, (long long)c);
+        pack_case_id("simulated", name, id);
         TRY(draw_case(writer, id, 1, d, n, err));
     }
     return ST_OK;

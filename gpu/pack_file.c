@@ -150,3 +150,14 @@ const uint16_t *pack_mr(const Pack *pack, int32_t slice)
 {
     return (const uint16_t *)(const void *)slice_at(pack, 2, slice);
 }
+
+void pack_ct_digest(const Pack *pack, int32_t case_index, char ret[PACK_ID_SIZE])
+{
+    const PackInfo *info = pack_info(pack);
+    const PackCase *c = &info->cases[case_index];
+    size_t slice_bytes = (size_t)info->pixels * (size_t)info->pixels * sizeof(int16_t);
+    char hex[DIGEST_HEX_SIZE];
+    digest_memory(pack_hu(pack, c->first_slice), (size_t)c->n_slices * slice_bytes, hex);
+    memcpy(ret, hex, PACK_ID_SIZE - 1);
+    ret[PACK_ID_SIZE - 1] = '\0';
+}

@@ -64,6 +64,8 @@ const int16_t *pack_hu(const Pack *pack, int32_t slice);   /* [pixels][pixels] H
 const uint8_t *pack_mask(const Pack *pack, int32_t slice); /* [pixels][pixels] 1 inside, else 0 */
 /* [pixels][pixels] 0..65535 = 0..1; 0 outside the mask. */
 const uint16_t *pack_mr(const Pack *pack, int32_t slice);
+/* The first 16 hex digits of SHA-256 over a case's HU: the same for one CT under any salt. */
+void pack_ct_digest(const Pack *pack, int32_t case_index, char ret[PACK_ID_SIZE]);
 
 /* ---- writing: pack_create(), for each case pack_begin_case() and its slices, pack_end() ---- */
 

@@ -5,6 +5,7 @@
 #include "base/parallel.h"
 #include "gpu/network.h"
 #include "gpu/train_init.h"
+#include "gpu/trained_cases.h"
 #include "gpu/training_int.h"
 
 #include <stdio.h>
@@ -81,22 +82,47 @@ static Status open_weights(const char *path, Model **ret, char ret_digest[13], E
     return ST_OK;
 }
 
+/* Held-out cases that the encoder's own training has used are no test of this one. */
+static Status note_known(const Training *t, const Model *encoder, Err *err)
+{
+    char text[ERR_MSG_SIZE];
+    CaseUse *use = calloc((size_t)t->pack->n_cases, sizeof *use);
+    if (use == NULL)
+        return err_set(err, ST_NO_MEMORY, "%d cases", t->pack->n_cases);
+    int32_t n = 0;
+    (void)trained_cases_find(encoder, t->config->pack, use);
+    for (int32_t c = 0; c < t->pack->n_cases; c++)
+        n += t->is_held[c] && use[c] == CASE_TRAINED;
+    free(use);
+    (void)snprintf(text, sizeof text,
+                   "%s was trained on %d of the %d held-out cases: their figures are no test",
+                   model_info(encoder)->name, n, t->n_validation_cases);
+    if (n > 0)
+        note(t, text);
+    return ST_OK;
+}
+
+static Status init_from_encoder(Training *t, const Model *file, Err *err)
+{
+    char text[ERR_MSG_SIZE];
+    int32_t n;
+    TRY(train_init_encoder(t->net, file, &n, err));
+    (void)snprintf(text, sizeof text, "%d of %d tensors from %s", n, t->n_parameters,
+                   model_info(file)->name);
+    note(t, text);
+    TRY(note_known(t, file, err));
+    return trained_cases_text(t->config->pack, t->is_held, file, &t->cases_text, err);
+}
+
 static Status init_weights(Training *t, Err *err)
 {
     Model *file;
-    char text[ERR_MSG_SIZE];
-    int32_t n;
     train_init_random(t->net, t->config->seed);
     if (t->config->encoder == NULL)
-        return ST_OK;
+        return trained_cases_text(t->config->pack, t->is_held, NULL, &t->cases_text, err);
     TRY(open_weights(t->config->encoder, &file, t->encoder_digest, err));
-    Status status = train_init_encoder(t->net, file, &n, err);
-    if (status == ST_OK)
-        (void)snprintf(text, sizeof text, "%d of %d tensors from %s", n, t->n_parameters,
-                       model_info(file)->name);
+    Status status = init_from_encoder(t, file, err);
     model_close(file);
-    if (status == ST_OK)
-        note(t, text);
     return status;
 }
 
@@ -200,6 +226,8 @@ static void close_all(Training *t)
     free(t->samples);
     free(t->graph);
     free(t->training);
+    free(t->is_held);
+    cJSON_free(t->cases_text);
     free(t->x);
     free(t->t);
     free(t->p);

@@ -8,6 +8,7 @@
 #include "gpu/model_int.h"
 #include "gpu/model_write.h"
 #include "gpu/network.h"
+#include "gpu/trained_cases.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -155,6 +156,7 @@ static void make_metadata(const Training *t, const TrainRow *row, Metadata *ret)
     set(ret, "label", c->label);
     set(ret, "licence", c->licence);
     set(ret, "training", ret->training);
+    set(ret, TRAINED_CASES_KEY, t->cases_text);
 }
 
 Status training_check_metadata(const Training *t, Err *err)

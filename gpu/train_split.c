@@ -42,22 +42,19 @@ Status training_split(Training *t, Err *err)
     const int32_t n_cases = t->pack->n_cases;
     TRY(count_held_out(t, &from, &held, err));
     t->training = calloc(2 * (size_t)t->pack->n_slices, sizeof *t->training);
-    bool *is_held = calloc((size_t)n_cases, sizeof *is_held);
-    if (t->training == NULL || is_held == NULL) {
-        free(is_held);
+    t->is_held = calloc((size_t)n_cases, sizeof *t->is_held);
+    if (t->training == NULL || t->is_held == NULL)
         return err_set(err, ST_NO_MEMORY, "%d slices", t->pack->n_slices);
-    }
     t->validation = t->training + t->pack->n_slices;
-    train_held_out(t->config->seed, n_cases, from, held, is_held);
+    train_held_out(t->config->seed, n_cases, from, held, t->is_held);
     for (int32_t c = 0; c < n_cases; c++)
         for (int32_t k = 0; k < t->pack->cases[c].n_slices; k++) {
             int32_t slice = t->pack->cases[c].first_slice + k;
-            if (is_held[c])
+            if (t->is_held[c])
                 t->validation[t->n_validation++] = slice;
             else
                 t->training[t->n_training++] = slice;
         }
-    free(is_held);
     t->n_validation_cases = held;
     t->n_training_cases = n_cases - held;
     return ST_OK;

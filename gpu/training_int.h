@@ -31,6 +31,8 @@ typedef struct Training {
     const PackInfo *pack;
     LossSpec spec;
     int32_t *training, *validation; /* slices; one allocation, owned by `training` */
+    bool *is_held;                  /* [cases], owned */
+    char *cases_text;               /* trained_cases.h; owned, cJSON_free() */
     int32_t n_training, n_validation, n_training_cases, n_validation_cases;
     int32_t batch, threads, loader_threads;
     int64_t steps_per_epoch;

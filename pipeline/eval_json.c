@@ -14,8 +14,24 @@ static cJSON *json_of_summaries(const Evaluation *e,
     return json;
 }
 
-static cJSON *json_of_cases(const Evaluation *e, const PackInfo *pack)
+static cJSON *json_of_use(const EvalSubject *subject)
 {
+    EvalUse use = eval_use(subject);
+    cJSON *json = cJSON_CreateObject();
+    (void)cJSON_AddBoolToObject(json, "stated", use.is_stated);
+    (void)cJSON_AddNumberToObject(json, "trained", use.n[CASE_TRAINED]);
+    (void)cJSON_AddNumberToObject(json, "held_out", use.n[CASE_HELD_OUT]);
+    (void)cJSON_AddNumberToObject(json, "new", use.n[CASE_NEW]);
+    if (use.is_stated)
+        (void)cJSON_AddBoolToObject(json, "is_test", use.n[CASE_TRAINED] == 0);
+    else
+        (void)cJSON_AddNullToObject(json, "is_test");
+    return json;
+}
+
+static cJSON *json_of_cases(const EvalSubject *subject, const PackInfo *pack)
+{
+    const Evaluation *e = subject->evaluation;
     cJSON *list = cJSON_CreateArray();
     for (int32_t c = 0; c < e->n_cases; c++) {
         cJSON *item = cJSON_CreateObject();
@@ -24,6 +40,7 @@ static cJSON *json_of_cases(const Evaluation *e, const PackInfo *pack)
             n += e->scores[i].case_index == e->case_index[c];
         (void)cJSON_AddStringToObject(item, "id", pack->cases[e->case_index[c]].id);
         (void)cJSON_AddNumberToObject(item, "n_slices", n);
+        (void)cJSON_AddStringToObject(item, "use", eval_use_name(subject, e->case_index[c]));
         for (int m = 0; m < EVAL_METRICS; m++)
             (void)cJSON_AddNumberToObject(item, eval_metric_key((EvalMetric)m), e->case_mean[m][c]);
         (void)cJSON_AddItemToArray(list, item);
@@ -78,15 +95,17 @@ cJSON *eval_report_json(const EvalReport *report)
     (void)cJSON_AddStringToObject(json, "data", pack->digest);
     (void)cJSON_AddNumberToObject(json, "n_slices", e->n);
     (void)cJSON_AddNumberToObject(json, "n_left_out", e->n_left_out);
+    (void)cJSON_AddItemToObject(json, "known_cases", json_of_use(&report->subject));
     (void)cJSON_AddItemToObject(json, "over_slices", json_of_summaries(e, evaluation_slices));
     (void)cJSON_AddItemToObject(json, "over_cases", json_of_summaries(e, evaluation_cases));
-    (void)cJSON_AddItemToObject(json, "cases", json_of_cases(e, pack));
+    (void)cJSON_AddItemToObject(json, "cases", json_of_cases(&report->subject, pack));
     (void)cJSON_AddItemToObject(json, "slices", json_of_slices(e, pack));
     if (report->other != NULL) {
         const ModelInfo *other = model_info(report->other->model);
         cJSON *compare = cJSON_AddObjectToObject(json, "compare");
         (void)cJSON_AddStringToObject(compare, "model", other->name);
         (void)cJSON_AddStringToObject(compare, "digest", other->digest);
+        (void)cJSON_AddItemToObject(compare, "known_cases", json_of_use(report->other));
         (void)cJSON_AddItemToObject(compare, "over_slices",
                                     json_of_tests(e, report->other->evaluation, false));
         (void)cJSON_AddItemToObject(compare, "over_cases",

@@ -21,7 +21,7 @@ static const char STYLE[] =
     "collapse;margin:.6em 0}td,th{padding:.25em .9em;border-bottom:1px solid #ddd;text-align:"
     "right}td:first-child,th:first-child{text-align:left}img{max-width:100%;display:block;margin:"
     ".4em 0}figure{margin:1.2em 0}figcaption,.note{color:#555;font-size:.92em}code{font-size:.9em}"
-    "tr.sum td{font-weight:bold}</style>\n";
+    "tr.sum td{font-weight:bold}.warning{color:#a00;font-weight:bold}</style>\n";
 
 /* Text from a model file or a path. */
 static void put_text(FILE *out, const char *text)
@@ -116,15 +116,23 @@ static void put_summary(FILE *out, const char *title, const Evaluation *e, bool 
     (void)fputs("</tr>\n", out);
 }
 
-static void put_cases(FILE *out, const EvalReport *r, const Evaluation *e)
+static void put_cases(FILE *out, const EvalReport *r, const EvalSubject *subject)
 {
+    const Evaluation *e = subject->evaluation;
+    EvalUse use = eval_use(subject);
+    char text[EVAL_USE_SIZE];
+    (void)fprintf(out, "<p class=\"%s\">%s.</p>\n",
+                  use.is_stated && use.n[CASE_TRAINED] == 0 ? "note" : "warning",
+                  eval_use_text(&use, text));
     put_head_row(out, "case", "slices");
     for (int32_t c = 0; c < e->n_cases; c++) {
         int32_t n = 0;
         for (int32_t i = 0; i < e->n; i++)
             n += e->scores[i].case_index == e->case_index[c];
-        (void)fprintf(out, "<tr><td><code>%s</code></td><td>%d</td>",
-                      pack_info(r->pack)->cases[e->case_index[c]].id, n);
+        bool is_trained = use.is_stated && subject->use[e->case_index[c]] == CASE_TRAINED;
+        (void)fprintf(out, "<tr><td><code>%s</code>%s</td><td>%d</td>",
+                      pack_info(r->pack)->cases[e->case_index[c]].id,
+                      is_trained ? " (trained on)" : "", n);
         for (int m = 0; m < EVAL_METRICS; m++)
             (void)fprintf(out, "<td>%.*f</td>", decimals((EvalMetric)m), e->case_mean[m][c]);
         (void)fputs("</tr>\n", out);
@@ -176,7 +184,7 @@ static void put_comparison(FILE *out, const EvalReport *r)
 {
     (void)fputs("<h2>Comparison</h2><p>A is the model above, B is</p>\n", out);
     put_model(out, model_info(r->other->model));
-    put_cases(out, r, r->other->evaluation);
+    put_cases(out, r, r->other);
     put_tests(out, r, false);
     put_tests(out, r, true);
     (void)fputs("<p class=\"note\">Student's t-test for independent samples, pooled variance, "
@@ -308,7 +316,7 @@ static Status put_all(FILE *out, const EvalReport *r, Err *err)
     if (x == NULL || synthetic == NULL || sorted == NULL)
         status = err_set(err, ST_NO_MEMORY, "pictures of the report");
     put_head(out, r);
-    put_cases(out, r, r->subject.evaluation);
+    put_cases(out, r, &r->subject);
     if (r->other != NULL)
         put_comparison(out, r);
     if (status == ST_OK)

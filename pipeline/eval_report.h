@@ -3,6 +3,7 @@
 #ifndef CT2MR_PIPELINE_EVAL_REPORT_H
 #define CT2MR_PIPELINE_EVAL_REPORT_H
 
+#include "gpu/trained_cases.h"
 #include "pipeline/evaluate.h"
 
 #include <cjson/cJSON.h>
@@ -11,7 +12,21 @@ typedef struct EvalSubject { /* all borrowed */
     const Model *model;
     Net *net;
     const Evaluation *evaluation;
+    const CaseUse *use; /* [cases of the pack]: trained_cases_find() */
+    bool is_stated;     /* what that returned */
 } EvalSubject;
+
+/* How many of the scored cases the model was trained on. eval_use.c */
+typedef struct EvalUse {
+    bool is_stated;
+    int32_t n[CASE_TRAINED + 1]; /* by CaseUse */
+} EvalUse;
+enum { EVAL_USE_SIZE = 200 };
+EvalUse eval_use(const EvalSubject *subject);
+/* One sentence for people. Returns ret. */
+const char *eval_use_text(const EvalUse *use, char ret[EVAL_USE_SIZE]);
+/* "new", "held_out", "trained", "unknown": of a case of the pack. */
+const char *eval_use_name(const EvalSubject *subject, int32_t case_index);
 
 typedef struct EvalReport {
     const Pack *pack;
@@ -23,10 +38,12 @@ typedef struct EvalReport {
 /* Replaces the file whole or not at all. Errors: those of evaluate_pictures() and of the pictures,
 ** IO, DISK_FULL, NO_MEMORY. */
 MUST_CHECK Status eval_report_write(const char *path, const EvalReport *report, Err *err);
-/* {"model", "digest", "data", "n_slices", "n_left_out", "over_slices": {METRIC: {"mean",
-** "deviation"}}, "over_cases": the same, "cases": [{"id", "n_slices", METRIC: mean}],
-** "slices": [{"slice", "case", METRIC}], "compare": {"model", "digest", "over_slices": {METRIC:
-** {"a", "b", "difference", "t", "dof", "p", "low", "high"} or null}, "over_cases": the same}}. */
+/* {"model", "digest", "data", "n_slices", "n_left_out", "known_cases", "over_slices": {METRIC:
+** {"mean", "deviation"}}, "over_cases": the same, "cases": [{"id", "n_slices", "use", METRIC:
+** mean}], "slices": [{"slice", "case", METRIC}], "compare": {"model", "digest", "known_cases",
+** "over_slices": {METRIC: {"a", "b", "difference", "t", "dof", "p", "low", "high"} or null},
+** "over_cases": the same}}. "known_cases": {"stated", "trained", "held_out", "new", "is_test": true
+** if none was trained on, null if that is not stated}. "use": eval_use_name(). */
 cJSON *eval_report_json(const EvalReport *report);
 
 #endif

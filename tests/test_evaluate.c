@@ -4,6 +4,7 @@
 #include "tests/test.h"
 
 #include "base/files.h"
+#include "gpu/model_write.h"
 #include "pipeline/eval_pictures.h"
 #include "pipeline/eval_report.h"
 #include "pipeline/window.h"
@@ -187,8 +188,9 @@ TEST(evaluate_report, "one HTML file: tables, comparison, pictures within; JSON 
     char path[PATH_SIZE], *html, text[64];
     size_t bytes;
     CHECK_OK(evaluate(f.net, model_info(f.model), f.pack, NULL, 0.05, &e, &err), &err);
-    const EvalSubject other = {f.model, f.net, &e};
-    const EvalReport report = {f.pack, 0.05, {f.model, f.net, &e}, &other};
+    static const CaseUse use[2] = {CASE_TRAINED, CASE_HELD_OUT}, fresh[2] = {CASE_NEW, CASE_NEW};
+    const EvalSubject other = {f.model, f.net, &e, fresh, true};
+    const EvalReport report = {f.pack, 0.05, {f.model, f.net, &e, use, true}, &other};
     CHECK_OK(path_format(path, &err, "%s/r.html", test_dir()), &err);
     CHECK_OK(eval_report_write(path, &report, &err), &err);
     CHECK_OK(file_read(path, (size_t)64 << 20, &html, &bytes, &err), &err);
@@ -198,6 +200,10 @@ TEST(evaluate_report, "one HTML file: tables, comparison, pictures within; JSON 
     CHECK_INT(count(html, "degrees of freedom"), 2);
     (void)snprintf(text, sizeof text, "<td>%.2f &plusmn;", evaluation_slices(&e, EVAL_PSNR).mean);
     CHECK(count(html, text) >= 1);
+    CHECK_INT(count(html, "NOT A TEST: the model was trained on 1 of these 2 cases (1 held out"),
+              1);
+    CHECK_INT(count(html, "trained on 0 of these 2 cases, all are new to it"), 1);
+    CHECK_INT(count(html, "(trained on)"), 1);
     free(html);
     cJSON *json = eval_report_json(&report);
     const cJSON *psnr = cJSON_GetObjectItem(cJSON_GetObjectItem(json, "over_slices"), "psnr_db");
@@ -209,8 +215,61 @@ TEST(evaluate_report, "one HTML file: tables, comparison, pictures within; JSON 
     CHECK_NEAR(
         cJSON_GetNumberValue(cJSON_GetObjectItem(cJSON_GetObjectItem(compare, "tenengrad"), "p")),
         1, 1e-9);
+    const cJSON *known = cJSON_GetObjectItem(json, "known_cases");
+    CHECK(cJSON_IsFalse(cJSON_GetObjectItem(known, "is_test")));
+    CHECK_INT(cJSON_GetNumberValue(cJSON_GetObjectItem(known, "trained")), 1);
+    known = cJSON_GetObjectItem(cJSON_GetObjectItem(json, "compare"), "known_cases");
+    CHECK(cJSON_IsTrue(cJSON_GetObjectItem(known, "is_test")));
+    const cJSON *one = cJSON_GetArrayItem(cJSON_GetObjectItem(json, "cases"), 0);
+    CHECK_STR(cJSON_GetStringValue(cJSON_GetObjectItem(one, "use")), "trained");
     cJSON_Delete(json);
     evaluation_free(&e);
+    close_fixture(&f);
+}
+
+static bool find_use(const Fixture *f, const char *cases, const char *training, CaseUse ret[2])
+{
+    const MetadataValue values[] = {{TRAINED_CASES_KEY, cases}, {"training", training}};
+    char path[PATH_SIZE];
+    Model *model;
+    Err err = {0};
+    CHECK_OK(path_format(path, &err, "%s.trained", f->model_path), &err);
+    CHECK_OK(model_write_metadata(f->model_path, values, 2, path, &err), &err);
+    CHECK_OK(model_open(path, &model, &err), &err);
+    bool stated = trained_cases_find(model, f->pack, ret);
+    model_close(model);
+    return stated;
+}
+
+TEST(
+    evaluate_knows_trained_cases,
+    "by ID, by the CT under another ID, held out, by the file alone; what is not said is not known")
+{
+    Fixture f = fixture(0);
+    CaseUse use[2];
+    char text[256], ct[PACK_ID_SIZE], *made;
+    Err err = {0};
+    CHECK(!find_use(&f, NULL, NULL, use));
+    CHECK(use[0] == CASE_NEW && use[1] == CASE_NEW);
+    CHECK(find_use(&f,
+                   "{\"trained\":{\"00000000000000aa\":\"x\"},\"held_out\":{\"00000000000000ab\":"
+                   "\"y\"}}",
+                   NULL, use));
+    CHECK(use[0] == CASE_TRAINED && use[1] == CASE_HELD_OUT);
+    pack_ct_digest(f.pack, 1, ct);
+    (void)snprintf(text, sizeof text, "{\"trained\":{\"%s\":\"%s\"},\"held_out\":{}}",
+                   "1111111111111111", ct);
+    CHECK(find_use(&f, text, NULL, use));
+    CHECK(use[0] == CASE_NEW && use[1] == CASE_TRAINED);
+    (void)snprintf(text, sizeof text, "{\"data\":\"%s\"}", pack_info(f.pack)->digest);
+    CHECK(find_use(&f, NULL, text, use));
+    CHECK(use[0] == CASE_TRAINED && use[1] == CASE_TRAINED);
+    CHECK(!find_use(&f, NULL, "{\"data\":\"another\"}", use));
+    static const bool held[2] = {true, false};
+    CHECK_OK(trained_cases_text(f.pack, held, NULL, &made, &err), &err);
+    CHECK(find_use(&f, made, NULL, use));
+    CHECK(use[0] == CASE_HELD_OUT && use[1] == CASE_TRAINED);
+    cJSON_free(made);
     close_fixture(&f);
 }
 

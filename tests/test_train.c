@@ -8,6 +8,7 @@
 #include "daemon/cli.h"
 #include "gpu/net.h"
 #include "gpu/train.h"
+#include "gpu/trained_cases.h"
 #include "gpu/verify.h"
 #include "tests/model_file.h"
 #include "tests/pack_fixture.h"
@@ -234,6 +235,12 @@ TEST(train_model_is_good,
                result.psnr_db, 1e-3);
     CHECK_NEAR(cJSON_GetNumberValue(cJSON_GetObjectItem(training, "cases")), 2, 0);
     cJSON_Delete(training);
+    CaseUse use[3];
+    int n_use[CASE_TRAINED + 1] = {0};
+    CHECK(trained_cases_find(model, pack, use));
+    for (int c = 0; c < 3; c++)
+        n_use[use[c]]++;
+    CHECK(n_use[CASE_TRAINED] == 2 && n_use[CASE_HELD_OUT] == 1);
     model_close(model);
     config.is_f16 = true;
     (void)run_seen(config, &seen);
@@ -277,6 +284,39 @@ TEST(train_begins_from_an_encoder,
     err = (Err){0};
     CHECK_STATUS(train_run(&config, &result, &err), ST_MODEL_FORMAT);
     CHECK(strstr(err.msg, "none of its tensors") != NULL);
+    pack_close(pack);
+}
+
+static void see_note(void *context, const char *text)
+{
+    bool *told = context;
+    *told = *told || strstr(text, "trained on 1 of the 1 held-out cases") != NULL;
+}
+
+TEST(train_further_remembers,
+     "begun from a model: what that was trained on counts as trained on, and held-out is told")
+{
+    Pack *pack = open_pack(32, 3, 3, 4);
+    TrainConfig config = small_config(pack);
+    Seen seen = {0};
+    TrainResult result;
+    CaseUse use[3];
+    Model *model;
+    bool told = false;
+    Err err = {0};
+    config.epochs = 1;
+    (void)run_seen(config, &seen);
+    CHECK(rename(config.model, path_of("first.safetensors")) == 0);
+    config.encoder = keep(path_of("first.safetensors"));
+    config.fold = 1;
+    config.report = (TrainReport){&told, see_note, NULL, NULL};
+    CHECK_OK(train_run(&config, &result, &err), &err);
+    CHECK(told);
+    CHECK_OK(model_open(config.model, &model, &err), &err);
+    CHECK(trained_cases_find(model, pack, use));
+    for (int c = 0; c < 3; c++)
+        CHECK_INT(use[c], CASE_TRAINED);
+    model_close(model);
     pack_close(pack);
 }
 

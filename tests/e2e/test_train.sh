@@ -35,5 +35,12 @@ cmp -s whole.safetensors cut.safetensors || fail "the resumed training gives ano
 "$ct2mr" model verify whole.safetensors >out 2>&1 || fail "verify: $(cat out)"
 "$ct2mr" model show --json whole.safetensors >out 2>&1 || fail "show: $(cat out)"
 grep -q '"data":"'"$(sha256sum p.pack | cut -c1-64)"'"' out || fail "no digest of the data: $(cat out)"
+# What the model was trained on is no test of it.
 "$ct2mr" eval --data p.pack --model whole.safetensors >out 2>&1 || fail "eval: $(cat out)"
+grep -q "NOT A TEST: the model was trained on 1 of these 1 cases" out || fail "eval: $(cat out)"
+"$ct2mr" eval --unseen --data p.pack --model whole.safetensors >out 2>&1
+[ $? = 2 ] && grep -q "was trained on all of these cases" out || fail "eval --unseen: $(cat out)"
+"$ct2mr" simulate --pack q.pack --slices 4 --seed 2 >out 2>&1 || fail "simulate: $(cat out)"
+"$ct2mr" eval --unseen --data q.pack --model whole.safetensors >out 2>&1 || fail "eval: $(cat out)"
+grep -q "trained on 0 of these 1 cases, all are new to it" out || fail "eval: $(cat out)"
 exit 0
