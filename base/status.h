@@ -109,6 +109,10 @@ extern "C" {
     X(TRAIN_DIVERGED, 712, false, "training diverged: numbers are no longer finite",               \
       "lower --lr or --clip; --resume goes on from the last checkpoint")                           \
     X(PACK_CASE, 713, false, "a case cannot be packed", "see the message; leave the case out")     \
+    X(CHECKPOINT, 714, false, "no checkpoint that a training could go on from",                    \
+      "name the right --out; or begin anew: without --resume, with --overwrite")                   \
+    X(TRAIN_RUNS, 715, false, "another training writes the same files",                            \
+      "wait until it has ended, or give --out another name")                                       \
     X(CHECK_FINITE, 801, false, "result holds values that are not numbers", "report it")           \
     X(CHECK_RANGE, 802, false, "result's range is not plausible", "look at the QA picture")        \
     X(CHECK_GEOMETRY, 803, false, "result's geometry differs from the CT's", "report it")          \

@@ -63,6 +63,7 @@ static int exit_code(Status status)
     case ST_UNREACHABLE:
         return CLI_UNREACHABLE;
     case ST_STATE:
+    case ST_TRAIN_RUNS:
         return CLI_REFUSED;
     default:
         return CLI_NEGATIVE;

@@ -6,6 +6,7 @@
 #include "gpu/imagenet.h"
 #include "gpu/network.h"
 #include "gpu/train.h"
+#include "gpu/train_net.h"
 #include "pipeline/train_curves.h"
 #include "pipeline/window.h"
 
@@ -82,7 +83,6 @@ static const TrainOption OPTIONS[] = {
     {"fold", WHOLE, 0, PACK_MAX_CASES, AT(config.fold)},
     {"patience", WHOLE, 0, 1000000, AT(config.patience)},
     {"augment", TEXT, 0, 0, AT(augment)},
-    {"backend", TEXT, 0, 0, AT(config.backend)},
     {"threads", WHOLE, 0, 64, AT(config.threads)},
     {"loader-threads", WHOLE, 0, 64, AT(config.loader_threads)},
     {"label", TEXT, 0, 0, AT(config.label)},
@@ -93,8 +93,15 @@ static const TrainOption OPTIONS[] = {
     {"f16", SWITCH, 0, 0, AT(config.is_f16)},
     {"json", SWITCH, 0, 0, AT(json)},
 };
-static const char *const SPECIAL[] = {"arch",   "activation", "schedule",
-                                      "warmup", "precision",  "seed"};
+static const struct {
+    const char *name, *values;
+} SPECIAL[] = {{"arch", "drunet-34, drunet-50, drunet-101, unet"},
+               {"activation", "sigmoid, linear"},
+               {"schedule", "cosine, constant, step"},
+               {"precision", "f32, bf16"},
+               {"backend", "cpu, ref"},
+               {"warmup", "whole numbers from 0"},
+               {"seed", "whole numbers from 0"}};
 enum { N_OPTIONS = sizeof OPTIONS / sizeof *OPTIONS, N_SPECIAL = sizeof SPECIAL / sizeof *SPECIAL };
 
 static bool set_plain(Train *train, const TrainOption *option, const char *text)
@@ -135,7 +142,12 @@ static bool set_special(TrainConfig *config, const char *name, const char *text)
     } else if (strcmp(name, "schedule") == 0) {
         ok = schedule_from_name(text, &config->schedule.kind);
     } else if (strcmp(name, "precision") == 0) {
-        ok = precision_from_name(text, &config->precision);
+        ok = precision_from_name(text, &config->precision) &&
+             (config->precision == PRECISION_F32 || config->precision == PRECISION_BF16);
+    } else if (strcmp(name, "backend") == 0) {
+        for (int i = 0; train_backend_name(i) != NULL; i++)
+            ok = ok || strcmp(text, train_backend_name(i)) == 0;
+        config->backend = text;
     } else if (cli_parse_int(text, 0, INT64_MAX, &whole)) {
         ok = true;
         if (strcmp(name, "warmup") == 0)
@@ -154,7 +166,7 @@ static int get_options(int argc, char **argv, Train *train)
         longs[i] = (struct option){OPTIONS[i].name, OPTIONS[i].kind != SWITCH, NULL, i + 1};
     for (int i = 0; i < N_SPECIAL; i++)
         longs[N_OPTIONS + i] =
-            (struct option){SPECIAL[i], required_argument, NULL, N_OPTIONS + i + 1};
+            (struct option){SPECIAL[i].name, required_argument, NULL, N_OPTIONS + i + 1};
     optind = 0;
     opterr = 0;
     for (int c; (c = getopt_long(argc, argv, "", longs, NULL)) != -1;) {
@@ -168,12 +180,15 @@ static int get_options(int argc, char **argv, Train *train)
             return cli_usage("train", "--%s wants a number in %g..%g", name, OPTIONS[c - 1].low,
                              OPTIONS[c - 1].high);
         if (!ok)
-            return cli_usage("train", "--%s has no value \"%s\"", name, optarg);
+            return cli_usage("train", "--%s has no value \"%.40s\"; it has %s", name, optarg,
+                             SPECIAL[c - 1 - N_OPTIONS].values);
     }
     if (optind != argc)
         return cli_usage("train", "unexpected argument %s", argv[optind]);
     if (train->data == NULL || train->config.model == NULL)
         return cli_usage("train", "--data and --out are needed");
+    if (train->config.resume && train->overwrite)
+        return cli_usage("train", "--resume goes on, --overwrite begins anew: give one of them");
     if (train->config.minutes > 0 && !has_epochs)
         train->config.epochs = 0;
     return CLI_OK;

@@ -1,8 +1,10 @@
 /* A checkpoint: a safetensors file of the parameters (NAME), their moments (adam1.NAME, adam2.NAME)
-** and, as metadata, the recipe of the training, its position and its rows. Doubles are written with
-** as many digits as they have, so that a resumed training has the same bits. */
+** and, as metadata, the recipe of the training, its position and its rows, and SHA-256 over all of
+** these. Doubles are written with as many digits as they have, so that a resumed training has the
+** same bits. */
 #include "gpu/training_int.h"
 
+#include "base/digest.h"
 #include "gpu/model_write.h"
 #include "gpu/train_init.h"
 
@@ -10,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FORMAT "ct2mr-checkpoint-1"
+#define FORMAT "ct2mr-checkpoint-2"
 enum {
     NAME_SIZE = TRAIN_NAME_SIZE + 20,
     ROW_NUMBERS = 9 + 2 * (1 + LOSS_TERMS),
@@ -99,7 +101,7 @@ static Status parse_state(const cJSON *json, TrainState *ret, Err *err)
     if (!get_numbers(cJSON_GetObjectItemCaseSensitive(json, "position"), v, STATE_NUMBERS) ||
         n < 0 || n > MAX_ROWS || !(v[0] >= 0 && v[0] < 9e15) || !(v[1] >= 0 && v[1] < 9e15) ||
         !(v[5] >= 0 && v[5] <= MAX_ROWS) || !(v[6] >= 0 && v[6] <= MAX_ROWS))
-        return err_set(err, ST_MODEL_FORMAT, "checkpoint: its position is not readable");
+        return err_set(err, ST_CHECKPOINT, "its position is not readable");
     *ret = (TrainState){.step = (int64_t)v[0],
                         .n_sum = (int64_t)v[1],
                         .norm_sum = v[2],
@@ -116,8 +118,36 @@ static Status parse_state(const cJSON *json, TrainState *ret, Err *err)
     ret->max_rows = n + 1;
     for (const cJSON *item = rows->child; item != NULL; item = item->next)
         if (!get_row(item, &ret->rows[ret->n_rows++]))
-            return err_set(err, ST_MODEL_FORMAT, "checkpoint: row %d is not readable", ret->n_rows);
+            return err_set(err, ST_CHECKPOINT, "row %d is not readable", ret->n_rows);
     return ST_OK;
+}
+
+/* ---- checksum ------------------------------------------------------------------------------ */
+
+static void add_tensor(Digest *digest, const char *name, const float *values, int64_t n)
+{
+    digest_add(digest, name, strlen(name) + 1);
+    digest_add(digest, values, (size_t)n * sizeof *values);
+}
+
+static Digest *begin_digest(const char *recipe, const char *state)
+{
+    Digest *digest = digest_new();
+    digest_add(digest, recipe, strlen(recipe) + 1);
+    digest_add(digest, state, strlen(state) + 1);
+    return digest;
+}
+
+static void end_digest(Digest *digest, char ret[DIGEST_HEX_SIZE])
+{
+    uint8_t sum[DIGEST_SIZE];
+    digest_end(digest, sum);
+    (void)digest_hex(sum, ret);
+}
+
+static int compare_names(const void *a, const void *b)
+{
+    return strcmp(((const NewTensor *)a)->name, ((const NewTensor *)b)->name);
 }
 
 /* ---- saving -------------------------------------------------------------------------------- */
@@ -135,7 +165,27 @@ static void moment_name(char ret[NAME_SIZE], const TrainParameter *p, int order)
     (void)snprintf(ret, NAME_SIZE, "adam%d.%s", order, p->name);
 }
 
-static Status write_tensors(const Training *t, const MetadataValue *values, int n, Err *err)
+/* The recipe and the state with everything they belong to. */
+static Status write_file(const Training *t, const char *recipe, const char *state,
+                         NewTensor *tensors, int n, Err *err)
+{
+    char sum[DIGEST_HEX_SIZE];
+    const MetadataValue values[] = {
+        {"format", FORMAT}, {"recipe", recipe}, {"state", state}, {"sha256", sum}};
+    qsort(tensors, (size_t)n, sizeof *tensors, compare_names); /* as a reader lists them */
+    Digest *digest = begin_digest(recipe, state);
+    for (int i = 0; i < n; i++) {
+        int64_t size = 1;
+        for (int32_t d = 0; d < tensors[i].n_dims; d++)
+            size *= tensors[i].dims[d];
+        add_tensor(digest, tensors[i].name, tensors[i].values, size);
+    }
+    end_digest(digest, sum);
+    return model_write_new(t->config->checkpoint, values, sizeof values / sizeof *values, tensors,
+                           n, false, err);
+}
+
+static Status write_tensors(const Training *t, const char *recipe, const char *state, Err *err)
 {
     const size_t most = 3 * (size_t)t->n_parameters;
     NewTensor *tensors = calloc(most, sizeof *tensors);
@@ -155,7 +205,7 @@ static Status write_tensors(const Training *t, const MetadataValue *values, int 
         }
     }
     if (status == ST_OK)
-        status = model_write_new(t->config->checkpoint, values, n, tensors, k, false, err);
+        status = write_file(t, recipe, state, tensors, k, err);
     free(names);
     free(tensors);
     return training_write_status(status, err);
@@ -168,13 +218,9 @@ Status checkpoint_save(Training *t, Err *err)
     char *state_text = cJSON_PrintUnformatted(state);
     cJSON_Delete(recipe_json);
     cJSON_Delete(state);
-    Status status = ST_OK;
-    if (recipe_text == NULL || state_text == NULL)
-        status = err_set(err, ST_NO_MEMORY, "a checkpoint's position");
-    const MetadataValue values[3] = {
-        {"format", FORMAT}, {"recipe", recipe_text}, {"state", state_text}};
-    if (status == ST_OK)
-        status = write_tensors(t, values, 3, err);
+    Status status = recipe_text == NULL || state_text == NULL
+                        ? err_set(err, ST_NO_MEMORY, "a checkpoint's position")
+                        : write_tensors(t, recipe_text, state_text, err);
     cJSON_free(recipe_text);
     cJSON_free(state_text);
     return status;
@@ -206,11 +252,42 @@ static Status compare_recipe(const Training *t, const cJSON *then, Err *err)
         char was[128], is[128];
         item_text(cJSON_GetObjectItemCaseSensitive(then, differs->string), was);
         item_text(cJSON_GetObjectItemCaseSensitive(now, differs->string), is);
-        status =
-            err_set(err, ST_USAGE, "the checkpoint is of another training: %s was %s and is now %s",
-                    differs->string, was, is);
+        if (strcmp(differs->string, "threads") == 0)
+            status = err_set(err, ST_USAGE,
+                             "the checkpoint is of %s threads, here are %s, whose bits would "
+                             "differ: go on with --threads %s",
+                             was, is, was);
+        else
+            status = err_set(err, ST_USAGE,
+                             "the checkpoint is of another training: %s was %s and is now %s",
+                             differs->string, was, is);
     }
     cJSON_Delete(now);
+    return status;
+}
+
+static Status check_sum(const Model *file, Err *err)
+{
+    const char *name, *want = model_metadata(file, "sha256");
+    char sum[DIGEST_HEX_SIZE];
+    Status status = ST_OK;
+    Digest *digest = begin_digest(model_metadata(file, "recipe"), model_metadata(file, "state"));
+    for (int32_t i = 0; status == ST_OK && (name = model_tensor_name(file, i)) != NULL; i++) {
+        const Tensor *tensor = model_tensor(file, name);
+        float *values =
+            tensor != NULL ? malloc((size_t)tensor->n_elements * sizeof *values + 1) : NULL;
+        if (tensor == NULL)
+            status = err_set(err, ST_CHECKPOINT, "tensor %s holds no numbers", name);
+        else if (values == NULL)
+            status = err_set(err, ST_NO_MEMORY, "tensor %s", name);
+        else if ((status = model_read(file, tensor, values, err)) == ST_OK)
+            add_tensor(digest, name, values, tensor->n_elements);
+        free(values);
+    }
+    end_digest(digest, sum);
+    if (status == ST_OK && strcmp(sum, want) != 0)
+        status = err_set(err, ST_CHECKPOINT,
+                         "it is damaged: its SHA-256 is %.12s..., %.12s... was written", sum, want);
     return status;
 }
 
@@ -218,8 +295,10 @@ static Status read_state(Training *t, const Model *file, Err *err)
 {
     const char *format = model_metadata(file, "format"), *recipe = model_metadata(file, "recipe"),
                *state = model_metadata(file, "state");
-    if (format == NULL || strcmp(format, FORMAT) != 0 || recipe == NULL || state == NULL)
-        return err_set(err, ST_MODEL_FORMAT, "%s is not a checkpoint", t->config->checkpoint);
+    if (format == NULL || strcmp(format, FORMAT) != 0 || recipe == NULL || state == NULL ||
+        model_metadata(file, "sha256") == NULL)
+        return err_set(err, ST_CHECKPOINT, "it is not a checkpoint of this version's");
+    TRY(check_sum(file, err));
     cJSON *json = cJSON_Parse(recipe);
     Status status = compare_recipe(t, json, err);
     cJSON_Delete(json);
@@ -245,26 +324,34 @@ static Status read_moments(Training *t, const Model *file, Err *err)
             moment_name(name, &t->parameters[i], order);
             const Tensor *tensor = model_tensor(file, name);
             if (tensor == NULL || tensor->n_elements != t->parameters[i].n)
-                return err_set(err, ST_MODEL_FORMAT,
-                               "checkpoint: tensor %s is missing or has "
-                               "another size",
+                return err_set(err, ST_CHECKPOINT, "tensor %s is missing or has another size",
                                name);
             TRY(model_read(file, tensor, moment, err));
         }
     return ST_OK;
 }
 
+static Status load_file(Training *t, const Model *file, Err *err)
+{
+    TRY(read_state(t, file, err));
+    TRY(train_init_all(t->net, file, err));
+    TRY(read_moments(t, file, err));
+    optimizer_set_steps(t->optimizer, t->state.step);
+    return ST_OK;
+}
+
 Status checkpoint_load(Training *t, Err *err)
 {
     Model *file;
-    TRY(model_open_tensors(t->config->checkpoint, &file, err));
-    Status status = read_state(t, file, err);
-    if (status == ST_OK)
-        status = train_init_all(t->net, file, err);
-    if (status == ST_OK)
-        status = read_moments(t, file, err);
-    if (status == ST_OK)
-        optimizer_set_steps(t->optimizer, t->state.step);
-    model_close(file);
-    return status;
+    Status status = model_open_tensors(t->config->checkpoint, &file, err);
+    bool is_open = status == ST_OK;
+    if (is_open) {
+        status = load_file(t, file, err);
+        model_close(file);
+    }
+    if (status != ST_CHECKPOINT && status != ST_MODEL_FORMAT && status != ST_MODEL_NOT_FOUND)
+        return status;
+    err->status = ST_CHECKPOINT; /* of a model file the remedies would be others */
+    return is_open ? err_wrap(err, "checkpoint %s", t->config->checkpoint)
+                   : err_wrap(err, "checkpoint");
 }

@@ -430,21 +430,32 @@ static Status train(Training *t, TrainResult *result, Err *err)
     return ST_OK;
 }
 
-Status train_run(const TrainConfig *config, TrainResult *ret, Err *err)
+static Status run(const TrainConfig *config, TrainResult *ret, Err *err)
 {
     Training training = {.config = config, .pack = pack_info(config->pack)}, *t = &training;
     TrainResult result = {0};
-    Err own = {0};
     t->began_s = t->saved_s = clock_monotonic_s();
-    Status status = open_all(t, &own);
+    Status status = open_all(t, err);
     t->first_step = t->state.step;
     t->began_s = t->saved_s = clock_monotonic_s(); /* the time of opening is not trained */
     if (status == ST_OK)
-        status = train(t, &result, &own);
+        status = train(t, &result, err);
     close_all(t);
     if (status == ST_OK)
         *ret = result;
-    else if (err != NULL)
+    return status;
+}
+
+Status train_run(const TrainConfig *config, TrainResult *ret, Err *err)
+{
+    Err own = {0};
+    int lock = -1;
+    Status status = training_lock(config, &lock, &own);
+    if (status == ST_OK) {
+        status = run(config, ret, &own);
+        training_unlock(config, lock);
+    }
+    if (status != ST_OK && err != NULL)
         *err = own;
     return status;
 }

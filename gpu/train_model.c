@@ -13,6 +13,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { TEXT_SIZE = 256, MAX_VALUES = 16 };
 
@@ -86,6 +87,8 @@ cJSON *training_recipe(const Training *t)
     add_number(json, "validation", c->validation_frac);
     add_number(json, "fold", c->fold);
     add_text(json, "backend", c->backend);
+    if (strcmp(c->backend, "ref") != 0)
+        add_number(json, "threads", t->threads); /* they decide the last bits */
     return json;
 }
 

@@ -12,6 +12,11 @@ enum { MAX_BATCH = 1024, MAX_THREADS = 64, MAX_OP_PARAMETERS = 4, ALIGN_FLOATS =
 static const TrainBackend *const BACKENDS[] = {&train_backend_cpu, &train_backend_ref};
 enum { N_BACKENDS = sizeof BACKENDS / sizeof BACKENDS[0] };
 
+const char *train_backend_name(int index)
+{
+    return index >= 0 && index < N_BACKENDS ? BACKENDS[index]->name : NULL;
+}
+
 static Status choose_backend(const TrainOptions *options, TrainNet *net, Err *err)
 {
     for (int i = 0; i < N_BACKENDS; i++)

@@ -35,6 +35,9 @@ typedef struct TrainParameter { /* owned by the net until its close */
     float *gradient; /* the same shape; NULL of running statistics, and when frozen */
 } TrainParameter;
 
+/* Names of backends by index; NULL past the end. */
+const char *train_backend_name(int index);
+
 /* Values are 0 until the caller sets them, running_var 1. Reserves all memory. graph is borrowed
 ** until close. Errors: BACKEND (unknown, no such precision here), UNSUPPORTED (an operation that
 ** has no backward), LIMIT, NO_MEMORY. */

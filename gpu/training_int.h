@@ -76,8 +76,13 @@ Status training_write_status(Status status, Err *err);
 ** train_model.c */
 cJSON *training_recipe(const Training *t);
 
-/* checkpoint.c. Errors of load: MODEL_NOT_FOUND, MODEL_FORMAT, USAGE (another recipe). */
+/* checkpoint.c. Errors of load: CHECKPOINT (there is none, it is damaged), USAGE (another recipe or
+** number of threads), IO, NO_MEMORY. */
 MUST_CHECK Status checkpoint_save(Training *t, Err *err);
 MUST_CHECK Status checkpoint_load(Training *t, Err *err);
+
+/* CHECKPOINT.lock, until it is unlocked or the process ends. train_lock.c. Errors: TRAIN_RUNS, IO. */
+MUST_CHECK Status training_lock(const TrainConfig *config, int *ret_fd, Err *err);
+void training_unlock(const TrainConfig *config, int fd);
 
 #endif

@@ -15,6 +15,7 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -196,13 +197,76 @@ TEST(train_checkpoint_is_of_its_training,
     CHECK_INT(result.epochs, 2);
 
     CHECK(truncate(config.checkpoint, 100000) == 0);
-    CHECK_STATUS(train_run(&config, &result, &err), ST_MODEL_FORMAT);
+    CHECK_STATUS(train_run(&config, &result, &err), ST_CHECKPOINT);
     config.checkpoint = config.model;
     err = (Err){0};
-    CHECK_STATUS(train_run(&config, &result, &err), ST_MODEL_FORMAT);
+    CHECK_STATUS(train_run(&config, &result, &err), ST_CHECKPOINT);
     CHECK(strstr(err.msg, "is not a checkpoint") != NULL);
-    config.checkpoint = path_of("missing");
-    CHECK_STATUS(train_run(&config, &result, &err), ST_MODEL_NOT_FOUND);
+    config.checkpoint = keep(path_of("missing"));
+    CHECK_STATUS(train_run(&config, &result, &err), ST_CHECKPOINT);
+    pack_close(pack);
+}
+
+/* Flips the lowest bit of byte `at` (from the end if negative) of the file. */
+static void flip(const char *path, long at)
+{
+    FILE *f = fopen(path, "r+");
+    CHECK(f != NULL && fseek(f, at, at < 0 ? SEEK_END : SEEK_SET) == 0);
+    int c = fgetc(f);
+    CHECK(c != EOF && fseek(f, -1, SEEK_CUR) == 0 && fputc(c ^ 1, f) != EOF && fclose(f) == 0);
+}
+
+TEST(train_checkpoint_has_a_checksum,
+     "one bit of a number, of the position, of the recipe: damaged; mended again: it goes on")
+{
+    Pack *pack = open_pack(32, 2, 3, 4);
+    TrainConfig config = small_config(pack);
+    Seen seen = {0};
+    TrainResult result;
+    char *text;
+    size_t n;
+    config.epochs = 1;
+    (void)run_seen(config, &seen);
+    config.resume = true;
+    config.epochs = 2;
+    Err err = {0};
+    CHECK_OK(file_read(config.checkpoint, 1 << 28, &text, &n, &err), &err);
+    const char *position = memmem(text, n, "position\\\":[", 12);
+    const char *recipe = memmem(text, n, "\"recipe\"", 8);
+    CHECK(position != NULL && recipe != NULL);
+    const long places[] = {-4, -1000, position - text + 12, strstr(recipe, "batch") - text + 8};
+    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
+        flip(config.checkpoint, places[i]);
+        err = (Err){0};
+        CHECK_STATUS(train_run(&config, &result, &err), ST_CHECKPOINT);
+        if (strstr(err.msg, "it is damaged") == NULL)
+            test_fail(__FILE__, __LINE__, "place %zu: %s", i, err.msg);
+        flip(config.checkpoint, places[i]);
+    }
+    free(text);
+    CHECK_INT(run_seen(config, &seen).epochs, 2);
+    pack_close(pack);
+}
+
+TEST(train_resume_wants_the_same_threads, "cpu: another number is refused, both are named")
+{
+    Pack *pack = open_pack(32, 2, 3, 4);
+    TrainConfig config = small_config(pack);
+    Seen seen = {0};
+    TrainResult result;
+    Err err = {0};
+    config.backend = "cpu";
+    config.threads = 2;
+    config.epochs = 1;
+    (void)run_seen(config, &seen);
+    config.resume = true;
+    config.epochs = 2;
+    config.threads = 1;
+    CHECK_STATUS(train_run(&config, &result, &err), ST_USAGE);
+    CHECK(strstr(err.msg, "is of 2 threads, here are 1") != NULL);
+    CHECK(strstr(err.msg, "--threads 2") != NULL);
+    config.threads = 2;
+    CHECK_INT(run_seen(config, &seen).epochs, 2);
     pack_close(pack);
 }
 
@@ -487,22 +551,38 @@ TEST_TIMEOUT(train_command_saves_on_ctrl_c,
     free(csv);
 }
 
+TEST(train_command_one_at_a_time,
+     "a second training of the same files: exit 4; the lock goes with the first")
+{
+    pack_fixture_write(path_of("p.pack"), 32, 3, 2, 4);
+    int fd = open(path_of("m.checkpoint.lock"), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    CHECK(fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0);
+    CHECK_INT(wait_cli(start_cli(NULL)), CLI_REFUSED);
+    CHECK(out_has("TRAIN_RUNS"));
+    CHECK(access(path_of("m.checkpoint"), F_OK) != 0);
+    CHECK(close(fd) == 0);
+    CHECK_INT(wait_cli(start_cli(NULL)), CLI_OK);
+    CHECK(access(path_of("m.checkpoint"), F_OK) == 0);
+    CHECK(access(path_of("m.checkpoint.lock"), F_OK) != 0);
+}
+
 TEST(train_command_says_what_is_wrong, "options, loss, files: exit 2 or 1 and the reason")
 {
     static const struct {
         const char *more[3];
         int code;
         const char *says;
-    } BAD[] = {{{"--loss", "huber"}, CLI_USAGE, "\"huber\" is none of mse"},
-               {{"--augment", "flip,warp"}, CLI_USAGE, "\"warp\" is none of"},
-               {{"--arch", "resnet"}, CLI_USAGE, "--arch has no value"},
-               {{"--batch", "0"}, CLI_USAGE, "--batch wants a number in 1..1024"},
-               {{"--verbose"}, CLI_USAGE, "unknown option"},
-               {{"--data", "/nowhere.pack"}, CLI_NEGATIVE, "NOT_FOUND"},
-               {{"--out", "model.pt"}, CLI_USAGE, "must end in .safetensors"},
-               {{"--vgg", "/nowhere", "--loss=contextual"}, CLI_NEGATIVE, "MODEL_NOT_FOUND"},
-               {{"--activation", "linear"}, CLI_USAGE, "ends in a sigmoid"},
-               {{"--resume"}, CLI_NEGATIVE, "MODEL_NOT_FOUND"}};
+    } BAD[] = {
+        {{"--loss", "huber"}, CLI_USAGE, "\"huber\" is none of mse"},
+        {{"--augment", "flip,warp"}, CLI_USAGE, "\"warp\" is none of"},
+        {{"--arch", "resnet"}, CLI_USAGE, "--arch has no value \"resnet\"; it has drunet-34"},
+        {{"--batch", "0"}, CLI_USAGE, "--batch wants a number in 1..1024"},
+        {{"--verbose"}, CLI_USAGE, "unknown option"},
+        {{"--data", "/nowhere.pack"}, CLI_NEGATIVE, "NOT_FOUND"},
+        {{"--out", "model.pt"}, CLI_USAGE, "must end in .safetensors"},
+        {{"--vgg", "/nowhere", "--loss=contextual"}, CLI_NEGATIVE, "MODEL_NOT_FOUND"},
+        {{"--activation", "linear"}, CLI_USAGE, "ends in a sigmoid"},
+        {{"--resume"}, CLI_NEGATIVE, "CHECKPOINT: checkpoint: opening"}};
     pack_fixture_write(path_of("p.pack"), 32, 3, 2, 4);
     for (size_t i = 0; i < sizeof BAD / sizeof *BAD; i++) {
         const char *more[4] = {BAD[i].more[0], BAD[i].more[1], BAD[i].more[2], NULL};
