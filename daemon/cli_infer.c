@@ -27,6 +27,8 @@ static Status check_input(const Npy *x, Err *err)
     if (x->n_dims != 4 || x->dims[1] != 3 || x->dims[0] > INT32_MAX || x->dims[2] > INT32_MAX ||
         x->dims[3] > INT32_MAX)
         return err_set(err, ST_UNSUPPORTED, "input is not of shape (n, 3, h, w)");
+    if (x->dims[0] == 0)
+        return err_set(err, ST_UNSUPPORTED, "the input holds no slice");
     size_t slice = (size_t)(x->dims[1] * x->dims[2] * x->dims[3]);
     for (size_t i = 0; i < (size_t)x->dims[0] * slice; i++)
         if (!isfinite(x->data[i]))
@@ -68,7 +70,7 @@ static Status infer_file(Infer *infer, const Model *model, Err *err)
     Status status = check_input(&x, err);
     if (status == ST_OK) {
         y = (Npy){.n_dims = 4, .dims = {x.dims[0], 1, x.dims[2], x.dims[3]}};
-        /* a third of the input's size, so the product cannot overflow; 1: n may be 0 */
+        /* a third of the input's size, so the product cannot overflow; 1: a side may be 0 */
         y.data = malloc((size_t)(x.dims[0] * x.dims[2] * x.dims[3]) * sizeof *y.data + 1);
         if (y.data == NULL)
             status = err_set(err, ST_NO_MEMORY, "output of %lld slices", (long long)x.dims[0]);
@@ -118,6 +120,15 @@ static bool parse_pass(const char *name, unsigned *passes)
     return false;
 }
 
+static int unknown_pass(void)
+{
+    char names[160] = "";
+    for (int p = 0; p < GRAPH_PASS_COUNT; p++)
+        (void)snprintf(names + strlen(names), sizeof names - strlen(names), "%s%s",
+                       p > 0 ? ", " : "", graph_pass_name((GraphPass)p));
+    return cli_usage("infer", "--without is none of %s", names);
+}
+
 static int parse_arguments(int argc, char **argv, Infer *infer)
 {
     static const struct option options[] = {{"model", required_argument, NULL, 'm'},
@@ -146,7 +157,7 @@ static int parse_arguments(int argc, char **argv, Infer *infer)
         else if (c == 'p')
             infer->precision = optarg;
         else if (c == 'w' && !parse_pass(optarg, &infer->without))
-            return cli_usage("infer", "--without wants a pass: `ct2mr model show` lists them");
+            return unknown_pass();
         else if (c == 't' && !cli_parse_int(optarg, 0, 64, &infer->threads))
             return cli_usage("infer", "--threads wants a number in 0..64");
         else if (c == 'g' && !cli_parse_int(optarg, 0, 4096, &infer->winograd_mib))

@@ -122,6 +122,9 @@ static int list_jobs(const CliOptions *options, JobState state, int64_t limit)
     return CLI_OK;
 }
 
+#define STATE_NAME(name, number, terminal, text) " " #name
+#define STATE_NAMES JOB_STATE_MAP(STATE_NAME)
+
 int cli_jobs(int argc, char **argv)
 {
     CliOptions options;
@@ -136,7 +139,7 @@ int cli_jobs(int argc, char **argv)
         for (size_t i = 0; i < sizeof name - 1 && options.state[i] != '\0'; i++)
             name[i] = (char)toupper((unsigned char)options.state[i]);
         if (strlen(options.state) >= sizeof name || !job_state_from_name(name, &state))
-            return cli_usage("jobs", "no state %.40s; see `ct2mr help jobs`", options.state);
+            return cli_usage("jobs", "no state %.40s; there are" STATE_NAMES, options.state);
     }
     int64_t limit = DEFAULT_ROWS;
     if (options.number != NULL && !cli_parse_int(options.number, 0, 1000000, &limit))

@@ -70,6 +70,8 @@ int cli_model(int argc, char **argv)
         return cli_model_import(argc - 1, argv + 1);
     optind = 0;
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+        if (c == 'd' && (strlen(optarg) != 64 || strspn(optarg, "0123456789abcdefABCDEF") != 64))
+            return cli_usage("model", "--digest wants a SHA-256: 64 hexadecimal digits");
         if (c == 'd')
             digest = optarg;
         else if (c == 'j')

@@ -120,6 +120,29 @@ static bool take_metadata(Arguments *a, int c, const char *key, const char *valu
     }
 }
 
+/* NULL: the option has that value, or is none of those with a few. Else those that it may have. */
+static const char *other_values(const char *name, const char *value)
+{
+    static const struct {
+        const char *name, *all, *values[5];
+    } FEW[] = {{"target", "T1, T2", {"T1", "T2"}},
+               {"pose", "reference, native", {"reference", "native"}},
+               {"mask", "head, brain", {"head", "brain"}},
+               {"activation", "linear, sigmoid", {"linear", "sigmoid"}},
+               {"arch",
+                "drunet-34, drunet-50, drunet-101, unet",
+                {"drunet-34", "drunet-50", "drunet-101", "unet"}}};
+    for (size_t i = 0; i < sizeof FEW / sizeof FEW[0]; i++) {
+        if (strcmp(FEW[i].name, name) != 0)
+            continue;
+        for (int k = 0; FEW[i].values[k] != NULL; k++)
+            if (strcmp(FEW[i].values[k], value) == 0)
+                return NULL;
+        return FEW[i].all;
+    }
+    return NULL;
+}
+
 static bool take_option(Arguments *a, int c, const char *key, const char *value)
 {
     int64_t width;
@@ -158,6 +181,9 @@ static int parse(int argc, char **argv, Arguments *ret)
         if (seen[index])
             return cli_usage("model", "import: --%s is given twice", OPTIONS[index].name);
         seen[index] = true;
+        const char *others = other_values(OPTIONS[index].name, optarg);
+        if (others != NULL)
+            return cli_usage("model", "import: --%s is none of %s", OPTIONS[index].name, others);
         if (!take_option(ret, c, OPTIONS[index].name, optarg))
             return cli_usage("model", "import: --%s cannot be understood", OPTIONS[index].name);
     }

@@ -13,13 +13,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <unistd.h>
 
 #define ARENA_BYTES ((size_t)4 << 30) /* address space; memory is taken as it is touched */
 
 typedef struct Arguments {
     const char *cases, *png_ct, *png_mr, *out, *like, *reference, *salt_file;
     PackSpec spec;
-    bool strict, json;
+    bool strict, overwrite, json;
 } Arguments;
 
 typedef struct Packing {
@@ -385,6 +386,7 @@ static const struct option OPTIONS[] = {{"cases", required_argument, NULL, 'c'},
                                         {"registered", no_argument, NULL, 'e'},
                                         {"any-patient", no_argument, NULL, 'y'},
                                         {"strict", no_argument, NULL, 't'},
+                                        {"overwrite", no_argument, NULL, 'w'},
                                         {"json", no_argument, NULL, 'j'},
                                         {"target", required_argument, NULL, 'T'},
                                         {"pose", required_argument, NULL, 'O'},
@@ -433,6 +435,8 @@ static bool take_option(int c, Arguments *a)
         return spec->any_patient = true;
     case 't':
         return a->strict = true;
+    case 'w':
+        return a->overwrite = true;
     case 'j':
         return a->json = true;
     case 'T':
@@ -442,6 +446,53 @@ static bool take_option(int c, Arguments *a)
     default:
         return parse_number(c, optarg, spec);
     }
+}
+
+/* What the options that take few values or a range may have. */
+static const char *values_of(int c)
+{
+    switch (c) {
+    case 'T':
+        return "T1, T2";
+    case 'O':
+        return "reference, native";
+    case 'K':
+        return "head, brain";
+    case 'D':
+        return "6, 12";
+    case 'P':
+        return "multiples of 32 up to 2048";
+    case 'S':
+        return "mm, 0.01 to 100";
+    case 'L':
+        return "HU, -32767 to 32767";
+    case 'W':
+        return "HU, 1 to 32767";
+    default:
+        return "LOW,HIGH"; /* percentiles, 0 to 100; intensities */
+    }
+}
+
+/* What does not go together, and what exists. given: letters of the options that were given. */
+static int check(const Arguments *a, const char *given)
+{
+    if (a->out == NULL || (a->cases != NULL) == (a->png_mr != NULL))
+        return cli_usage("pack", "--out and either --cases LIST.csv or --png CT_DIR MR_DIR are "
+                                 "needed, and nothing else");
+    if (a->like == NULL && strchr(given, 'T') == NULL)
+        return cli_usage("pack", "--target T1 or T2 is needed, or --like MODEL");
+    if (a->like != NULL && strpbrk(given, "TOKPSLW") != NULL)
+        return cli_usage("pack",
+                         "--like says target, pose, mask, pixels, spacing, level and width");
+    if (a->spec.is_registered && strchr(given, 'D') != NULL)
+        return cli_usage("pack", "--registered means no registration, --dof one: give one of them");
+    if (strchr(given, 'p') != NULL && strchr(given, 'm') != NULL)
+        return cli_usage("pack", "--percentiles or --mr-range, not both");
+    if (a->png_mr != NULL && strpbrk(given, "Dey") != NULL)
+        return cli_usage("pack", "--dof, --registered and --any-patient are for --cases");
+    if (!a->overwrite && access(a->out, F_OK) == 0)
+        return cli_usage("pack", "%.200s exists: --overwrite replaces it", a->out);
+    return CLI_OK;
 }
 
 static int parse(int argc, char **argv, Arguments *ret)
@@ -459,22 +510,25 @@ static int parse(int argc, char **argv, Arguments *ret)
                                        .std = {0.229f, 0.224f, 0.225f},
                                        .pose = POSE_REFERENCE,
                                        .mask = MASK_HEAD}}};
+    char given[sizeof OPTIONS / sizeof OPTIONS[0]] = "";
     int index = 0;
     optind = 0;
-    for (int c; (c = getopt_long(argc, argv, "", OPTIONS, &index)) != -1;)
+    for (int c; (c = getopt_long(argc, argv, "", OPTIONS, &index)) != -1;) {
         if (c == '?')
             return cli_usage("pack", "unknown option or missing value");
-        else if (!take_option(c, &a))
-            return cli_usage("pack", "--%s has a value that it cannot have", OPTIONS[index].name);
+        if (!take_option(c, &a))
+            return cli_usage("pack", "--%s has no such value; it has %s", OPTIONS[index].name,
+                             values_of(c));
+        if (strchr(given, c) == NULL)
+            given[strlen(given)] = (char)c;
+    }
     if (a.png_ct != NULL && optind + 1 == argc)
         a.png_mr = argv[optind++];
-    if (optind != argc || a.out == NULL || (a.cases != NULL) == (a.png_mr != NULL))
-        return cli_usage("pack", "--out and either --cases LIST.csv or --png CT_DIR MR_DIR are "
-                                 "needed, and nothing else");
-    if (a.like == NULL && a.spec.wanted.target[0] == '\0')
-        return cli_usage("pack", "--target T1 or T2 is needed, or --like MODEL");
+    if (optind != argc)
+        return cli_usage("pack", "unexpected argument");
+    int code = check(&a, given);
     *ret = a;
-    return CLI_OK;
+    return code;
 }
 
 int cli_pack(int argc, char **argv)

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define ARENA_BYTES ((size_t)8 << 30) /* address space; memory is taken as it is touched */
 #define TEMPLATES "/usr/share/mricron/templates/"
@@ -22,9 +23,9 @@ enum { SIDE = 256, PIXELS = SIDE * SIDE, FIRST_VOX = 8, LAST_VOX = 12 /* from th
 
 typedef struct Arguments {
     const char *t1, *brain, *ct, *mr, *pack;
-    int64_t cases, slices, seed;
+    int64_t cases, slices, seed; /* cases, seed: 0, -1 until given */
     TissueHu tissue;
-    bool json;
+    bool has_tissue, overwrite, json;
 } Arguments;
 
 /* ---- volumes --------------------------------------------------------------------------------- */
@@ -195,23 +196,40 @@ static bool parse_tissue(const char *text, TissueHu *ret)
            cli_parse_double(fields[1], &ret->grey) && cli_parse_double(fields[2], &ret->white);
 }
 
+/* What does not go together; defaults for what was not given. */
+static int check(const Arguments *given, Arguments *ret)
+{
+    Arguments a = *given;
+    const char *const files[] = {a.ct, a.mr, a.pack};
+    if (a.cases > 0 && a.slices > 0)
+        return cli_usage("simulate", "--cases or --slices, not both");
+    if (a.pack == NULL && (a.cases > 0 || a.slices > 0 || a.seed >= 0))
+        return cli_usage("simulate", "--cases, --slices and --seed are for --pack");
+    if (a.ct == NULL && a.has_tissue)
+        return cli_usage("simulate", "--tissue is for --ct; cases have tissue of their own");
+    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++)
+        if (files[i] != NULL && !a.overwrite && access(files[i], F_OK) == 0)
+            return cli_usage("simulate", "%.200s exists: --overwrite replaces it", files[i]);
+    if (a.cases == 0)
+        a.cases = 8;
+    if (a.seed < 0)
+        a.seed = 1;
+    *ret = a;
+    return CLI_OK;
+}
+
 static int parse(int argc, char **argv, Arguments *ret)
 {
-    static const struct option options[] = {{"t1", required_argument, NULL, 't'},
-                                            {"brain", required_argument, NULL, 'b'},
-                                            {"ct", required_argument, NULL, 'c'},
-                                            {"mr", required_argument, NULL, 'm'},
-                                            {"pack", required_argument, NULL, 'p'},
-                                            {"cases", required_argument, NULL, 'n'},
-                                            {"slices", required_argument, NULL, 's'},
-                                            {"seed", required_argument, NULL, 'e'},
-                                            {"tissue", required_argument, NULL, 'u'},
-                                            {"json", no_argument, NULL, 'j'},
-                                            {NULL, 0, NULL, 0}};
+    static const struct option options[] = {
+        {"t1", required_argument, NULL, 't'},     {"brain", required_argument, NULL, 'b'},
+        {"ct", required_argument, NULL, 'c'},     {"mr", required_argument, NULL, 'm'},
+        {"pack", required_argument, NULL, 'p'},   {"cases", required_argument, NULL, 'n'},
+        {"slices", required_argument, NULL, 's'}, {"seed", required_argument, NULL, 'e'},
+        {"tissue", required_argument, NULL, 'u'}, {"overwrite", no_argument, NULL, 'w'},
+        {"json", no_argument, NULL, 'j'},         {NULL, 0, NULL, 0}};
     Arguments a = {.t1 = TEMPLATES "ch2.nii.gz",
                    .brain = TEMPLATES "ch2bet.nii.gz",
-                   .cases = 8,
-                   .seed = 1,
+                   .seed = -1,
                    .tissue = {8, 38, 29}};
     optind = 0;
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
@@ -229,8 +247,10 @@ static int parse(int argc, char **argv, Arguments *ret)
             return cli_usage("simulate", "--slices wants a number in 1..10000");
         else if (c == 'e' && !cli_parse_int(optarg, 0, INT64_MAX, &a.seed))
             return cli_usage("simulate", "--seed wants a number from 0");
-        else if (c == 'u' && !parse_tissue(optarg, &a.tissue))
+        else if (c == 'u' && !(a.has_tissue = parse_tissue(optarg, &a.tissue)))
             return cli_usage("simulate", "--tissue wants FLUID,GREY,WHITE in HU");
+        else if (c == 'w')
+            a.overwrite = true;
         else if (c == 'j')
             a.json = true;
         else if (c == '?')
@@ -238,8 +258,7 @@ static int parse(int argc, char **argv, Arguments *ret)
     }
     if (optind != argc || (a.ct == NULL && a.mr == NULL && a.pack == NULL))
         return cli_usage("simulate", "--ct, --mr or --pack is needed, and nothing else");
-    *ret = a;
-    return CLI_OK;
+    return check(&a, ret);
 }
 
 int cli_simulate(int argc, char **argv)

@@ -3,6 +3,7 @@
 
 #include "gpu/model_int.h"
 #include "gpu/train_init.h"
+#include "gpu/trained_cases.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -244,19 +245,19 @@ static Status check_needed(const Import *m, Err *err)
         if (given(m, NEEDED[i]) == NULL)
             (void)snprintf(missing + strlen(missing), sizeof missing - strlen(missing), "%s%s",
                            missing[0] != '\0' ? ", " : "", NEEDED[i]);
-    return missing[0] == '\0' ? ST_OK
-                              : err_set(err, ST_MODEL_FORMAT,
-                                        "the file does not say and nobody gave: %s", missing);
+    return missing[0] == '\0'
+               ? ST_OK
+               : err_set(err, ST_USAGE, "the file does not say and nobody gave: %s", missing);
 }
 
 static Status make_metadata(Import *m, Err *err)
 {
-    static const char *const TAKEN[] = {"target", "pose",     "grid",  "window", "activation",
-                                        "mask",   "envelope", "label", "licence"};
+    static const char *const TAKEN[] = {"target",     "pose",           "grid",     "window",
+                                        "activation", "mask",           "envelope", "label",
+                                        "licence",    TRAINED_CASES_KEY};
     static const char *const MEAN = "[0.485,0.456,0.406]", *const STD = "[0.229,0.224,0.225]";
     char width[16], untrained[160];
     ModelInfo info;
-    TRY(check_needed(m, err));
     (void)snprintf(width, sizeof width, "%d", m->info.width);
     (void)snprintf(untrained, sizeof untrained, "{\"untrained\":\"decoder\",\"encoder\":\"%s\"}",
                    model_info(m->from)->digest);
@@ -297,6 +298,7 @@ static Status run(Import *m, const char *to, ModelImportResult *ret, Err *err)
     if (m->graph == NULL || m->held == NULL || m->tensors == NULL || m->values == NULL ||
         m->names == NULL || m->metadata == NULL)
         return err_set(err, ST_NO_MEMORY, "importing a model");
+    TRY(check_needed(m, err));
     TRY(check_dtypes(m->from, err));
     TRY(find_network(m, err));
     TRY(check_others(m, err));

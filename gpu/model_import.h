@@ -31,8 +31,8 @@ typedef struct ModelImportResult {
 /* Writes `to`, durably, whole or not at all. What the file does not say and nobody gave is refused,
 ** all keys in one message; only mean and standard deviation default to ImageNet's. What was
 ** measured with other metadata (precisions, int8, calibration) is left out.
-** Errors: MODEL_NOT_FOUND, MODEL_FORMAT (the message names tensor or key), LIMIT (width), those of
-** model_write_new(). */
+** Errors: MODEL_NOT_FOUND, USAGE (something was not given), MODEL_FORMAT (the message names tensor
+** or key), LIMIT (width), those of model_write_new(). */
 MUST_CHECK Status model_import(const char *from, const ModelImport *import, const char *to,
                                ModelImportResult *ret, Err *err);
 

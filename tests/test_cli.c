@@ -267,6 +267,71 @@ TEST(cli_errors_lists_the_table, "every status with its remedy, one by name or n
     cJSON_Delete(rows);
 }
 
+TEST(cli_wrong_values_at_once,
+     "a value that an option cannot have: exit 2 and those it may have, though no file is there")
+{
+    static const struct {
+        const char *line, *says;
+    } BAD[] = {{"ready -t 0", "1..3600"},
+               {"jobs -s foo", "RECEIVING WAITING"},
+               {"jobs -n -1", "0..1000000"},
+               {"job foo 1", "show, log, retry"},
+               {"dest foo", "list or echo"},
+               {"config foo", "check, options or example"},
+               {"check --backend gpu D", "auto, cpu, ref, cuda"},
+               {"run --precision f15 --out D D", "auto, f32, bf16, int8, f16"},
+               {"register --fixed A --moving B --out C --dof 8", "6, 7, 9 or 12"},
+               {"window --out W --preset foo CT", "brain, stroke, subdural, soft, bone"},
+               {"infer --model M --in X --out Y --backend gpu", "auto, cpu, ref, cuda"},
+               {"infer --model M --in X --out Y --precision f15", "auto, f32, bf16, int8, f16"},
+               {"infer --model M --in X --out Y --without foo", "split-concat"},
+               {"model foo M", "show, verify, calibrate or import"},
+               {"model verify --digest abc M", "64 hexadecimal digits"},
+               {"model import --out M --target T3 F", "T1, T2"},
+               {"model import --out M --pose foo F", "reference, native"},
+               {"model import --out M --mask foo F", "head, brain"},
+               {"model import --out M --activation foo F", "linear, sigmoid"},
+               {"model import --out M --arch foo F", "drunet-34, drunet-50, drunet-101, unet"},
+               {"pack --target T3", "T1, T2"},
+               {"pack --pose foo", "reference, native"},
+               {"pack --mask foo", "head, brain"},
+               {"pack --dof 7", "6, 12"},
+               {"pack --pixels 33", "multiples of 32"},
+               {"pack --out P --cases L --target T1 --like M", "--like says target"},
+               {"pack --out P --cases L --target T1 --registered --dof 6", "--registered means"},
+               {"pack --out P --cases L --target T1 --percentiles 1,99 --mr-range 0,5", "not both"},
+               {"pack --out P --png A B --target T1 --dof 6", "are for --cases"},
+               {"simulate --pack P --cases 3 --slices 4", "not both"},
+               {"simulate --ct C --cases 3", "are for --pack"},
+               {"simulate --pack P --tissue 8,38,29", "--tissue is for --ct"},
+               {"eval --data P --model M --backend gpu", "auto, cpu, ref, cuda"},
+               {"eval --data P --model M --precision f15", "auto, f32, bf16, int8, f16"},
+               {"eval --data P --model M --min-masked 101", "0..100"},
+               {"train --data P --out M.safetensors --arch foo", "drunet-34, drunet-50"},
+               {"train --data P --out M.safetensors --activation foo", "sigmoid, linear"},
+               {"train --data P --out M.safetensors --schedule foo", "cosine, constant, step"},
+               {"train --data P --out M.safetensors --precision int8", "f32, bf16"},
+               {"train --data P --out M.safetensors --backend gpu", "cpu, ref"},
+               {"train --data P --out M.safetensors --loss foo", "mse"},
+               {"train --data P --out M.safetensors --augment foo", "rotate90"},
+               {"train --data P --out M.safetensors --resume --overwrite", "give one of them"},
+               {"gpu foo", "list, plan or selftest"},
+               {"gpu plan --batch 0", "1..1024"}};
+    setup();
+    CHECK(chdir(test_dir()) == 0);
+    for (size_t i = 0; i < sizeof BAD / sizeof BAD[0]; i++) {
+        EXITS(2, "%s", BAD[i].line);
+        CONTAINS(BAD[i].says);
+    }
+    EXITS(2, "simulate --pack %s", config_path);
+    CONTAINS("exists: --overwrite replaces it");
+    EXITS(2, "simulate --ct %s", config_path);
+    EXITS(2, "pack --cases L --target T1 --out %s", config_path);
+    CONTAINS("exists: --overwrite replaces it");
+    EXITS(1, "pack --overwrite --cases L --target T1 --reference R --out %s", config_path);
+    CONTAINS("NOT_FOUND");
+}
+
 TEST(cli_config_checks, "valid files 0, wrong ones 1 with the place; options; example")
 {
     setup();

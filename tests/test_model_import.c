@@ -230,17 +230,22 @@ TEST(model_import_keeps_metadata, "the file's own, options win, measured precisi
     model_close(demo);
 }
 
-static void check_refused(const ModelImport *import, const char *message)
+static void check_refused_as(Status want, const ModelImport *import, const char *message)
 {
     ModelImportResult result;
     Err err = {0};
     const char *from = path_of("t.safetensors");
     Status status = model_import(from, import, path_of("no.safetensors"), &result, &err);
-    CHECK_STATUS(status, ST_MODEL_FORMAT);
+    CHECK_STATUS(status, want);
     if (strstr(err.msg, message) == NULL)
         test_fail(__FILE__, __LINE__, "\"%s\" does not say \"%s\"", err.msg, message);
     FILE *f = fopen(path_of("no.safetensors"), "rb");
     CHECK(f == NULL);
+}
+
+static void check_refused(const ModelImport *import, const char *message)
+{
+    check_refused_as(ST_MODEL_FORMAT, import, message);
 }
 
 TEST(model_import_refuses_to_guess,
@@ -279,7 +284,7 @@ TEST(model_import_refuses_to_guess,
     check_refused(&import, "tensor conv1.weight has another shape than (4,3,7,7)");
     import.width = 0;
     import.n_values = 2;
-    check_refused(&import, "nobody gave: grid, window, activation, mask");
+    check_refused_as(ST_USAGE, &import, "nobody gave: grid, window, activation, mask");
     const MetadataValue bad[] = {
         VALUES[0], VALUES[1], {"grid", "{\"pixels\":100,\"spacing_mm\":1}"},
         VALUES[3], VALUES[4], VALUES[5]};

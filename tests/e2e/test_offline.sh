@@ -69,6 +69,10 @@ done
 runs 1 "$ct2mr" infer --model etc/models/demo-t1-w16.safetensors --in "$TEST_DIR/x.npy" --out "$TEST_DIR/y.npy"
 says "slice 1 (the first is 0) holds NaN or infinity"
 [ ! -e "$TEST_DIR/y.npy" ] || fail "infer wrote a result"
+printf "\\x93NUMPY\\x01\\x00\\x76\\x00%-117s\\n" \
+    "{'descr': '<f4', 'fortran_order': False, 'shape': (0, 3, 32, 32), }" >"$TEST_DIR/none.npy"
+runs 1 "$ct2mr" infer --model etc/models/demo-t1-w16.safetensors --in "$TEST_DIR/none.npy" --out "$TEST_DIR/y.npy"
+says "the input holds no slice"
 
 # Registration: the verdict of a job's gate, in the file and as exit code.
 reference=/usr/share/mricron/templates/ch2.nii.gz
