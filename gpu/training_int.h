@@ -81,7 +81,8 @@ cJSON *training_recipe(const Training *t);
 MUST_CHECK Status checkpoint_save(Training *t, Err *err);
 MUST_CHECK Status checkpoint_load(Training *t, Err *err);
 
-/* CHECKPOINT.lock, until it is unlocked or the process ends. train_lock.c. Errors: TRAIN_RUNS, IO. */
+/* CHECKPOINT.lock, until it is unlocked or the process ends. train_lock.c. Errors: TRAIN_RUNS,
+** IO. */
 MUST_CHECK Status training_lock(const TrainConfig *config, int *ret_fd, Err *err);
 void training_unlock(const TrainConfig *config, int fd);
 

@@ -1,4 +1,5 @@
-/* etc/models: the demonstration model on the fixed simulated slices that it was never trained on. */
+/* etc/models: the demonstration model on the fixed simulated slices that it was never trained
+** on. */
 #include "tests/test.h"
 
 #include "gpu/metrics.h"
