@@ -103,7 +103,7 @@ extern "C" {
       "copy it again; `ct2mr model verify FILE` checks it")                                        \
     X(MODEL_ENVELOPE, 703, false, "input is outside what the model was trained on",                \
       "use another model, or set model.envelope: warn if you have validated it")                   \
-    X(BACKEND, 704, true, "inference backend failed", "see the message; try backend ref")          \
+    X(BACKEND, 704, true, "inference backend failed", "see the message")                           \
     X(PACK_FORMAT, 711, false, "packed file is damaged or not a packed file",                      \
       "copy it again, or make it anew with `ct2mr pack`")                                          \
     X(TRAIN_DIVERGED, 712, false, "training diverged: numbers are no longer finite",               \

@@ -36,14 +36,14 @@ int cli_infer(int argc, char **argv);    /* --model M --in X.npy --out Y.npy [--
 int cli_model(int argc, char **argv);    /* show|verify FILE, calibrate, import */
 int cli_model_calibrate(int argc, char **argv); /* of cli_model(): argv[0] is "calibrate" */
 struct Model;
-int cli_model_show(const struct Model *model, bool json); /* of cli_model() */
-int cli_model_import(int argc, char **argv);              /* the same: "import" */
-int cli_pack(int argc, char **argv);                      /* --cases LIST.csv --out PACK */
-int cli_simulate(int argc, char **argv);                  /* --ct, --mr, --pack */
-int cli_eval(int argc, char **argv);                      /* --model M --data PACK */
-int cli_train(int argc, char **argv);                     /* --data P --out M, or --resume */
-int cli_gpu(int argc, char **argv);                       /* list|plan|selftest */
-int cli_import(int argc, char **argv);                    /* NIFTI|INV3 --out DIR */
+int cli_model_show(const struct Model *model, bool layers, bool json); /* of cli_model() */
+int cli_model_import(int argc, char **argv);                           /* the same: "import" */
+int cli_pack(int argc, char **argv);     /* --cases LIST.csv --out PACK */
+int cli_simulate(int argc, char **argv); /* --ct, --mr, --pack */
+int cli_eval(int argc, char **argv);     /* --model M --data PACK */
+int cli_train(int argc, char **argv);    /* --data P --out M, or --resume */
+int cli_gpu(int argc, char **argv);      /* list|plan|selftest */
+int cli_import(int argc, char **argv);   /* NIFTI|INV3 --out DIR */
 /* Child roles, not for people, are in roles.h and dicom/receive.h. */
 
 /* Prints "ct2mr: CODE: message" and the remedy (or a JSON object on stdout if json) and returns the

@@ -138,7 +138,7 @@ static void report(const Arguments *a, const CalibrateResult results[PRECISION_C
         if (r->measured)
             (void)printf("%-5s %6.2f dB (worst slice %.2f), SSIM %.5f: %s\n", name, r->psnr_db,
                          r->psnr_min_db, r->ssim, r->allowed ? "allowed" : "NOT allowed");
-        else
+        if (r->why[0] != '\0')
             (void)printf("%-5s NOT allowed: %s\n", name, r->why);
         if (r->measured && p == PRECISION_INT8)
             (void)printf("      with the last %d convolutions in floats\n", r->n_float);

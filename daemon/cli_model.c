@@ -61,9 +61,10 @@ int cli_model(int argc, char **argv)
 {
     static const struct option options[] = {{"json", no_argument, NULL, 'j'},
                                             {"digest", required_argument, NULL, 'd'},
+                                            {"layers", no_argument, NULL, 'l'},
                                             {NULL, 0, NULL, 0}};
     const char *digest = NULL;
-    bool json = false;
+    bool json = false, layers = false;
     if (argc > 1 && strcmp(argv[1], "calibrate") == 0)
         return cli_model_calibrate(argc - 1, argv + 1);
     if (argc > 1 && strcmp(argv[1], "import") == 0)
@@ -76,6 +77,8 @@ int cli_model(int argc, char **argv)
             digest = optarg;
         else if (c == 'j')
             json = true;
+        else if (c == 'l')
+            layers = true;
         else
             return cli_usage("model", "unknown option");
     }
@@ -87,13 +90,15 @@ int cli_model(int argc, char **argv)
         return cli_usage("model", "unknown verb: show, verify, calibrate or import");
     if (is_show && digest != NULL)
         return cli_usage("model", "--digest is for verify");
+    if (!is_show && layers)
+        return cli_usage("model", "--layers is for show");
     Err err = {0};
     Model *model;
     if (model_open(path, &model, &err) != ST_OK) {
         int code = cli_fail(&err, json);
         return is_show ? code : CLI_NEGATIVE;
     }
-    int code = is_show ? cli_model_show(model, json) : verify(model, digest, json);
+    int code = is_show ? cli_model_show(model, layers, json) : verify(model, digest, json);
     model_close(model);
     return code;
 }

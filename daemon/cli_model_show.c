@@ -128,6 +128,24 @@ static void print_envelope(const ModelInfo *info)
         (void)printf("envelope     none: any input is accepted\n");
 }
 
+/* Every operation of the network as the paper has it. */
+static void print_layers(const Graph *graph)
+{
+    (void)printf("\n%-28s %-8s %-6s  %-18s %-18s %10s %9s\n", "operation", "kind", "kernel", "in",
+                 "out", "parameters", "GMAC");
+    for (int32_t i = 0; i < graph->n_ops; i++) {
+        const Op *op = &graph->ops[i];
+        const Value *in = &graph->values[op->input], *out = &graph->values[op->output];
+        char kernel[24] = "";
+        if (op->kind == OP_CONV || op->kind == OP_MAXPOOL)
+            (void)snprintf(kernel, sizeof kernel, "%d/%d", op->kernel, op->stride);
+        (void)printf("%-28s %-8s %-6s %5d x %4d x %4d %5d x %4d x %4d %10lld %9.4f\n", op->name,
+                     graph_kind_name(op->kind), kernel, in->c, in->h, in->w, out->c, out->h, out->w,
+                     (long long)graph_op_parameters(graph, op),
+                     (double)graph_op_macs(graph, op) * 1e-9);
+    }
+}
+
 static void print_show(const Model *model, const Graph *graph, const Graph *fast)
 {
     const ModelInfo *info = model_info(model);
@@ -160,6 +178,38 @@ static void print_show(const Model *model, const Graph *graph, const Graph *fast
                      in->w, out->c, out->h, out->w, layer_gmac(graph, stage));
     }
     print_rewritten(graph, fast);
+}
+
+static void add_shape(cJSON *json, const char *key, const Value *v)
+{
+    cJSON *array = cJSON_AddArrayToObject(json, key);
+    const int32_t dims[3] = {v->c, v->h, v->w};
+    for (int i = 0; i < 3; i++)
+        (void)cJSON_AddItemToArray(array, cJSON_CreateNumber(dims[i]));
+}
+
+static cJSON *stage_json(const Graph *graph, const Stage *stage)
+{
+    cJSON *layer = cJSON_CreateObject();
+    (void)cJSON_AddStringToObject(layer, "name", stage->name);
+    add_shape(layer, "in", &graph->values[stage->input]);
+    add_shape(layer, "out", &graph->values[stage->output]);
+    (void)cJSON_AddNumberToObject(layer, "gmac", layer_gmac(graph, stage));
+    return layer;
+}
+
+static cJSON *operation_json(const Graph *graph, const Op *op)
+{
+    cJSON *json = cJSON_CreateObject();
+    (void)cJSON_AddStringToObject(json, "name", op->name);
+    (void)cJSON_AddStringToObject(json, "kind", graph_kind_name(op->kind));
+    (void)cJSON_AddNumberToObject(json, "kernel", op->kernel);
+    (void)cJSON_AddNumberToObject(json, "stride", op->stride);
+    add_shape(json, "in", &graph->values[op->input]);
+    add_shape(json, "out", &graph->values[op->output]);
+    (void)cJSON_AddNumberToObject(json, "n_parameters", (double)graph_op_parameters(graph, op));
+    (void)cJSON_AddNumberToObject(json, "gmac", (double)graph_op_macs(graph, op) * 1e-9);
+    return json;
 }
 
 static void add_three(cJSON *json, const char *key, const float three[3])
@@ -221,14 +271,6 @@ static void add_metadata(cJSON *json, const Model *model)
                                       model_metadata(model, "imported_from"));
 }
 
-static void add_shape(cJSON *json, const char *key, const Value *v)
-{
-    cJSON *array = cJSON_AddArrayToObject(json, key);
-    const int32_t dims[3] = {v->c, v->h, v->w};
-    for (int i = 0; i < 3; i++)
-        (void)cJSON_AddItemToArray(array, cJSON_CreateNumber(dims[i]));
-}
-
 static void add_precisions(cJSON *json, unsigned precisions)
 {
     cJSON *list = cJSON_AddArrayToObject(json, "precisions");
@@ -237,7 +279,7 @@ static void add_precisions(cJSON *json, unsigned precisions)
             (void)cJSON_AddItemToArray(list, cJSON_CreateString(precision_name((Precision)p)));
 }
 
-static void print_show_json(const Model *model, const Graph *graph, const Graph *fast)
+static void print_show_json(const Model *model, const Graph *graph, const Graph *fast, bool all)
 {
     cJSON *json = cJSON_CreateObject();
     add_metadata(json, model);
@@ -246,19 +288,15 @@ static void print_show_json(const Model *model, const Graph *graph, const Graph 
     (void)cJSON_AddNumberToObject(json, "gmac_rewritten", (double)graph_macs(fast) * 1e-9);
     (void)cJSON_AddNumberToObject(json, "arena_bytes", (double)fast->arena_bytes);
     cJSON *layers = cJSON_AddArrayToObject(json, "layers");
-    for (int32_t i = 0; i < graph->n_stages; i++) {
-        const Stage *stage = &graph->stages[i];
-        cJSON *layer = cJSON_CreateObject();
-        (void)cJSON_AddStringToObject(layer, "name", stage->name);
-        add_shape(layer, "in", &graph->values[stage->input]);
-        add_shape(layer, "out", &graph->values[stage->output]);
-        (void)cJSON_AddNumberToObject(layer, "gmac", layer_gmac(graph, stage));
-        (void)cJSON_AddItemToArray(layers, layer);
-    }
+    for (int32_t i = 0; i < graph->n_stages; i++)
+        (void)cJSON_AddItemToArray(layers, stage_json(graph, &graph->stages[i]));
+    cJSON *operations = all ? cJSON_AddArrayToObject(json, "operations") : NULL;
+    for (int32_t i = 0; all && i < graph->n_ops; i++)
+        (void)cJSON_AddItemToArray(operations, operation_json(graph, &graph->ops[i]));
     cli_print_json(json);
 }
 
-int cli_model_show(const Model *model, bool json)
+int cli_model_show(const Model *model, bool layers, bool json)
 {
     const ModelInfo *info = model_info(model);
     Err err = {0};
@@ -269,9 +307,11 @@ int cli_model_show(const Model *model, bool json)
     if (status == ST_OK)
         status = graph_rewrite(graph, GRAPH_PASSES_ALL, fast, &err);
     if (status == ST_OK && json)
-        print_show_json(model, graph, fast);
+        print_show_json(model, graph, fast, layers);
     else if (status == ST_OK)
         print_show(model, graph, fast);
+    if (status == ST_OK && layers && !json)
+        print_layers(graph);
     free(graph);
     free(fast);
     return status == ST_OK ? CLI_OK : cli_fail(&err, json);

@@ -171,6 +171,17 @@ static Status observe_round(Dnnl *d, int32_t n, const NetFeed *feed, Observed *o
     return status;
 }
 
+static Status check_ranges(const Dnnl *d, const Observed *observed, Err *err)
+{
+    for (int32_t i = 0; i < d->graph->n_ops; i++)
+        if ((double)observed[i].largest > MODEL_MAX_RANGE)
+            return err_set(err, ST_BACKEND,
+                           "convolution %s gives values that are no numbers, or beyond %.0e, on "
+                           "these slices",
+                           d->graph->ops[i].name, MODEL_MAX_RANGE);
+    return ST_OK;
+}
+
 /* Two rounds: how large the outputs get, then how they are spread. */
 static Status dnnl_run_ranges(void *state, int32_t n, const NetFeed *feed, float *ret, Err *err)
 {
@@ -182,6 +193,8 @@ static Status dnnl_run_ranges(void *state, int32_t n, const NetFeed *feed, float
     if (observed == NULL)
         return err_set(err, ST_NO_MEMORY, "observing %zu operations", n_ops);
     Status status = observe_round(d, n, feed, observed, NULL, err);
+    if (status == ST_OK)
+        status = check_ranges(d, observed, err);
     for (size_t i = 0; i < n_ops; i++)
         tops[i] = observed[i].largest;
     if (status == ST_OK)

@@ -5,9 +5,11 @@
 #include "gpu/graph_passes.h"
 #include "gpu/metrics.h"
 #include "gpu/model_write.h"
+#include "gpu/verify.h"
 
 #include <cjson/cJSON.h>
 #include <math.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +20,7 @@ enum { GPU_BATCH = 4 /* as model.batch by default */, MOST_FLOAT_PERCENT = 20 };
 typedef struct Outputs { /* [n][h][w] */
     const CalibrateData *data;
     float *y;
+    atomic_int n_bad; /* slices with values that are no numbers */
 } Outputs;
 
 static size_t slice_pixels(const CalibrateData *data)
@@ -27,8 +30,12 @@ static size_t slice_pixels(const CalibrateData *data)
 
 static void fill(void *context, int32_t i, float *ret_x)
 {
-    const Outputs *o = context;
+    Outputs *o = context;
+    size_t n = 3 * slice_pixels(o->data), k = 0;
     o->data->fill(o->data->context, i, ret_x);
+    while (k < n && isfinite(ret_x[k]))
+        k++;
+    o->n_bad += k < n;
 }
 
 static void take(void *context, int32_t i, const float *y)
@@ -64,10 +71,12 @@ static Status run_f32(const char *path, const CalibrateData *data, int32_t threa
 {
     Model *model;
     Net *net;
-    Outputs outputs = {data, ret_y};
+    Outputs outputs = {.data = data, .y = ret_y};
     const NetFeed feed = {&outputs, fill, take};
     TRY(open_net(path, data, threads, PRECISION_F32, &model, &net, err));
     Status status = net_run_ranges(net, data->n, &feed, ret_ranges, ret_n, err);
+    if (outputs.n_bad > 0) /* what the network made of them says nothing */
+        status = err_set(err, ST_UNSUPPORTED, "slices hold values that are no numbers");
     net_close(net);
     model_close(model);
     return status;
@@ -101,7 +110,7 @@ static Status run_slices(const char *path, const CalibrateData *data, int32_t th
 {
     Model *model;
     Net *net;
-    Outputs outputs = {data, ret_y};
+    Outputs outputs = {.data = data, .y = ret_y};
     const NetFeed feed = {&outputs, fill, take};
     TRY(open_net(path, data, threads, precision, &model, &net, err));
     Status status = net_run_feed(net, data->n, &feed, err);
@@ -125,6 +134,23 @@ static Status run_other(const char *path, const CalibrateData *data, int32_t thr
     return ST_OK;
 }
 
+/* Measured on slices that are no heads, ranges may suit those and nothing else. */
+static Status check_synthetic(const char *path, Precision precision, CalibrateResult *ret, Err *err)
+{
+    Model *model;
+    Err why = {0};
+    TRY(model_open(path, &model, err));
+    Status status = model_verify_precision(model, "cpu", precision, &why);
+    model_close(model);
+    if (status == ST_OK)
+        return ST_OK;
+    if (status != ST_BACKEND)
+        return err_set(err, status, "%s", why.msg);
+    ret->allowed = false;
+    (void)snprintf(ret->why, sizeof ret->why, "%s", why.msg);
+    return ST_OK;
+}
+
 /* ---- int8 ---------------------------------------------------------------------------------- */
 
 static char *ranges_text(const NetRange *ranges, int32_t n)
@@ -137,14 +163,14 @@ static char *ranges_text(const NetRange *ranges, int32_t n)
     return text;
 }
 
-/* Copies the model with the first n ranges. */
+/* Copies the model with the first n ranges, to be tried. */
 static Status write_ranges(const char *from, const NetRange *ranges, int32_t n, const char *to,
                            Err *err)
 {
     char *text = ranges_text(ranges, n);
     if (text == NULL)
         return err_set(err, ST_NO_MEMORY, "metadata");
-    const MetadataValue values[] = {{"precisions", "[\"f32\"]"}, {"int8", text}};
+    const MetadataValue values[] = {{"precisions", "[\"f32\",\"int8\"]"}, {"int8", text}};
     Status status = model_write_metadata(from, values, 2, to, err);
     cJSON_free(text);
     return status;
@@ -221,6 +247,8 @@ static Status calibrate_into(const char *from, const CalibrateData *data, int32_
                                err));
         else
             TRY(run_other(from, data, threads, (Precision)p, want, got, &ret[p], err));
+        if (ret[p].allowed && p != PRECISION_F16) /* its own self-test has run */
+            TRY(check_synthetic(p == PRECISION_INT8 ? part : from, (Precision)p, &ret[p], err));
     }
     return ST_OK;
 }

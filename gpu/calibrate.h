@@ -3,7 +3,8 @@
 ** int8 keeps as few of the last convolutions in floats as it takes to be good enough.
 ** The f32 network is run over the slices, the range of every convolution's output is noted (int8's
 ** scales), then bf16, int8 and, on a GPU, f16 are run over the same slices and compared with f32.
-** One that reaches CALIBRATE_PSNR_DB and CALIBRATE_SSIM (means over slices) is written into the
+** One that reaches CALIBRATE_PSNR_DB and CALIBRATE_SSIM (means over slices), and on a synthetic
+** slice what verify.h wants, is written into the
 ** model file as allowed (metadata precisions, int8, calibration); its digest changes with that, and
 ** so every UID made with it. Thread: one call at a time; parallel inside. */
 #ifndef CT2MR_GPU_CALIBRATE_H
@@ -25,11 +26,12 @@ typedef struct CalibrateResult {       /* of one precision, against f32 */
     double psnr_db, psnr_min_db, ssim; /* means over slices, and the worst slice */
     bool allowed;
     int32_t n_float;        /* int8: how many of the last convolutions stay in floats */
-    char why[ERR_MSG_SIZE]; /* it was not measured; "" if it was */
+    char why[ERR_MSG_SIZE]; /* it was not measured, or a synthetic slice forbids it; else "" */
 } CalibrateResult;
 
 /* Writes `to` (may be `from`) with what was found; ret[Precision]: that of f32 is exact. Errors:
-** those of net_open(), model_write_metadata(), LIMIT (no slices). */
+** those of net_open(), model_write_metadata(), LIMIT (no slices), UNSUPPORTED
+** (slices with values that are no numbers). */
 MUST_CHECK Status calibrate_model(const char *from, const CalibrateData *data, int32_t threads,
                                   const char *to, CalibrateResult ret[PRECISION_COUNT], Err *err);
 

@@ -51,8 +51,8 @@ typedef struct StepArgs { /* a step's arguments for one worker */
 
 enum { OBSERVED_BINS = 2048 };
 
-typedef struct Observed { /* absolute outputs of one convolution */
-    float largest;
+typedef struct Observed {        /* absolute outputs of one convolution */
+    float largest;               /* INFINITY if one was no number */
     int64_t bins[OBSERVED_BINS]; /* of equal width up to `largest` of the first round */
 } Observed;
 

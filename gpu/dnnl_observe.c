@@ -17,10 +17,10 @@ void dnnl_observe(const Graph *graph, int32_t value, const unsigned char *values
     float largest = observed->largest, scale = top > 0 ? OBSERVED_BINS / top : 0;
     for (size_t i = 0; i < n; i++) {
         float a = fabsf(x[i]);
-        largest = a > largest ? a : largest;
+        largest = a <= largest ? largest : isfinite(a) ? a : INFINITY;
         if (top > 0 && a > 0) {
-            int bin = (int)(a * scale);
-            observed->bins[bin < OBSERVED_BINS ? bin : OBSERVED_BINS - 1]++;
+            float at = a * scale; /* beyond int where top is tiny */
+            observed->bins[at < OBSERVED_BINS ? (int)at : OBSERVED_BINS - 1]++;
         }
     }
     observed->largest = largest;

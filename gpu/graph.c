@@ -245,18 +245,20 @@ int64_t graph_macs(const Graph *graph)
     return macs;
 }
 
+int64_t graph_op_parameters(const Graph *graph, const Op *op)
+{
+    int64_t c_out = op_c_out(graph, op);
+    if (op->kind == OP_CONV)
+        return c_out * graph->values[op->input].c * op->kernel * op->kernel +
+               (op->no_shift ? 0 : c_out * (op->has_bias + 2 * (op->norm[0] != '\0')));
+    return op->kind == OP_NORM ? 2 * c_out : 0;
+}
+
 int64_t graph_parameters(const Graph *graph)
 {
     int64_t n = 0;
-    for (int32_t i = 0; i < graph->n_ops; i++) {
-        const Op *op = &graph->ops[i];
-        int64_t c_out = op_c_out(graph, op);
-        if (op->kind == OP_CONV)
-            n += c_out * graph->values[op->input].c * op->kernel * op->kernel +
-                 (op->no_shift ? 0 : c_out * (op->has_bias + 2 * (op->norm[0] != '\0')));
-        else if (op->kind == OP_NORM)
-            n += 2 * c_out;
-    }
+    for (int32_t i = 0; i < graph->n_ops; i++)
+        n += graph_op_parameters(graph, &graph->ops[i]);
     return n;
 }
 

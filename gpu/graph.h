@@ -112,6 +112,7 @@ int64_t graph_value_elements(const Value *value);
 int64_t graph_op_macs(const Graph *graph, const Op *op);
 int64_t graph_macs(const Graph *graph);
 /* Trained numbers: convolution weights and biases, batch norm's gamma and beta. */
+int64_t graph_op_parameters(const Graph *graph, const Op *op);
 int64_t graph_parameters(const Graph *graph);
 const char *graph_kind_name(OpKind kind);
 

@@ -36,6 +36,8 @@ typedef enum Precision {
     PRECISION_F16,
     PRECISION_COUNT
 } Precision;
+#define MODEL_MAX_RANGE 1e30 /* of a convolution's output (metadata int8) */
+
 /* "f32", "bf16", "int8", "f16" (precision.c); false if the name is none of them. */
 const char *precision_name(Precision precision);
 bool precision_from_name(const char *name, Precision *ret);

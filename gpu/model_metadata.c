@@ -277,7 +277,7 @@ static Status parse_ranges(const cJSON *json, ModelRanges *ret, Err *err)
     for (const cJSON *item = json->child; item != NULL; item = item->next) {
         NamedRange *range = &ret->items[ret->n];
         if (strlen(item->string) >= sizeof range->conv || !cJSON_IsNumber(item) ||
-            !(item->valuedouble >= 0 && item->valuedouble <= 1e30))
+            !(item->valuedouble >= 0 && item->valuedouble <= MODEL_MAX_RANGE))
             return bad(err, "int8", "wants a number from 0 for each convolution");
         (void)snprintf(range->conv, sizeof range->conv, "%s", item->string);
         range->largest = (float)item->valuedouble;

@@ -37,6 +37,14 @@ const char *net_backend_name(int index)
     return index >= 0 && index < N_BACKENDS ? BACKENDS[index]->name : NULL;
 }
 
+bool net_has(const char *backend, Precision precision)
+{
+    for (int i = 0; i < N_BACKENDS; i++)
+        if (strcmp(backend, BACKENDS[i]->name) == 0)
+            return ((1u << PRECISION_F32 | BACKENDS[i]->precisions()) & 1u << precision) != 0;
+    return false;
+}
+
 /* ---- precision ----------------------------------------------------------------------------- */
 
 static bool is_auto(const char *precision)
@@ -66,6 +74,10 @@ static Status choose_precision(const char *wanted, Net *net, Err *err)
         if ((have & 1u << net->precision) == 0)
             return err_set(err, ST_BACKEND, "backend %s has no %s on this machine",
                            net->backend->name, wanted);
+        if (net->precision == PRECISION_INT8 && (allowed & 1u << PRECISION_INT8) == 0)
+            return err_set(err, ST_MODEL_FORMAT,
+                           "the model file does not allow int8: `ct2mr model calibrate` measures "
+                           "whether it may");
         return ST_OK;
     }
     if (allowed == 0)

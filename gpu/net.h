@@ -10,7 +10,8 @@
 ** in precision "auto", and net_notice() says why. "cuda" asked for by name fails instead.
 **
 ** Precision: "auto" is the fastest that the model file allows (model.h) and the backend has on this
-** machine. One that is asked for by name is refused where the machine would have to emulate it.
+** machine. One that is asked for by name is refused where the machine would have to emulate it, and
+** int8 where the model file does not allow it: its accuracy is the model's, and must be measured.
 ** Thread: a Net belongs to one thread; it makes its own inside net_run(). */
 #ifndef CT2MR_GPU_NET_H
 #define CT2MR_GPU_NET_H
@@ -66,10 +67,13 @@ NetFeed net_feed_memory(NetMemory *memory);
 /* Names of the backends in this build, index 0.. ; NULL past the end. */
 const char *net_backend_name(int index);
 
+/* Whether the backend of that name has the precision on this machine (not for cuda: false). */
+bool net_has(const char *backend, Precision precision);
+
 /* Builds the graph, applies the passes, reads the weights, reserves all memory. model is borrowed
 ** until close.
 ** Errors: BACKEND (unknown or failed; a precision that is not to be had), MODEL_FORMAT (a tensor is
-** missing or has another shape), LIMIT (sizes), NO_MEMORY, IO. */
+** missing or has another shape; int8 is not allowed), LIMIT (sizes), NO_MEMORY, IO. */
 MUST_CHECK Status net_open(const Model *model, const NetOptions *options, Net **ret, Err *err);
 void net_close(Net *net);
 const char *net_backend(const Net *net);

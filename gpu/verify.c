@@ -5,6 +5,7 @@
 #include "gpu/verify.h"
 
 #include "gpu/golden.h"
+#include "gpu/metrics.h"
 #include "gpu/net.h"
 #include "gpu/network.h"
 
@@ -29,14 +30,15 @@ static Status check_tensors(const Model *model, Err *err)
     return status;
 }
 
-static Status run(const Model *model, const char *backend, const float *x, float *ret_y, Err *err)
+static Status run(const Model *model, const char *backend, Precision precision, const float *x,
+                  float *ret_y, Err *err)
 {
     const NetOptions options = {.backend = backend,
                                 .batch = 1,
                                 .height = HEIGHT,
                                 .width = WIDTH,
                                 .threads = 1,
-                                .precision = "f32"};
+                                .precision = precision_name(precision)};
     Net *net;
     TRY(net_open(model, &options, &net, err));
     Status status = net_run(net, x, 1, ret_y, err);
@@ -62,6 +64,37 @@ static Status compare(const float *ref, const float *other, const char *backend,
     return ST_OK;
 }
 
+Status model_verify_precision(const Model *model, const char *backend, Precision precision,
+                              Err *err)
+{
+    float *x = calloc(5 * PIXELS, sizeof *x); /* input, then two outputs */
+    if (x == NULL)
+        return err_set(err, ST_NO_MEMORY, "a slice for the self-test");
+    float *f32 = x + 3 * PIXELS, *other = x + 4 * PIXELS;
+    golden_slice(HEIGHT, WIDTH, x);
+    Status status = run(model, backend, PRECISION_F32, x, f32, err);
+    if (status == ST_OK)
+        status = run(model, backend, precision, x, other, err);
+    double db = status == ST_OK ? metric_psnr_db(metric_mse(f32, other, PIXELS)) : 0;
+    free(x);
+    TRY(status);
+    return db >= VERIFY_PSNR_DB
+               ? ST_OK
+               : err_set(err, ST_BACKEND,
+                         "a synthetic slice in %s is %.1f dB near the one in f32, %.0f wanted: "
+                         "calibrate with CT slices like those the model will see",
+                         precision_name(precision), db, VERIFY_PSNR_DB);
+}
+
+/* Those that the model allows and this machine has. */
+static Status check_precisions(const Model *model, const char *backend, Err *err)
+{
+    for (int p = PRECISION_BF16; p <= PRECISION_INT8; p++)
+        if ((model_info(model)->precisions & 1u << p) != 0 && net_has(backend, (Precision)p))
+            TRY(model_verify_precision(model, backend, (Precision)p, err));
+    return ST_OK;
+}
+
 Status model_verify(const Model *model, const char *backend, double *ret_difference, Err *err)
 {
     TRY(check_tensors(model, err));
@@ -70,11 +103,13 @@ Status model_verify(const Model *model, const char *backend, double *ret_differe
         return err_set(err, ST_NO_MEMORY, "a slice for the self-test");
     float *ref = x + 3 * PIXELS, *other = x + 4 * PIXELS;
     golden_slice(HEIGHT, WIDTH, x);
-    Status status = run(model, "ref", x, ref, err);
+    Status status = run(model, "ref", PRECISION_F32, x, ref, err);
     if (status == ST_OK)
-        status = run(model, backend, x, other, err);
+        status = run(model, backend, PRECISION_F32, x, other, err);
     if (status == ST_OK)
         status = compare(ref, other, backend, ret_difference, err);
+    if (status == ST_OK)
+        status = check_precisions(model, backend, err);
     free(x);
     return status;
 }

@@ -8,8 +8,11 @@
 #include "gpu/dnnl_int.h"
 #include "gpu/metrics.h"
 #include "gpu/model_write.h"
+#include "gpu/verify.h"
 #include "tests/cuda_fixture.h"
 #include "tests/model_file.h"
+
+#include <unistd.h>
 
 enum { N = 3, H = 64, W = 96, PIXELS = H * W };
 
@@ -120,6 +123,14 @@ static void calibrate(ModelArch arch, int32_t width, CalibrateResult ret[PRECISI
              &err);
 }
 
+/* Whatever calibration found: random networks need not be good in 8 bits. */
+static void allow_all(const char *path)
+{
+    const MetadataValue all = {"precisions", "[\"f32\",\"bf16\",\"int8\"]"};
+    Err err = {0};
+    CHECK_OK(model_write_metadata(path, &all, 1, path, &err), &err);
+}
+
 TEST(precisions_compute_the_same_network, "bf16 and int8 near f32; same bits with 1, 2, 3 threads")
 {
     static const struct {
@@ -135,6 +146,7 @@ TEST(precisions_compute_the_same_network, "bf16 and int8 near f32; same bits wit
         Precision used;
         Err err = {0};
         calibrate(NETS[k].arch, NETS[k].width, results);
+        allow_all(path_of("cal.safetensors"));
         CHECK_OK(try_run(path_of("cal.safetensors"), "f32", 2, want, &used, &err), &err);
         for (int p = 0; p < 2; p++) {
             if (!results[1 + p].measured)
@@ -201,7 +213,68 @@ TEST(calibration_writes_what_it_measured,
         CHECK_STATUS(try_run(path_of("plain.safetensors"), "int8", 1, got, &used, &err),
                      ST_MODEL_FORMAT);
         CHECK(strstr(err.msg, "calibrate") != NULL);
+        allow_all(path_of("plain.safetensors")); /* without ranges */
+        CHECK_STATUS(try_run(path_of("plain.safetensors"), "int8", 1, got, &used, &err),
+                     ST_MODEL_FORMAT);
+        CHECK(strstr(err.msg, "no int8 ranges") != NULL);
+        CHECK_OK(model_open(path_of("plain.safetensors"), &model, &err), &err);
+        double difference;
+        CHECK_STATUS(model_verify(model, "cpu", &difference, &err), ST_MODEL_FORMAT);
+        model_close(model);
     }
+}
+
+static void fill_same(void *context, int32_t i, float *ret_x)
+{
+    (void)i;
+    for (int k = 0; k < 3 * PIXELS; k++)
+        ret_x[k] = *(const float *)context;
+}
+
+TEST(calibration_refuses_what_is_no_head,
+     "slices of one value: int8 is not allowed; of infinities, NaN, 1e38: told, nothing written")
+{
+    static const float BAD[] = {INFINITY, NAN, 1e38f};
+    float value = -2;
+    CalibrateData data = {1, H, W, &value, fill_same};
+    CalibrateResult results[PRECISION_COUNT];
+    const char *demo = "etc/models/demo-t1-w16.safetensors", *to = path_of("no.safetensors");
+    Err err = {0};
+    for (size_t i = 0; i < sizeof BAD / sizeof BAD[0]; i++) {
+        value = BAD[i];
+        CHECK_STATUS(calibrate_model(demo, &data, 1, to, results, &err),
+                     i < 2 ? ST_UNSUPPORTED : ST_BACKEND);
+        CHECK(strstr(err.msg, "values that are no numbers") != NULL);
+        CHECK(access(to, F_OK) != 0);
+    }
+    value = -2;
+    CHECK_OK(calibrate_model(demo, &data, 1, to, results, &err), &err);
+    const CalibrateResult *int8 = &results[PRECISION_INT8];
+    if (!int8->measured)
+        SKIP("this processor has no int8 instructions");
+    (void)printf("# int8: %.1f dB, %s\n", int8->psnr_db, int8->why);
+    CHECK(!int8->allowed && (int8->psnr_db < CALIBRATE_PSNR_DB || int8->why[0] != '\0'));
+    Model *model;
+    CHECK_OK(model_open(to, &model, &err), &err);
+    CHECK((model_info(model)->precisions & 1u << PRECISION_INT8) == 0);
+    model_close(model);
+    allow_all(to); /* as a file made elsewhere may say */
+    double difference;
+    CHECK_OK(model_open(to, &model, &err), &err);
+    CHECK_STATUS(model_verify(model, "cpu", &difference, &err), ST_BACKEND);
+    CHECK(strstr(err.msg, "a synthetic slice in int8") != NULL);
+    model_close(model);
+}
+
+TEST(observe_takes_what_is_no_number, "NaN, infinity and the smallest numbers stay within the bins")
+{
+    const Graph graph = {.values = {{.c = 1, .h = 1, .w = 4}}};
+    const float x[4] = {NAN, INFINITY, 1e-39f, 1};
+    static Observed observed;
+    const unsigned char *values = (const unsigned char *)x;
+    dnnl_observe(&graph, 0, values, 1e-39f, &observed);
+    CHECK(isinf(observed.largest));
+    CHECK_INT(observed.bins[OBSERVED_BINS - 1], 3); /* NaN is not above 0 */
 }
 
 TEST(calibration_keeps_the_end_in_floats,

@@ -230,6 +230,28 @@ TEST(model_import_keeps_metadata, "the file's own, options win, measured precisi
     model_close(demo);
 }
 
+TEST(model_import_keeps_interpolation, "cubic stays cubic; --interpolation wins")
+{
+    const char *demo = "etc/models/demo-t1-w16.safetensors";
+    char from[PATH_SIZE];
+    const MetadataValue cubic = {"interpolation", "cubic"}, linear = {"interpolation", "linear"};
+    ModelImport import = {0};
+    ModelImportResult result;
+    Model *model;
+    Err err = {0};
+    CHECK_OK(path_format(from, &err, "%s/cubic.safetensors", test_dir()), &err);
+    CHECK_OK(model_write_metadata(demo, &cubic, 1, from, &err), &err);
+    for (int given = 0; given <= 1; given++) {
+        import.values = &linear;
+        import.n_values = given;
+        CHECK_OK(model_import(from, &import, path_of("m.safetensors"), &result, &err), &err);
+        CHECK_OK(model_open(path_of("m.safetensors"), &model, &err), &err);
+        CHECK_INT(model_info(model)->interpolation,
+                  given ? INTERPOLATION_LINEAR : INTERPOLATION_CUBIC);
+        model_close(model);
+    }
+}
+
 static void check_refused_as(Status want, const ModelImport *import, const char *message)
 {
     ModelImportResult result;
@@ -317,6 +339,11 @@ TEST(model_import_command,
     CHECK_OK(model_open(path_of("cli.safetensors"), &model, &err), &err);
     CHECK(model_info(model)->grid_pixels == 64 && model_info(model)->grid_spacing_mm == 4.5);
     model_close(model);
+    CHECK_INT(run("--interpolation", "cubic", demo), CLI_OK);
+    CHECK_OK(model_open(path_of("cli.safetensors"), &model, &err), &err);
+    CHECK(model_info(model)->interpolation == INTERPOLATION_CUBIC);
+    model_close(model);
+    CHECK_INT(run("--interpolation", "sinc", demo), CLI_USAGE);
     CHECK_INT(run("--window", "50.5,350", demo), CLI_OK);
     CHECK_OK(model_open(path_of("cli.safetensors"), &model, &err), &err);
     CHECK(model_info(model)->window_level_hu == 50.5 && model_info(model)->window_width_hu == 350);

@@ -125,7 +125,7 @@ static void write_ranges(const char *from, const char *to)
         used += (size_t)snprintf(text + used, sizeof text - used, "%c\"%s\":%g", i == 0 ? '{' : ',',
                                  ranges[i].conv, (double)ranges[i].range);
     (void)snprintf(text + used, sizeof text - used, "}");
-    const MetadataValue values[] = {{"precisions", "[\"f32\"]"}, {"int8", text}};
+    const MetadataValue values[] = {{"precisions", "[\"f32\",\"int8\"]"}, {"int8", text}};
     must(model_write_metadata(from, values, 2, to, &err), &err);
 }
 

@@ -48,6 +48,8 @@ from lib import *
 import os, torchvision
 for depth in (34, 50, 101):
     net = getattr(torchvision.models, "resnet%d" % depth)(weights=None)
+    if depth == 50:  # numbers as drawn: outputs grow from block to block
+        save("drawn.safetensors", net.state_dict())
     save("r%d.safetensors" % depth, stir(net).state_dict())
 if os.path.exists(sys.argv[1] + "/drunet.py"):
     sys.path.insert(0, sys.argv[1])
@@ -74,6 +76,8 @@ for depth in 34 50 101; do
     grep -q '"fc.weight"' "$TEST_DIR/out" || fail "fc.weight is not named"
     grep -q '"untrained":true' "$TEST_DIR/out" || fail "not untrained"
 done
+"$ct2mr" model import --out "$TEST_DIR/drawn-m.safetensors" "${told[@]}" "$TEST_DIR/drawn.safetensors" \
+    >"$TEST_DIR/out" || fail "import of a ResNet-50 as drawn"
 "$ct2mr" model verify "$TEST_DIR/m34.safetensors" >"$TEST_DIR/out" 2>&1 && fail "verify is content"
 grep -q 'NOT TRAINED' "$TEST_DIR/out" || fail "verify: $(cat "$TEST_DIR/out")"
 "$ct2mr" model show "$TEST_DIR/m34.safetensors" | grep -q '^NOT TRAINED' || fail "show"
