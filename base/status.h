@@ -43,6 +43,8 @@ extern "C" {
       "control.socket")                                                                            \
     X(DAEMON_ENDED, 116, true, "the daemon ended while the job ran",                               \
       "nothing to do: the job starts again")                                                       \
+    X(NIFTI, 117, false, "a NIfTI file cannot be used",                                            \
+      "see the message; it wants one 3-D volume of numbers with sform or qform")                   \
     X(CONFIG_SYNTAX, 201, false, "configuration is not valid YAML", "mend the line named")         \
     X(CONFIG_KEY, 202, false, "unknown or repeated configuration key",                             \
       "remove or correct the key; etc/ct2mr.yaml lists all")                                       \
@@ -94,15 +96,19 @@ extern "C" {
       "check that the series shows a whole head")                                                  \
     X(REG_QUALITY, 602, false, "registration: result is not plausible",                            \
       "look at the QA picture; check body part and orientation")                                   \
-    X(REFERENCE, 603, false, "reference volume cannot be used", "check align.reference")           \
+    X(REFERENCE, 603, false, "reference volume cannot be used",                                    \
+      "see the message; check align.reference, or --reference")                                    \
     X(MASK, 611, false, "no plausible head found in the volume", "check body part and HU scale")   \
     X(HU_SCALE, 612, false, "the numbers are not Hounsfield units",                                \
       "check Rescale Slope and Intercept on the sending side")                                     \
-    X(MODEL_NOT_FOUND, 701, false, "model file not found", "check model.path")                     \
+    X(MODEL_NOT_FOUND, 701, false, "model file not found",                                         \
+      "check the path in the message; a job's is model.path")                                      \
     X(MODEL_FORMAT, 702, false, "model file is damaged or not a model file",                       \
-      "copy it again; `ct2mr model verify FILE` checks it")                                        \
+      "see the message; a damaged one: copy it again, `ct2mr model verify FILE` checks it")        \
     X(MODEL_ENVELOPE, 703, false, "input is outside what the model was trained on",                \
       "use another model, or set model.envelope: warn if you have validated it")                   \
+    X(MODEL_UNFIT, 705, false, "model file is good, but not for this",                             \
+      "see the message; `ct2mr model show FILE` says what it is for")                              \
     X(BACKEND, 704, true, "inference backend failed", "see the message")                           \
     X(PACK_FORMAT, 711, false, "packed file is damaged or not a packed file",                      \
       "copy it again, or make it anew with `ct2mr pack`")                                          \

@@ -17,12 +17,12 @@ static Status check(const Model *model, const char *digest, const char *backend,
 {
     const ModelInfo *info = model_info(model);
     if (digest != NULL && strcasecmp(digest, info->digest) != 0)
-        return err_set(err, ST_MODEL_FORMAT, "%s is another file: its SHA-256 is %s", info->name,
+        return err_set(err, ST_MODEL_UNFIT, "%s is another file: its SHA-256 is %s", info->name,
                        info->digest);
     TRY(model_verify(model, backend, ret_difference, err));
     return info->untrained
-               ? err_set(err, ST_MODEL_FORMAT,
-                         "%s is whole, but NOT TRAINED: its decoder is random", info->name)
+               ? err_set(err, ST_MODEL_UNFIT, "%s is whole, but NOT TRAINED: its decoder is random",
+                         info->name)
                : ST_OK;
 }
 

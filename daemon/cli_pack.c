@@ -4,8 +4,8 @@
 ** Cases are named in reports by their line or their hash, never by their name. */
 #include "daemon/cli.h"
 
-#include "pipeline/nifti.h"
 #include "pipeline/pack.h"
+#include "pipeline/volume_io.h"
 
 #include <getopt.h>
 #include <math.h>
@@ -267,7 +267,7 @@ static Status with_reference(Packing *p, Arena *arena, Err *err)
         path = config.align_reference;
     }
     TRY(fill_wanted(p->a, &p->spec, err));
-    TRY(nifti_read(path, arena, &reference, err));
+    TRY(reference_read(path, arena, &reference, err));
     TRY(digest_file(path, p->reference_digest, err));
     p->spec.reference = &reference;
     return pack_all(p, err);

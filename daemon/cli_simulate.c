@@ -142,7 +142,7 @@ static Status write_pack(const Arguments *a, const SimulatedHead *head, Arena *a
         .axes = {axis_letter(grid, 0, 'L', 'R'), axis_letter(grid, 1, 'P', 'A'), '\0'}};
     int32_t n = a->slices > 0 ? (int32_t)a->slices : grid->nz - LAST_VOX - FIRST_VOX;
     if (n < 1)
-        return err_set(err, ST_REFERENCE, "the template has %d slices", grid->nz);
+        return err_set(err, ST_NIFTI, "the template has %d slices", grid->nz);
     size_t all = (size_t)n * PIXELS;
     SliceRecipe *recipes = arena_alloc(arena, (size_t)n, sizeof *recipes, err);
     Drawing d = {.head = head,

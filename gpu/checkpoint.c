@@ -349,7 +349,8 @@ Status checkpoint_load(Training *t, Err *err)
         status = load_file(t, file, err);
         model_close(file);
     }
-    if (status != ST_CHECKPOINT && status != ST_MODEL_FORMAT && status != ST_MODEL_NOT_FOUND)
+    if (status != ST_CHECKPOINT && status != ST_MODEL_FORMAT && status != ST_MODEL_UNFIT &&
+        status != ST_MODEL_NOT_FOUND)
         return status;
     err->status = ST_CHECKPOINT; /* of a model file the remedies would be others */
     return is_open ? err_wrap(err, "checkpoint %s", t->config->checkpoint)

@@ -115,7 +115,7 @@ typedef struct OpForms { /* [operation] false: plain values; true: blocked, or i
 void dnnl_insert_conversions(const Graph *from, const OpForms *ops, Graph *to, bool *ret_other);
 
 /* dnnl_types.c: d->graph and d->types from the graph given to open; plans the memory.
-** Errors: BACKEND (int8 without its passes), MODEL_FORMAT (int8 without calibration). */
+** Errors: BACKEND (int8 without its passes), MODEL_UNFIT (int8 without calibration). */
 MUST_CHECK Status dnnl_choose_types(Dnnl *d, const Graph *graph, const Model *model, Err *err);
 
 /* dnnl_step.c */

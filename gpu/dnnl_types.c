@@ -142,7 +142,7 @@ static Status read_ranges(const Dnnl *d, const Model *model, const int32_t *grou
         const Op *op = &graph->ops[i];
         if (op->kind == OP_CONV && !(ret_ranges[group_of(groups, op->output)] > 0) &&
             is_quantized_group(d, groups, quantized, group_of(groups, op->output)))
-            return err_set(err, ST_MODEL_FORMAT,
+            return err_set(err, ST_MODEL_UNFIT,
                            "the model has no int8 range for %s: `ct2mr model calibrate` finds them",
                            op->name);
     }
@@ -156,7 +156,7 @@ static Status set_int8(Dnnl *d, const Model *model, const bool *quantized, Err *
     float ranges[GRAPH_MAX_OPS + 1] = {0};
     bool is_signed[GRAPH_MAX_OPS + 1] = {false};
     if (memchr(quantized, 1, (size_t)graph->n_values) == NULL)
-        return err_set(err, ST_MODEL_FORMAT,
+        return err_set(err, ST_MODEL_UNFIT,
                        "the model has no int8 ranges: `ct2mr model calibrate` finds them");
     find_groups(graph, groups);
     TRY(read_ranges(d, model, groups, quantized, ranges, err));

@@ -48,8 +48,8 @@ typedef struct LossValue {
 
 typedef struct Loss Loss;
 
-/* Errors: USAGE (bce of a linear activation), MODEL_NOT_FOUND, MODEL_FORMAT (the VGG file), LIMIT,
-** BACKEND, NO_MEMORY. */
+/* Errors: USAGE (bce of a linear activation), MODEL_NOT_FOUND, MODEL_FORMAT and MODEL_UNFIT (the
+** VGG file), LIMIT, BACKEND, NO_MEMORY. */
 MUST_CHECK Status loss_open(const LossOptions *options, Loss **ret, Err *err);
 void loss_close(Loss *loss); /* NULL is fine */
 /* z, t (n, 1, h, w), 1 <= n <= batch -> ret_p (n, 1, h, w); ret_dz (n, 1, h, w), the gradient of

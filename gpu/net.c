@@ -75,7 +75,7 @@ static Status choose_precision(const char *wanted, Net *net, Err *err)
             return err_set(err, ST_BACKEND, "backend %s has no %s on this machine",
                            net->backend->name, wanted);
         if (net->precision == PRECISION_INT8 && (allowed & 1u << PRECISION_INT8) == 0)
-            return err_set(err, ST_MODEL_FORMAT,
+            return err_set(err, ST_MODEL_UNFIT,
                            "the model file does not allow int8: `ct2mr model calibrate` measures "
                            "whether it may");
         return ST_OK;

@@ -73,7 +73,8 @@ bool net_has(const char *backend, Precision precision);
 /* Builds the graph, applies the passes, reads the weights, reserves all memory. model is borrowed
 ** until close.
 ** Errors: BACKEND (unknown or failed; a precision that is not to be had), MODEL_FORMAT (a tensor is
-** missing or has another shape; int8 is not allowed), LIMIT (sizes), NO_MEMORY, IO. */
+** missing or has another shape), MODEL_UNFIT (int8 is not allowed or has no ranges), LIMIT
+** (sizes), NO_MEMORY, IO. */
 MUST_CHECK Status net_open(const Model *model, const NetOptions *options, Net **ret, Err *err);
 void net_close(Net *net);
 const char *net_backend(const Net *net);

@@ -91,11 +91,11 @@ typedef struct TrainResult {
 /* The defaults: what `ct2mr train` does when nothing else is said. pack, window and the files are
 ** left empty. */
 TrainConfig train_defaults(void);
-/* Errors: USAGE (loss, split, a recipe or number of threads other than the checkpoint's), LIMIT (no
-** room for a batch, sizes), MODEL_FORMAT (weights, metadata that no model may have),
-** MODEL_NOT_FOUND (weights), CHECKPOINT (missing, damaged), TRAIN_RUNS (another training has these
-** files), TRAIN_DIVERGED (the training diverged: the last checkpoint stands), BACKEND, IO,
-** DISK_FULL, NO_MEMORY. */
+/* Errors: USAGE (loss, split, a recipe or number of threads other than the checkpoint's), LIMIT
+** (no room for a batch, sizes), MODEL_FORMAT (weights, metadata that no model may have),
+** MODEL_UNFIT (weights of another network), MODEL_NOT_FOUND (weights), CHECKPOINT (missing,
+** damaged), TRAIN_RUNS (another training has these files), TRAIN_DIVERGED (the training
+** diverged: the last checkpoint stands), BACKEND, IO, DISK_FULL, NO_MEMORY. */
 MUST_CHECK Status train_run(const TrainConfig *config, TrainResult *ret, Err *err);
 
 /* Which cases a training with that seed holds out: the `n` from place `first` on of the shuffled

@@ -70,7 +70,7 @@ static Status read_parameter(TrainParameter *p, const Model *file, const Tensor 
         for (int32_t d = 0; d < p->n_dims; d++)
             (void)snprintf(want + strlen(want), sizeof want - strlen(want), "%s%lld",
                            d > 0 ? "," : "", (long long)p->dims[d]);
-        return err_set(err, ST_MODEL_FORMAT, "%s: tensor %s has shape (%s), the network (%s)",
+        return err_set(err, ST_MODEL_UNFIT, "%s: tensor %s has shape (%s), the network (%s)",
                        model_info(file)->name, p->name, have, want);
     }
     return model_read(file, tensor, p->value, err);
@@ -102,7 +102,7 @@ Status train_init_encoder(TrainNet *net, const Model *file, int32_t *ret_n, Err 
         n_read++;
     }
     if (n_read == 0)
-        return err_set(err, ST_MODEL_FORMAT, "%s: none of its tensors is one of the network's",
+        return err_set(err, ST_MODEL_UNFIT, "%s: none of its tensors is one of the network's",
                        model_info(file)->name);
     *ret_n = n_read;
     return ST_OK;

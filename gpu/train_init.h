@@ -13,11 +13,11 @@ void train_init_values(const char *name, int32_t n_dims, const int64_t *dims, ui
 ** shortcut (Goyal et al. 2017). */
 void train_init_random(TrainNet *net, uint64_t seed);
 /* Reads every parameter, running statistics too, from the file's tensor of its name.
-** Errors: MODEL_FORMAT (missing, another shape; the message names it), IO. */
+** Errors: MODEL_FORMAT (missing), MODEL_UNFIT (another shape); the message names it; IO. */
 MUST_CHECK Status train_init_all(TrainNet *net, const Model *file, Err *err);
 /* Reads those that the file has: of a ResNet with torchvision's names, DRUNet's encoder.
 **   ret_n   parameters read, running statistics counted
-** Errors: MODEL_FORMAT (another shape; none of these names), IO. */
+** Errors: MODEL_UNFIT (another shape; none of these names), IO. */
 MUST_CHECK Status train_init_encoder(TrainNet *net, const Model *file, int32_t *ret_n, Err *err);
 
 #endif

@@ -43,7 +43,7 @@ static Status build(Vgg *vgg, const Model *file, Err *err)
 {
     const Tensor *first = model_tensor(file, "features.0.weight");
     if (first == NULL || first->n_dims != 4 || first->dims[0] < 1 || first->dims[0] > 64)
-        return err_set(err, ST_MODEL_FORMAT,
+        return err_set(err, ST_MODEL_UNFIT,
                        "%s: no tensor features.0.weight of (64,3,3,3): not a VGG-19 with "
                        "torchvision's names",
                        model_info(file)->name);

@@ -12,8 +12,8 @@ enum { VGG_STRIDE = 16 };
 typedef struct Vgg Vgg;
 
 /* Of LossOptions: batch, height, width (multiples of 16), threads, vgg, backend, precision.
-** Errors: MODEL_NOT_FOUND, MODEL_FORMAT (a tensor is missing or has another shape), BACKEND, LIMIT,
-** NO_MEMORY. */
+** Errors: MODEL_NOT_FOUND, MODEL_UNFIT (no VGG-19), MODEL_FORMAT (a tensor is missing or has
+** another shape), BACKEND, LIMIT, NO_MEMORY. */
 MUST_CHECK Status vgg_open(const LossOptions *options, Vgg **ret, Err *err);
 void vgg_close(Vgg *vgg);             /* NULL is fine */
 int32_t vgg_channels(const Vgg *vgg); /* of the features; 512 of the original */

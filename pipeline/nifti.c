@@ -44,24 +44,23 @@ static Status grid_from_header(const nifti_image *image, Grid *ret, Err *err)
     bool is_volume = image->nx > 1 && image->ny > 1 && image->nz > 1 && image->nt <= 1 &&
                      image->nu <= 1 && image->nv <= 1 && image->nw <= 1;
     if (!is_volume || image->nx > AXIS_MAX || image->ny > AXIS_MAX || image->nz > AXIS_MAX)
-        return err_set(err, ST_REFERENCE, "NIfTI file is not one 3-D volume");
+        return err_set(err, ST_NIFTI, "NIfTI file is not one 3-D volume");
     Grid g = {.nx = (int32_t)image->nx, .ny = (int32_t)image->ny, .nz = (int32_t)image->nz};
     if (grid_voxels(&g) >= VOXELS_MAX)
-        return err_set(err, ST_REFERENCE, "NIfTI volume is too large: %d x %d x %d", g.nx, g.ny,
-                       g.nz);
+        return err_set(err, ST_NIFTI, "NIfTI volume is too large: %d x %d x %d", g.nx, g.ny, g.nz);
     if (image->sform_code > 0)
         g.lps_from_vox = lps_from_ras_rows(image->sto_xyz);
     else if (image->qform_code > 0)
         g.lps_from_vox = lps_from_ras_rows(image->qto_xyz);
     else
-        return err_set(err, ST_REFERENCE, "NIfTI file has neither sform nor qform");
+        return err_set(err, ST_NIFTI, "NIfTI file has neither sform nor qform");
     Affine inverse;
     if (!affine_inverse(g.lps_from_vox, &inverse))
-        return err_set(err, ST_REFERENCE, "NIfTI orientation matrix is singular");
+        return err_set(err, ST_NIFTI, "NIfTI orientation matrix is singular");
     for (int r = 0; r < 3; r++)
         for (int c = 0; c < 4; c++)
             if (!isfinite(g.lps_from_vox.m[r][c]) || !isfinite(inverse.m[r][c]))
-                return err_set(err, ST_REFERENCE, "NIfTI orientation matrix is not finite");
+                return err_set(err, ST_NIFTI, "NIfTI orientation matrix is not finite");
     *ret = g;
     return ST_OK;
 }
@@ -136,18 +135,18 @@ static Status read_voxels(const nifti_image *image, size_t n, Target to, Err *er
         scale = (Scale){1, 0}; /* nifti1.h: slope 0 means not scaled */
     size_t size = (size_t)image->nbyper;
     if (size < 1 || size > 8 || !convert(NULL, image->datatype, 0, scale, to))
-        return err_set(err, ST_REFERENCE, "NIfTI data type %d is not a scalar", image->datatype);
+        return err_set(err, ST_NIFTI, "NIfTI data type %d is not a scalar", image->datatype);
     unsigned char *slab = malloc(SLAB_VOXELS * size);
     if (slab == NULL)
         return err_set(err, ST_NO_MEMORY, "reading a NIfTI file");
     znzFile file = znzopen(image->iname, "rb", nifti_is_gzfile(image->iname));
     Status status = ST_OK;
     if (znz_isnull(file) || znzseek(file, image->iname_offset, SEEK_SET) < 0)
-        status = err_set(err, ST_REFERENCE, "NIfTI voxels cannot be read");
+        status = err_set(err, ST_NIFTI, "NIfTI voxels cannot be read");
     for (; status == ST_OK && to.at < n; to.at += SLAB_VOXELS) {
         size_t count = n - to.at < SLAB_VOXELS ? n - to.at : SLAB_VOXELS;
         if (znzread(slab, 1, count * size, file) != count * size) {
-            status = err_set(err, ST_REFERENCE, "NIfTI file is cut short");
+            status = err_set(err, ST_NIFTI, "NIfTI file is cut short");
             break;
         }
         if (size > 1 && image->swapsize == (int)size && image->byteorder != nifti_short_order())
@@ -168,10 +167,10 @@ static Status read_file(const char *path, Arena *arena, Grid *ret_grid, int16_t 
         return err_sys(err, errno, "NIfTI file %s", path);
     nifti_set_debug_level(0); /* no text on stderr */
     if (is_nifti_file(path) < 1)
-        return err_set(err, ST_REFERENCE, "not a NIfTI-1 file: %s", path);
+        return err_set(err, ST_NIFTI, "not a NIfTI-1 file: %s", path);
     nifti_image *image = nifti_image_read(path, 0);
     if (image == NULL)
-        return err_set(err, ST_REFERENCE, "not a NIfTI-1 file: %s", path);
+        return err_set(err, ST_NIFTI, "not a NIfTI-1 file: %s", path);
     Target to = {0};
     size_t mark = arena_mark(arena), n = 0;
     Status status = grid_from_header(image, ret_grid, err);

@@ -8,7 +8,7 @@
 #include "base/err.h"
 
 /* Any scalar type, rescaled by scl_slope/scl_inter, rounded and clipped to int16.
-** Errors: NOT_FOUND, REFERENCE (not a readable NIfTI, no sform/qform, singular, too large), LIMIT.
+** Errors: NOT_FOUND, NIFTI (not a readable NIfTI, no sform/qform, singular, too large), LIMIT.
 */
 MUST_CHECK Status nifti_read(const char *path, Arena *arena, VolumeI16 *ret, Err *err);
 /* The same with the numbers as they are; what is not finite becomes 0. */

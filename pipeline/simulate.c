@@ -138,7 +138,7 @@ static Status find_head(const float *smooth, SimulatedHead *h, int threads, Aren
     component_fill_slices(&h->head.grid, h->head.v, 2, threads, queue);
     int64_t voxels = component_keep_largest(&h->head.grid, h->head.v, queue);
     arena_reset(scratch, mark);
-    return voxels > 0 ? ST_OK : err_set(err, ST_REFERENCE, "the template shows no head");
+    return voxels > 0 ? ST_OK : err_set(err, ST_NIFTI, "the template shows no head");
 }
 
 static Status find_brain(const VolumeF32 *given, SimulatedHead *h, Arena *scratch, Err *err)
@@ -185,7 +185,7 @@ Status simulate_head(const char *t1_path, const char *brain_path, int threads, S
     TRY(nifti_read_f32(t1_path, arena, &h.t1, err));
     TRY(nifti_read_f32(brain_path, scratch, &brain, err));
     if (!grid_equal(&h.t1.grid, &brain.grid, 0.01))
-        return err_set(err, ST_REFERENCE, "the head and its brain are on two grids");
+        return err_set(err, ST_NIFTI, "the head and its brain are on two grids");
     size_t n = grid_voxels(&h.t1.grid);
     VolumeF32 smooth = {h.t1.grid, arena_alloc(scratch, n, sizeof(float), err)};
     h.hu = (VolumeF32){h.t1.grid, arena_alloc(arena, n, sizeof(float), err)};

@@ -22,7 +22,7 @@ typedef struct SimulatedHead { /* all on one grid, in arena */
     VolumeU8 brain, head;
 } SimulatedHead;
 
-/* t1, brain (> 0 inside): NIfTI files on one grid. Errors: those of nifti_read_f32(), REFERENCE
+/* t1, brain (> 0 inside): NIfTI files on one grid. Errors: those of nifti_read_f32(), NIFTI
 ** (the grids differ, no head), LIMIT. */
 MUST_CHECK Status simulate_head(const char *t1_path, const char *brain_path, int threads,
                                 SimulatedHead *ret, Arena *arena, Arena *scratch, Err *err);

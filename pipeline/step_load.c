@@ -4,8 +4,8 @@
 #include "pipeline/steps.h"
 
 #include "base/digest.h"
-#include "pipeline/nifti.h"
 #include "pipeline/slice_gate.h"
+#include "pipeline/volume_io.h"
 
 #include <stdio.h>
 
@@ -41,9 +41,9 @@ Status step_load(Job *job, Err *err)
                    job->series.dropped[0] != '\0' ? "; " : "", job->series.dropped);
     TRY(kept_model(&job->kept, job->options.model_path, &job->model, err));
     if (model_info(job->model)->untrained)
-        return err_set(err, ST_MODEL_FORMAT, "the model is not trained: its decoder is random");
+        return err_set(err, ST_MODEL_UNFIT, "the model is not trained: its decoder is random");
     job->wanted = model_info(job->model);
     TRY(check_envelope(job, err));
-    TRY(nifti_read(job->options.reference_path, &job->arena, &job->reference, err));
+    TRY(reference_read(job->options.reference_path, &job->arena, &job->reference, err));
     return digest_file(job->options.reference_path, job->reference_digest, err);
 }

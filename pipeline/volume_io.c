@@ -41,3 +41,14 @@ Status volume_read(const char *path, Arena *arena, VolumeI16 *ret, bool *ret_is_
         *ret_is_ct = has_air(&volume);
     return ST_OK;
 }
+
+Status reference_read(const char *path, Arena *arena, VolumeI16 *ret, Err *err)
+{
+    Err own = {0};
+    Status status = nifti_read(path, arena, ret, &own);
+    if (status == ST_NIFTI)
+        status = own.status = ST_REFERENCE;
+    if (status != ST_OK && err != NULL)
+        *err = own;
+    return status;
+}

@@ -11,5 +11,8 @@
 ** Errors: those of nifti_read() and of the load step. */
 MUST_CHECK Status volume_read(const char *path, Arena *arena, VolumeI16 *ret, bool *ret_is_ct,
                               Err *err);
+/* The reference head, a NIfTI file. Errors: NOT_FOUND, REFERENCE (what is NIFTI of another file),
+** LIMIT. */
+MUST_CHECK Status reference_read(const char *path, Arena *arena, VolumeI16 *ret, Err *err);
 
 #endif

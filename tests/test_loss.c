@@ -305,6 +305,6 @@ TEST(loss_contextual_of_vgg_has_its_gradient,
     CHECK(strstr(err.msg, "features.34.bias is missing") != NULL);
     options.vgg = "etc/models/demo-t1-w16.safetensors";
     err = (Err){0};
-    CHECK_STATUS(loss_open(&options, &loss, &err), ST_MODEL_FORMAT);
+    CHECK_STATUS(loss_open(&options, &loss, &err), ST_MODEL_UNFIT);
     CHECK(strstr(err.msg, "not a VGG-19") != NULL);
 }

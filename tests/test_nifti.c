@@ -169,7 +169,7 @@ TEST(nifti_orientation_and_scale,
         CHECK_INT(got.v[i], lrint(v.v[i] * 0.25 - 100));
 }
 
-TEST(nifti_refuses_what_is_no_volume, "each bad header is REFERENCE, and nothing is left allocated")
+TEST(nifti_refuses_what_is_no_volume, "each bad header is NIFTI, and nothing is left allocated")
 {
     VolumeI16 v = make_volume(), got;
     void (*const changes[])(nifti_1_header *) = {
@@ -177,14 +177,14 @@ TEST(nifti_refuses_what_is_no_volume, "each bad header is REFERENCE, and nothing
     size_t mark = arena_mark(&arena);
     for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
         (void)printf("# change %zu\n", i);
-        CHECK_STATUS(read_changed(&v, changes[i], &got), ST_REFERENCE);
+        CHECK_STATUS(read_changed(&v, changes[i], &got), ST_NIFTI);
         CHECK_INT(arena_mark(&arena), mark);
     }
     err = (Err){0};
     CHECK_STATUS(nifti_read(file("missing.nii"), &arena, &got, &err), ST_NOT_FOUND);
     err = (Err){0};
     CHECK_OK(file_write_durable(file("text.nii"), "not an image", 12, &err), &err);
-    CHECK_STATUS(nifti_read(path, &arena, &got, &err), ST_REFERENCE);
+    CHECK_STATUS(nifti_read(path, &arena, &got, &err), ST_NIFTI);
 }
 
 TEST(nifti_reads_the_other_byte_order, "a big-endian file gives the same voxels")

@@ -342,11 +342,11 @@ TEST(train_begins_from_an_encoder,
     model_close(was);
     model_close(is);
     config.width = 5;
-    CHECK_STATUS(train_run(&config, &result, &err), ST_MODEL_FORMAT);
+    CHECK_STATUS(train_run(&config, &result, &err), ST_MODEL_UNFIT);
     CHECK(strstr(err.msg, "conv1.weight has shape (4,3,7,7), the network (5,3,7,7)") != NULL);
     config.arch = ARCH_UNET;
     err = (Err){0};
-    CHECK_STATUS(train_run(&config, &result, &err), ST_MODEL_FORMAT);
+    CHECK_STATUS(train_run(&config, &result, &err), ST_MODEL_UNFIT);
     CHECK(strstr(err.msg, "none of its tensors") != NULL);
     pack_close(pack);
 }

@@ -37,6 +37,28 @@ TEST(volume_read_nifti, "voxels and grid come back; HU are told from an MR by th
     arena_close(&arena);
 }
 
+TEST(
+    volume_says_whose_file,
+    "a file that is no NIfTI: the user's own is NIFTI, the reference is REFERENCE; remedies differ")
+{
+    static const char text[] = "this is no volume";
+    Arena arena;
+    VolumeI16 got;
+    char path[PATH_SIZE];
+    Err err = {0};
+    CHECK_OK(arena_open(1 << 24, &arena, &err), &err);
+    CHECK_OK(path_format(path, &err, "%s/v.nii", test_dir()), &err);
+    CHECK_OK(file_write_durable(path, text, sizeof text, &err), &err);
+    CHECK_STATUS(volume_read(path, &arena, &got, NULL, &err), ST_NIFTI);
+    CHECK_STATUS(reference_read(path, &arena, &got, &err), ST_REFERENCE);
+    CHECK_INT(err.status, ST_REFERENCE);
+    CHECK(strstr(status_remedy(ST_NIFTI), "align.reference") == NULL);
+    CHECK(strstr(status_remedy(ST_REFERENCE), "align.reference") != NULL);
+    CHECK(strstr(status_remedy(ST_CHECKPOINT), "model.path") == NULL);
+    CHECK(strstr(status_remedy(ST_MODEL_UNFIT), "copy it again") == NULL);
+    arena_close(&arena);
+}
+
 TEST(volume_read_missing, "a path that is not there is NOT_FOUND, an empty folder an error")
 {
     Arena arena;
