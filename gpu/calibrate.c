@@ -82,26 +82,35 @@ static Status run_f32(const char *path, const CalibrateData *data, int32_t threa
     return status;
 }
 
+bool calibrate_allows(const CalibrateResult *r)
+{
+    return r->psnr_db >= CALIBRATE_PSNR_DB && r->ssim >= CALIBRATE_SSIM &&
+           r->psnr_min_db >= CALIBRATE_WORST_PSNR_DB && r->ssim_min >= CALIBRATE_WORST_SSIM;
+}
+
 static Status compare(const CalibrateData *data, const float *want, const float *got,
                       CalibrateResult *ret, Err *err)
 {
     size_t n = slice_pixels(data);
-    double psnr = 0, worst = (double)INFINITY, ssim = 0;
+    double psnr = 0, ssim = 0;
+    ret->psnr_min_db = ret->ssim_min = (double)INFINITY;
     for (int32_t i = 0; i < data->n; i++) {
         double here, one;
         /* Equal slices would make the mean infinite: 100 dB is beyond what 16 bits show. */
         here = fmin(metric_psnr_db(metric_mse(want + (size_t)i * n, got + (size_t)i * n, n)), 100);
         TRY(metric_ssim(want + (size_t)i * n, got + (size_t)i * n, data->height, data->width, &one,
                         err));
+        if (here < ret->psnr_min_db)
+            ret->worst = i;
         psnr += here;
-        worst = fmin(worst, here);
+        ret->psnr_min_db = fmin(ret->psnr_min_db, here);
         ssim += one;
+        ret->ssim_min = fmin(ret->ssim_min, one);
     }
     ret->measured = true;
     ret->psnr_db = psnr / data->n;
-    ret->psnr_min_db = worst;
     ret->ssim = ssim / data->n;
-    ret->allowed = ret->psnr_db >= CALIBRATE_PSNR_DB && ret->ssim >= CALIBRATE_SSIM;
+    ret->allowed = calibrate_allows(ret);
     return ST_OK;
 }
 
@@ -205,6 +214,8 @@ static char *findings_text(const CalibrateData *data,
         cJSON *item = cJSON_AddObjectToObject(json, precision_name((Precision)p));
         (void)cJSON_AddNumberToObject(item, "psnr_db", results[p].psnr_db);
         (void)cJSON_AddNumberToObject(item, "ssim", results[p].ssim);
+        (void)cJSON_AddNumberToObject(item, "psnr_min_db", results[p].psnr_min_db);
+        (void)cJSON_AddNumberToObject(item, "ssim_min", results[p].ssim_min);
         if (p == PRECISION_INT8)
             (void)cJSON_AddNumberToObject(item, "float_convolutions", results[p].n_float);
     }
@@ -238,8 +249,12 @@ static Status calibrate_into(const char *from, const CalibrateData *data, int32_
     NetRange ranges[NET_MAX_RANGES];
     int32_t n_ranges;
     TRY(run_f32(from, data, threads, want, ranges, &n_ranges, err));
-    ret[PRECISION_F32] = (CalibrateResult){
-        .measured = true, .psnr_db = 100, .psnr_min_db = 100, .ssim = 1, .allowed = true};
+    ret[PRECISION_F32] = (CalibrateResult){.measured = true,
+                                           .psnr_db = 100,
+                                           .psnr_min_db = 100,
+                                           .ssim = 1,
+                                           .ssim_min = 1,
+                                           .allowed = true};
     for (int p = PRECISION_BF16; p < PRECISION_COUNT; p++) {
         ret[p] = (CalibrateResult){0};
         if (p == PRECISION_INT8) /* leaves its ranges in part, which the others do not mind */

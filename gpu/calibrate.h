@@ -3,8 +3,8 @@
 ** int8 keeps as few of the last convolutions in floats as it takes to be good enough.
 ** The f32 network is run over the slices, the range of every convolution's output is noted (int8's
 ** scales), then bf16, int8 and, on a GPU, f16 are run over the same slices and compared with f32.
-** One that reaches CALIBRATE_PSNR_DB and CALIBRATE_SSIM (means over slices), and on a synthetic
-** slice what verify.h wants, is written into the
+** One that reaches CALIBRATE_PSNR_DB and CALIBRATE_SSIM in the mean over slices, the two limits for
+** the worst slice in every one, and on a synthetic slice what verify.h wants, is written into the
 ** model file as allowed (metadata precisions, int8, calibration); its digest changes with that, and
 ** so every UID made with it. Thread: one call at a time; parallel inside. */
 #ifndef CT2MR_GPU_CALIBRATE_H
@@ -14,6 +14,8 @@
 
 #define CALIBRATE_PSNR_DB 45.0
 #define CALIBRATE_SSIM 0.995
+#define CALIBRATE_WORST_PSNR_DB 40.0
+#define CALIBRATE_WORST_SSIM 0.98
 
 typedef struct CalibrateData {
     int32_t n, height, width; /* slices */
@@ -21,13 +23,24 @@ typedef struct CalibrateData {
     void (*fill)(void *context, int32_t i, float *ret_x); /* as NetFeed's */
 } CalibrateData;
 
-typedef struct CalibrateResult {       /* of one precision, against f32 */
-    bool measured;                     /* false: this machine cannot compute in it */
-    double psnr_db, psnr_min_db, ssim; /* means over slices, and the worst slice */
+typedef struct CalibrateResult {  /* of one precision, against f32 */
+    bool measured;                /* false: this machine cannot compute in it */
+    double psnr_db, ssim;         /* means over slices */
+    double psnr_min_db, ssim_min; /* of the worst slice each */
+    int32_t worst;                /* the slice of psnr_min_db */
     bool allowed;
     int32_t n_float;        /* int8: how many of the last convolutions stay in floats */
     char why[ERR_MSG_SIZE]; /* it was not measured, or a synthetic slice forbids it; else "" */
 } CalibrateResult;
+
+/* Is this what the model computes in service: windowed CT slices of a head, normalised as it says?
+** Each slice: three channels of one picture of 0..1, a thousandth of it or more above 0,
+** neighbouring pixels alike (correlation 0.4; noise has 0). Errors: UNSUPPORTED (the slice is
+** named), LIMIT, NO_MEMORY. */
+MUST_CHECK Status calibrate_check(const ModelInfo *model, const CalibrateData *data, Err *err);
+
+/* Do these figures reach the four limits? */
+bool calibrate_allows(const CalibrateResult *result);
 
 /* Writes `to` (may be `from`) with what was found; ret[Precision]: that of f32 is exact. Errors:
 ** those of net_open(), model_write_metadata(), LIMIT (no slices), UNSUPPORTED

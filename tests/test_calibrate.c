@@ -211,15 +211,15 @@ TEST(calibration_writes_what_it_measured,
     (void)printf("# bf16 is %s here\n", dnnl_bf16_is_faster() ? "faster" : "slower or absent");
     if (results[2].measured) {
         CHECK_STATUS(try_run(path_of("plain.safetensors"), "int8", 1, got, &used, &err),
-                     ST_MODEL_FORMAT);
+                     ST_MODEL_UNFIT);
         CHECK(strstr(err.msg, "calibrate") != NULL);
         allow_all(path_of("plain.safetensors")); /* without ranges */
         CHECK_STATUS(try_run(path_of("plain.safetensors"), "int8", 1, got, &used, &err),
-                     ST_MODEL_FORMAT);
+                     ST_MODEL_UNFIT);
         CHECK(strstr(err.msg, "no int8 ranges") != NULL);
         CHECK_OK(model_open(path_of("plain.safetensors"), &model, &err), &err);
         double difference;
-        CHECK_STATUS(model_verify(model, "cpu", &difference, &err), ST_MODEL_FORMAT);
+        CHECK_STATUS(model_verify(model, "cpu", &difference, &err), ST_MODEL_UNFIT);
         model_close(model);
     }
 }
@@ -277,12 +277,12 @@ TEST(observe_takes_what_is_no_number, "NaN, infinity and the smallest numbers st
     CHECK_INT(observed.bins[OBSERVED_BINS - 1], 3); /* NaN is not above 0 */
 }
 
-TEST(calibration_keeps_the_end_in_floats,
-     "demonstration model: int8 throughout is not good enough, a few floats at the end make it so")
+enum { DEMO_SIDE = 256, DEMO_N = 2, DEMO_PIXELS = DEMO_SIDE * DEMO_SIDE };
+static float heads[DEMO_N * 3 * DEMO_PIXELS];
+static const float MEAN[3] = {0.485f, 0.456f, 0.406f}, SD[3] = {0.229f, 0.224f, 0.225f};
+
+static void make_heads(void)
 {
-    enum { DEMO_SIDE = 256, DEMO_N = 2, DEMO_PIXELS = DEMO_SIDE * DEMO_SIDE };
-    static float heads[DEMO_N * 3 * DEMO_PIXELS];
-    static const float MEAN[3] = {0.485f, 0.456f, 0.406f}, SD[3] = {0.229f, 0.224f, 0.225f};
     uint64_t seed = 9;
     for (int i = 0; i < DEMO_N * DEMO_PIXELS; i++) { /* a skull, a brain with folds, ventricles */
         double x = (i % DEMO_SIDE - 127.5) / 80, y = (i / DEMO_SIDE % DEMO_SIDE - 127.5) / 95;
@@ -293,6 +293,63 @@ TEST(calibration_keeps_the_end_in_floats,
             heads[(i / DEMO_PIXELS * 3 + c) * DEMO_PIXELS + i % DEMO_PIXELS] =
                 ((float)v - MEAN[c]) / SD[c];
     }
+}
+
+TEST(calibration_looks_at_the_worst, "mean and worst slice, PSNR and SSIM: each of the four counts")
+{
+    CalibrateResult good = {.psnr_db = 45, .ssim = 0.995, .psnr_min_db = 40, .ssim_min = 0.98};
+    CHECK(calibrate_allows(&good));
+    for (int i = 0; i < 4; i++) {
+        CalibrateResult bad = good;
+        *(i == 0   ? &bad.psnr_db
+          : i == 1 ? &bad.ssim
+          : i == 2 ? &bad.psnr_min_db
+                   : &bad.ssim_min) *= 0.999;
+        CHECK(!calibrate_allows(&bad));
+    }
+}
+
+TEST(calibration_wants_ct_slices,
+     "a head passes; noise, a blank slice, another normalisation, NaN are refused by number")
+{
+    static const char *const SAYS[] = {"is noise", "holds no head", "in channel 1",
+                                       "no windowed CT"};
+    NetMemory memory = {heads, NULL, 3 * DEMO_PIXELS, DEMO_PIXELS};
+    const NetFeed feed = net_feed_memory(&memory);
+    const CalibrateData data = {DEMO_N, DEMO_SIDE, DEMO_SIDE, &memory, feed.fill};
+    ModelInfo model = {0};
+    memcpy(model.mean, MEAN, sizeof MEAN);
+    memcpy(model.std, SD, sizeof SD);
+    for (int bad = 0; bad < 4; bad++) {
+        float *x = heads + 3 * DEMO_PIXELS; /* slice 1 */
+        uint64_t seed = 5;
+        Err err = {0};
+        make_heads();
+        CHECK_OK(calibrate_check(&model, &data, &err), &err);
+        for (int i = 0; i < 3 * DEMO_PIXELS; i++) {
+            int c = i / DEMO_PIXELS;
+            double w =
+                c == 0 ? model_file_random(&seed) : (double)(x[i % DEMO_PIXELS] * SD[0] + MEAN[0]);
+            if (bad == 0)
+                x[i] = ((float)w - MEAN[c]) / SD[c];
+            else if (bad == 1)
+                x[i] = -MEAN[c] / SD[c];
+            else if (bad == 2 && c == 1)
+                x[i] += 0.1f;
+        }
+        if (bad == 3)
+            x[77] = NAN;
+        CHECK_STATUS(calibrate_check(&model, &data, &err), ST_UNSUPPORTED);
+        CHECK(strstr(err.msg, "slice 1 (the first is 0)") != NULL);
+        if (strstr(err.msg, SAYS[bad]) == NULL)
+            test_fail(__FILE__, __LINE__, "%d: %s", bad, err.msg);
+    }
+}
+
+TEST(calibration_keeps_the_end_in_floats,
+     "demonstration model: int8 throughout is not good enough, a few floats at the end make it so")
+{
+    make_heads();
     NetMemory memory = {heads, NULL, 3 * DEMO_PIXELS, DEMO_PIXELS};
     const NetFeed feed = net_feed_memory(&memory);
     const CalibrateData data = {DEMO_N, DEMO_SIDE, DEMO_SIDE, &memory, feed.fill};
@@ -304,8 +361,9 @@ TEST(calibration_keeps_the_end_in_floats,
     const CalibrateResult *int8 = &results[PRECISION_INT8];
     if (!int8->measured)
         SKIP("this processor has no int8 instructions");
-    (void)printf("# int8: %.1f dB, SSIM %.4f, %d convolutions in floats\n", int8->psnr_db,
-                 int8->ssim, int8->n_float);
+    (void)printf("# int8: %.1f dB, SSIM %.4f, worst %.1f, %.4f, %d convolutions in floats\n",
+                 int8->psnr_db, int8->ssim, int8->psnr_min_db, int8->ssim_min, int8->n_float);
+    CHECK(int8->psnr_min_db <= int8->psnr_db && int8->ssim_min <= int8->ssim);
     CHECK(int8->allowed && int8->n_float > 1 && int8->n_float <= 11);
 }
 
