@@ -96,6 +96,14 @@ static const EvalMetric SHOWN[] = {EVAL_PSNR,      EVAL_PSNR_MASKED,    EVAL_SSI
                                    EVAL_TENENGRAD, EVAL_TENENGRAD_REAL, EVAL_RMSE};
 enum { N_SHOWN = sizeof SHOWN / sizeof SHOWN[0] };
 
+void cli_eval_print_deviation(Summary s)
+{
+    if (s.n > 1)
+        (void)printf(" +- %7.4f", s.deviation);
+    else
+        (void)printf(" +- %7s", "-");
+}
+
 static void print_subject(const Subject *s)
 {
     const Evaluation *e = &s->evaluation;
@@ -109,13 +117,15 @@ static void print_subject(const Subject *s)
     (void)printf("  %s\n", eval_use_text(&use, text));
     for (size_t i = 0; i < N_SHOWN; i++) {
         Summary slices = evaluation_slices(e, SHOWN[i]), cases = evaluation_cases(e, SHOWN[i]);
-        (void)printf("  %-24s %9.4f +- %7.4f over slices, %9.4f +- %7.4f over cases\n",
-                     eval_metric_title(SHOWN[i]), slices.mean, slices.deviation, cases.mean,
-                     cases.deviation);
+        (void)printf("  %-24s %9.4f", eval_metric_title(SHOWN[i]), slices.mean);
+        cli_eval_print_deviation(slices);
+        (void)printf(" over slices, %9.4f", cases.mean);
+        cli_eval_print_deviation(cases);
+        (void)printf(" over cases\n");
     }
 }
 
-static void print_tests(const Evaluation *a, const Evaluation *b)
+static void print_tests(const Evaluation *a, const Evaluation *b, EvalTest test)
 {
     for (int over_cases = 0; over_cases < 2; over_cases++)
         for (size_t i = 0; i < N_SHOWN; i++) {
@@ -125,7 +135,7 @@ static void print_tests(const Evaluation *a, const Evaluation *b)
                 continue;
             (void)printf("  %-24s over %s: ", eval_metric_title(SHOWN[i]),
                          over_cases ? "cases " : "slices");
-            if (evaluation_compare(a, b, SHOWN[i], over_cases != 0, &t, &why) == ST_OK)
+            if (evaluation_compare(a, b, SHOWN[i], test, over_cases != 0, &t, &why) == ST_OK)
                 (void)printf("difference %.4g (95 %% %.4g to %.4g), t %.3f, p %.3g\n", t.difference,
                              t.low, t.high, t.t, t.p);
             else
@@ -145,9 +155,11 @@ static Status report(const EvalArguments *a, const EvalReport *r, const Subject 
     print_subject(s);
     if (other != NULL) {
         print_subject(other);
-        (void)printf("%s less %s, t-test for independent samples:\n", model_info(s->model)->name,
-                     model_info(other->model)->name);
-        print_tests(&s->evaluation, &other->evaluation);
+        for (int test = 0; test < EVAL_TESTS; test++) {
+            (void)printf("%s less %s, %s:\n", model_info(s->model)->name,
+                         model_info(other->model)->name, eval_test_title((EvalTest)test));
+            print_tests(&s->evaluation, &other->evaluation, (EvalTest)test);
+        }
     }
     if (a->out != NULL)
         (void)printf("report: %s\n", a->out);

@@ -16,6 +16,8 @@ typedef struct EvalArguments {
 /* For slices of the packed file's size. Errors: those of net_open(). */
 MUST_CHECK Status cli_eval_open_net(const EvalArguments *a, const Model *model, const Pack *pack,
                                     Net **ret, Err *err);
+/* " +- 0.1234"; of one value, which has no deviation, " +-       -". */
+void cli_eval_print_deviation(Summary summary);
 /* Scores and prints. */
 MUST_CHECK Status cli_eval_kfold(const EvalArguments *a, const Pack *pack, Err *err);
 

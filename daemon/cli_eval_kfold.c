@@ -136,7 +136,8 @@ static void print_text(const Kfold *k, const PackInfo *pack)
         for (size_t m = 0; m < N_SHOWN; m++) {
             Summary s =
                 cases == 0 ? over_folds(k, shown[m]) : over_cases(k, pack->n_cases, shown[m]);
-            (void)printf("  %10.4f +- %7.4f", s.mean, s.deviation);
+            (void)printf("  %10.4f", s.mean);
+            cli_eval_print_deviation(s);
         }
         (void)printf("\n");
     }

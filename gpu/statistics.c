@@ -12,7 +12,7 @@ Summary summary_of(const double *values, size_t n)
     double mean = sum / (double)n;
     for (size_t i = 0; i < n; i++)
         squares += (values[i] - mean) * (values[i] - mean);
-    return (Summary){n, mean, n > 1 ? sqrt(squares / (double)(n - 1)) : 0};
+    return (Summary){n, mean, n > 1 ? sqrt(squares / (double)(n - 1)) : (double)NAN};
 }
 
 /* Of the difference of the means, with its degrees of freedom. */
@@ -39,6 +39,16 @@ static bool all_finite(const double *values, size_t n)
     return true;
 }
 
+/* t, p and the interval, from the difference, its error and the degrees of freedom. */
+static void finish(TTest *test, double error, double confidence)
+{
+    double half = error * gsl_cdf_tdist_Pinv(0.5 + 0.5 * confidence, test->dof);
+    test->t = test->difference / error;
+    test->p = 2 * gsl_cdf_tdist_Q(fabs(test->t), test->dof);
+    test->low = test->difference - half;
+    test->high = test->difference + half;
+}
+
 Status t_test(const double *a, size_t n_a, const double *b, size_t n_b, bool equal_variances,
               double confidence, TTest *ret, Err *err)
 {
@@ -52,11 +62,29 @@ Status t_test(const double *a, size_t n_a, const double *b, size_t n_b, bool equ
     if (!(error > 0))
         return err_set(err, ST_LIMIT, "a t-test of values without any variance");
     test.difference = test.a.mean - test.b.mean;
-    test.t = test.difference / error;
-    test.p = 2 * gsl_cdf_tdist_Q(fabs(test.t), test.dof);
-    double half = error * gsl_cdf_tdist_Pinv(0.5 + 0.5 * confidence, test.dof);
-    test.low = test.difference - half;
-    test.high = test.difference + half;
+    finish(&test, error, confidence);
+    *ret = test;
+    return ST_OK;
+}
+
+Status t_test_paired(const double *a, const double *b, size_t n, double confidence, TTest *ret,
+                     Err *err)
+{
+    if (n < 2)
+        return err_set(err, ST_LIMIT, "a paired t-test needs two pairs, there are %zu", n);
+    if (!all_finite(a, n) || !all_finite(b, n))
+        return err_set(err, ST_LIMIT, "a t-test of values that are not finite");
+    TTest test = {.a = summary_of(a, n), .b = summary_of(b, n), .dof = (double)(n - 1)};
+    double squares = 0;
+    test.difference = test.a.mean - test.b.mean;
+    for (size_t i = 0; i < n; i++) {
+        double d = a[i] - b[i] - test.difference;
+        squares += d * d;
+    }
+    double error = sqrt(squares / (double)(n - 1) / (double)n);
+    if (!(error > 0))
+        return err_set(err, ST_LIMIT, "a paired t-test of differences without any variance");
+    finish(&test, error, confidence);
     *ret = test;
     return ST_OK;
 }

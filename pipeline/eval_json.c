@@ -63,12 +63,13 @@ static cJSON *json_of_slices(const Evaluation *e, const PackInfo *pack)
     return list;
 }
 
-static cJSON *json_of_tests(const Evaluation *a, const Evaluation *b, bool over_cases)
+static cJSON *json_of_tests(const Evaluation *a, const Evaluation *b, EvalTest kind,
+                            bool over_cases)
 {
     cJSON *json = cJSON_CreateObject();
     for (int m = 0; m < EVAL_METRICS; m++) {
         TTest test;
-        if (evaluation_compare(a, b, (EvalMetric)m, over_cases, &test, NULL) != ST_OK) {
+        if (evaluation_compare(a, b, (EvalMetric)m, kind, over_cases, &test, NULL) != ST_OK) {
             (void)cJSON_AddNullToObject(json, eval_metric_key((EvalMetric)m));
             continue;
         }
@@ -106,10 +107,13 @@ cJSON *eval_report_json(const EvalReport *report)
         (void)cJSON_AddStringToObject(compare, "model", other->name);
         (void)cJSON_AddStringToObject(compare, "digest", other->digest);
         (void)cJSON_AddItemToObject(compare, "known_cases", json_of_use(report->other));
-        (void)cJSON_AddItemToObject(compare, "over_slices",
-                                    json_of_tests(e, report->other->evaluation, false));
-        (void)cJSON_AddItemToObject(compare, "over_cases",
-                                    json_of_tests(e, report->other->evaluation, true));
+        static const char *const KEYS[EVAL_TESTS][2] = {
+            {"over_slices", "over_cases"}, {"paired_over_slices", "paired_over_cases"}};
+        for (int test = 0; test < EVAL_TESTS; test++)
+            for (int cases = 0; cases < 2; cases++)
+                (void)cJSON_AddItemToObject(
+                    compare, KEYS[test][cases],
+                    json_of_tests(e, report->other->evaluation, (EvalTest)test, cases != 0));
     }
     return json;
 }

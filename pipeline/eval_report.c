@@ -111,7 +111,10 @@ static void put_summary(FILE *out, const char *title, const Evaluation *e, bool 
     for (int m = 0; m < EVAL_METRICS; m++) {
         Summary s = (over_cases ? evaluation_cases : evaluation_slices)(e, (EvalMetric)m);
         int digits = decimals((EvalMetric)m);
-        (void)fprintf(out, "<td>%.*f &plusmn; %.*f</td>", digits, s.mean, digits, s.deviation);
+        (void)fprintf(out, "<td>%.*f", digits, s.mean);
+        if (s.n > 1) /* one value has no deviation */
+            (void)fprintf(out, " &plusmn; %.*f", digits, s.deviation);
+        (void)fputs("</td>", out);
     }
     (void)fputs("</tr>\n", out);
 }
@@ -157,7 +160,7 @@ static void put_slices(FILE *out, const EvalReport *r)
     (void)fputs("</table></details>\n", out);
 }
 
-static void put_tests(FILE *out, const EvalReport *r, bool over_cases)
+static void put_tests(FILE *out, const EvalReport *r, EvalTest kind, bool over_cases)
 {
     const Evaluation *a = r->subject.evaluation, *b = r->other->evaluation;
     (void)fprintf(out,
@@ -168,7 +171,7 @@ static void put_tests(FILE *out, const EvalReport *r, bool over_cases)
         TTest t;
         Err why = {0};
         (void)fprintf(out, "<tr><td>%s</td>", eval_metric_title(PAPER[i]));
-        if (evaluation_compare(a, b, PAPER[i], over_cases, &t, &why) == ST_OK)
+        if (evaluation_compare(a, b, PAPER[i], kind, over_cases, &t, &why) == ST_OK)
             (void)fprintf(out,
                           "<td>%.4g &plusmn; %.3g</td><td>%.4g &plusmn; %.3g</td><td>%.4g</td>"
                           "<td>%.4g to %.4g</td><td>%.3f</td><td>%.0f</td><td>%.3g</td></tr>\n",
@@ -185,13 +188,17 @@ static void put_comparison(FILE *out, const EvalReport *r)
     (void)fputs("<h2>Comparison</h2><p>A is the model above, B is</p>\n", out);
     put_model(out, model_info(r->other->model));
     put_cases(out, r, r->other);
-    put_tests(out, r, false);
-    put_tests(out, r, true);
-    (void)fputs("<p class=\"note\">Student's t-test for independent samples, pooled variance, "
-                "two-sided, as in the paper. Slices of one head are not independent of each other "
-                "and both models see the same ones: over slices p is smaller than it should be; "
-                "over cases it is honest as far as there are cases.</p>\n",
-                out);
+    for (int test = 0; test < EVAL_TESTS; test++) {
+        (void)fprintf(out, "<h3>%s</h3>\n", eval_test_title((EvalTest)test));
+        put_tests(out, r, (EvalTest)test, false);
+        put_tests(out, r, (EvalTest)test, true);
+    }
+    (void)fputs(
+        "<p class=\"note\">Two-sided. Both models see the same slices, so the paired test is "
+        "the right one; the other, with pooled variance, is the paper's. Slices of one head "
+        "are not independent of each other: over slices p is smaller than it should be; "
+        "over cases it is honest as far as there are cases.</p>\n",
+        out);
 }
 
 /* ---- pictures -------------------------------------------------------------------------------- */

@@ -42,8 +42,10 @@ MUST_CHECK Status eval_report_write(const char *path, const EvalReport *report, 
 ** {"mean", "deviation"}}, "over_cases": the same, "cases": [{"id", "n_slices", "use", METRIC:
 ** mean}], "slices": [{"slice", "case", METRIC}], "compare": {"model", "digest", "known_cases",
 ** "over_slices": {METRIC: {"a", "b", "difference", "t", "dof", "p", "low", "high"} or null},
-** "over_cases": the same}}. "known_cases": {"stated", "trained", "held_out", "new", "is_test": true
-** if none was trained on, null if that is not stated}. "use": eval_use_name(). */
+** "over_cases", "paired_over_slices", "paired_over_cases": the same}}. A deviation over one
+** value is null; "over_" tests are for independent samples. "known_cases": {"stated",
+** "trained", "held_out", "new", "is_test": true if none was trained on, null if that is not
+** stated}. "use": eval_use_name(). */
 cJSON *eval_report_json(const EvalReport *report);
 
 #endif

@@ -33,19 +33,19 @@ const char *eval_metric_title(EvalMetric metric)
 Status evaluate_fits(const ModelInfo *model, const PackInfo *pack, Err *err)
 {
     if (strcmp(model->target, pack->target) != 0)
-        return err_set(err, ST_MODEL_ENVELOPE, "the model makes %s, the packed file holds %s",
+        return err_set(err, ST_MODEL_UNFIT, "the model makes %s, the packed file holds %s",
                        model->target, pack->target);
     if (model->pose != pack->pose || model->mask != pack->mask)
-        return err_set(err, ST_MODEL_ENVELOPE,
+        return err_set(err, ST_MODEL_UNFIT,
                        "the model's pose or mask is not that of the packed file");
     if (fabs(model->window_level_hu - pack->window_level_hu) > 1e-6 ||
         fabs(model->window_width_hu - pack->window_width_hu) > 1e-6)
-        return err_set(err, ST_MODEL_ENVELOPE,
+        return err_set(err, ST_MODEL_UNFIT,
                        "the model's window is %g/%g HU, the packed file's %g/%g",
                        model->window_level_hu, model->window_width_hu, pack->window_level_hu,
                        pack->window_width_hu);
     if (fabs(model->grid_spacing_mm - pack->spacing_mm) > 1e-3 * model->grid_spacing_mm)
-        return err_set(err, ST_MODEL_ENVELOPE,
+        return err_set(err, ST_MODEL_UNFIT,
                        "the model's pixels are %g mm wide, the packed file's %g mm",
                        model->grid_spacing_mm, pack->spacing_mm);
     return ST_OK;
@@ -256,16 +256,32 @@ Summary evaluation_cases(const Evaluation *e, EvalMetric metric)
     return summary_of(e->case_mean[metric], (size_t)e->n_cases);
 }
 
-Status evaluation_compare(const Evaluation *a, const Evaluation *b, EvalMetric metric,
-                          bool over_cases, TTest *ret, Err *err)
+const char *eval_test_title(EvalTest test)
 {
+    return test == EVAL_PAIRED ? "paired t-test (both models saw the same slices)"
+                               : "t-test for independent samples (Student's, as in the paper)";
+}
+
+static Status test_values(const double *x, const double *y, int32_t n, EvalTest test, TTest *ret,
+                          Err *err)
+{
+    return test == EVAL_PAIRED ? t_test_paired(x, y, (size_t)n, 0.95, ret, err)
+                               : t_test(x, (size_t)n, y, (size_t)n, true, 0.95, ret, err);
+}
+
+Status evaluation_compare(const Evaluation *a, const Evaluation *b, EvalMetric metric,
+                          EvalTest test, bool over_cases, TTest *ret, Err *err)
+{
+    bool same = a->n == b->n && a->n_cases == b->n_cases;
+    for (int32_t i = 0; same && i < a->n; i++)
+        same = a->scores[i].slice == b->scores[i].slice;
+    if (!same)
+        return err_set(err, ST_USAGE, "the two evaluations are of other slices");
     if (over_cases)
-        return t_test(a->case_mean[metric], (size_t)a->n_cases, b->case_mean[metric],
-                      (size_t)b->n_cases, true, 0.95, ret, err);
+        return test_values(a->case_mean[metric], b->case_mean[metric], a->n_cases, test, ret, err);
     double *x = values_of(a, metric), *y = values_of(b, metric);
-    Status status = x == NULL || y == NULL
-                        ? err_set(err, ST_NO_MEMORY, "scores of %d slices", a->n)
-                        : t_test(x, (size_t)a->n, y, (size_t)b->n, true, 0.95, ret, err);
+    Status status = x == NULL || y == NULL ? err_set(err, ST_NO_MEMORY, "scores of %d slices", a->n)
+                                           : test_values(x, y, a->n, test, ret, err);
     free(x);
     free(y);
     return status;

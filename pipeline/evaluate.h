@@ -43,7 +43,7 @@ typedef struct Evaluation {
 } Evaluation;
 
 /* The pack's window, grid spacing, pose, mask and target are those that the model was made for.
-** Errors: MODEL_ENVELOPE, naming what differs. */
+** Errors: MODEL_UNFIT, naming what differs. */
 MUST_CHECK Status evaluate_fits(const ModelInfo *model, const PackInfo *pack, Err *err);
 
 /* Scores the slices whose mask covers at least min_masked_frac of the image, in all cases or in
@@ -59,9 +59,17 @@ void evaluation_free(Evaluation *evaluation);
 /* Over slices, over cases. */
 Summary evaluation_slices(const Evaluation *evaluation, EvalMetric metric);
 Summary evaluation_cases(const Evaluation *evaluation, EvalMetric metric);
-/* Student's t-test, 95 % confidence, of a metric's values in two evaluations, over slices or over
-** cases. Errors: those of t_test(), NO_MEMORY. */
+typedef enum EvalTest {
+    EVAL_INDEPENDENT, /* Student's, pooled variance: the paper's */
+    EVAL_PAIRED,      /* of the differences: both models saw the same slices */
+    EVAL_TESTS
+} EvalTest;
+/* "t-test for independent samples, ...". For people. */
+const char *eval_test_title(EvalTest test);
+/* A t-test, 95 % confidence, of a metric's values in two evaluations of the same slices, over
+** slices or over cases. Errors: those of t_test() and t_test_paired(), USAGE (other slices),
+** NO_MEMORY. */
 MUST_CHECK Status evaluation_compare(const Evaluation *a, const Evaluation *b, EvalMetric metric,
-                                     bool over_cases, TTest *ret, Err *err);
+                                     EvalTest test, bool over_cases, TTest *ret, Err *err);
 
 #endif

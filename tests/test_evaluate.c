@@ -157,18 +157,18 @@ TEST(evaluate_refuses, "another target, window, spacing, pose is refused and nam
     PackInfo info = *pack_info(f.pack);
     CHECK_OK(evaluate_fits(model_info(f.model), &info, &err), &err);
     info.window_width_hu += 1;
-    CHECK_STATUS(evaluate_fits(model_info(f.model), &info, &err), ST_MODEL_ENVELOPE);
+    CHECK_STATUS(evaluate_fits(model_info(f.model), &info, &err), ST_MODEL_UNFIT);
     CHECK(strstr(err.msg, "window") != NULL);
     info = *pack_info(f.pack);
     info.spacing_mm *= 1.01;
-    CHECK_STATUS(evaluate_fits(model_info(f.model), &info, &err), ST_MODEL_ENVELOPE);
+    CHECK_STATUS(evaluate_fits(model_info(f.model), &info, &err), ST_MODEL_UNFIT);
     CHECK(strstr(err.msg, "mm wide") != NULL);
     info = *pack_info(f.pack);
     info.pose = info.pose == POSE_NATIVE ? POSE_REFERENCE : POSE_NATIVE;
-    CHECK_STATUS(evaluate_fits(model_info(f.model), &info, &err), ST_MODEL_ENVELOPE);
+    CHECK_STATUS(evaluate_fits(model_info(f.model), &info, &err), ST_MODEL_UNFIT);
     info = *pack_info(f.pack);
     info.target[1] = info.target[1] == '1' ? '2' : '1';
-    CHECK_STATUS(evaluate_fits(model_info(f.model), &info, &err), ST_MODEL_ENVELOPE);
+    CHECK_STATUS(evaluate_fits(model_info(f.model), &info, &err), ST_MODEL_UNFIT);
     close_fixture(&f);
 }
 
@@ -197,7 +197,9 @@ TEST(evaluate_report, "one HTML file: tables, comparison, pictures within; JSON 
     CHECK_INT(count(html, "data:image/png;base64,iVBORw0KGgo"), 2 * (2 + 2) + 2);
     CHECK_INT(count(html, "<img"), 2 * (2 + 2) + 2);
     CHECK_INT(count(html, "http"), 0);
-    CHECK_INT(count(html, "degrees of freedom"), 2);
+    CHECK_INT(count(html, "degrees of freedom"), 4);
+    CHECK_INT(count(html, "<h3>paired t-test"), 1);
+    CHECK_INT(count(html, "<h3>t-test for independent samples"), 1);
     (void)snprintf(text, sizeof text, "<td>%.2f &plusmn;", evaluation_slices(&e, EVAL_PSNR).mean);
     CHECK(count(html, text) >= 1);
     CHECK_INT(count(html, "NOT A TEST: the model was trained on 1 of these 2 cases (1 held out"),
@@ -215,6 +217,9 @@ TEST(evaluate_report, "one HTML file: tables, comparison, pictures within; JSON 
     CHECK_NEAR(
         cJSON_GetNumberValue(cJSON_GetObjectItem(cJSON_GetObjectItem(compare, "tenengrad"), "p")),
         1, 1e-9);
+    compare = cJSON_GetObjectItem(json, "compare"); /* with itself: no differences to test */
+    CHECK(cJSON_IsNull(
+        cJSON_GetObjectItem(cJSON_GetObjectItem(compare, "paired_over_slices"), "tenengrad")));
     const cJSON *known = cJSON_GetObjectItem(json, "known_cases");
     CHECK(cJSON_IsFalse(cJSON_GetObjectItem(known, "is_test")));
     CHECK_INT(cJSON_GetNumberValue(cJSON_GetObjectItem(known, "trained")), 1);
@@ -225,6 +230,38 @@ TEST(evaluate_report, "one HTML file: tables, comparison, pictures within; JSON 
     cJSON_Delete(json);
     evaluation_free(&e);
     close_fixture(&f);
+}
+
+TEST(evaluate_compares_pairs,
+     "B is A less 1 dB with a little scatter: paired p is small, independent p is not; n = 1 is -")
+{
+    enum { N_SCORES = 8, N_CASES = 2 };
+    SliceScore a[N_SCORES] = {0}, b[N_SCORES] = {0};
+    double mean_a[N_CASES] = {30, 34}, mean_b[N_CASES] = {29, 33.1};
+    int32_t cases[N_CASES] = {0, 1};
+    Evaluation x = {.n = N_SCORES, .n_cases = N_CASES, .scores = a, .case_index = cases}, y = x;
+    TTest t;
+    Err err = {0};
+    for (int i = 0; i < N_SCORES; i++) {
+        a[i].slice = b[i].slice = i;
+        a[i].value[EVAL_PSNR] = 30 + i;
+        b[i].value[EVAL_PSNR] = 29 + i + 0.01 * (i % 3);
+    }
+    y.scores = b;
+    x.case_mean[EVAL_PSNR] = mean_a;
+    y.case_mean[EVAL_PSNR] = mean_b;
+    CHECK_OK(evaluation_compare(&x, &y, EVAL_PSNR, EVAL_INDEPENDENT, false, &t, &err), &err);
+    CHECK(t.p > 0.3 && t.dof == 14);
+    CHECK_OK(evaluation_compare(&x, &y, EVAL_PSNR, EVAL_PAIRED, false, &t, &err), &err);
+    CHECK(t.p < 1e-10 && t.dof == 7);
+    CHECK_NEAR(t.difference, 1 - 0.07 / 8, 1e-12);
+    CHECK_OK(evaluation_compare(&x, &y, EVAL_PSNR, EVAL_PAIRED, true, &t, &err), &err);
+    CHECK(t.dof == 1 && t.a.mean == 32);
+    x.n_cases = y.n_cases = 1;
+    CHECK_STATUS(evaluation_compare(&x, &y, EVAL_PSNR, EVAL_PAIRED, true, &t, &err), ST_LIMIT);
+    CHECK(isnan(evaluation_cases(&x, EVAL_PSNR).deviation));
+    b[3].slice = 9;
+    CHECK_STATUS(evaluation_compare(&x, &y, EVAL_PSNR, EVAL_PAIRED, false, &t, &err), ST_USAGE);
 }
 
 static bool find_use(const Fixture *f, const char *cases, const char *training, CaseUse ret[2])

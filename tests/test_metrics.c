@@ -88,6 +88,23 @@ TEST(statistics_t_test,
     CHECK_NEAR(t.high, 9.52659111458676, 1e-7);
 }
 
+TEST(statistics_paired,
+     "t and p equal SciPy's ttest_rel to 1e-9, the interval to 1e-7; one value has no deviation")
+{
+    TTest t;
+    Err err = {0};
+    CHECK_OK(t_test_paired(A, B, 5, 0.95, &t, &err), &err);
+    CHECK_NEAR(t.t, 3.1860186735599476, 1e-9);
+    CHECK_NEAR(t.p, 0.03334279051979624, 1e-9);
+    CHECK_NEAR(t.dof, 4, 0);
+    CHECK_NEAR(t.difference, 5.18, 1e-12);
+    CHECK_NEAR(t.low, 0.6659066695755866, 1e-7);
+    CHECK_NEAR(t.high, 9.694093330424415, 1e-7);
+    CHECK_STATUS(t_test_paired(A, B, 1, 0.95, &t, &err), ST_LIMIT);
+    CHECK_STATUS(t_test_paired(A, A, 5, 0.95, &t, &err), ST_LIMIT);
+    CHECK(isnan(summary_of(A, 1).deviation) && summary_of(A, 1).mean == A[0]);
+}
+
 TEST(statistics_extremes,
      "a negative t; a p of 1e-20 keeps its digits; what has no test is refused")
 {
