@@ -110,6 +110,8 @@ extern "C" {
     X(MODEL_UNFIT, 705, false, "model file is good, but not for this",                             \
       "see the message; `ct2mr model show FILE` says what it is for")                              \
     X(BACKEND, 704, true, "inference backend failed", "see the message")                           \
+    X(SELF_TEST, 706, true, "backend failed its self-test: out of service",                        \
+      "set another model.backend or model.precision; report it with the message")                  \
     X(PACK_FORMAT, 711, false, "packed file is damaged or not a packed file",                      \
       "copy it again, or make it anew with `ct2mr pack`")                                          \
     X(TRAIN_DIVERGED, 712, false, "training diverged: numbers are no longer finite",               \

@@ -98,6 +98,12 @@ static void print_plan_json(const Gpu *gpu, const char *name, const Graph *graph
     (void)cJSON_AddNumberToObject(object, "gmac_per_slice", (double)graph_macs(graph) * 1e-9);
     (void)cJSON_AddNumberToObject(object, "batch", (double)gpu->batch);
     (void)cJSON_AddFalseToObject(object, "measured");
+    const GpuKernelBytes bytes = gpu_kernel_bytes(graph);
+    cJSON *kernels = cJSON_AddObjectToObject(object, "kernel_bytes_per_slice");
+    (void)cJSON_AddNumberToObject(kernels, "pack", (double)bytes.pack);
+    (void)cJSON_AddNumberToObject(kernels, "maxpool", (double)bytes.maxpool);
+    (void)cJSON_AddNumberToObject(kernels, "concat", (double)bytes.concat);
+    (void)cJSON_AddNumberToObject(kernels, "unpack", (double)bytes.unpack);
     cJSON *cards = cJSON_AddArrayToObject(object, "gpus");
     for (int i = 0; i < GPU_CATALOG_COUNT; i++) {
         const GpuCard *card = gpu_catalog_card(i);
@@ -158,6 +164,7 @@ static int selftest(const Gpu *gpu)
                                     .batch = 1,
                                     .deadline_s = DEADLINE_S,
                                     .device = (int32_t)gpu->device};
+    const double operation_tolerance = trust_operation_tolerance(options.precision);
     const CudaPlugin *plugin;
     TrustResult trust = {0};
     Err err = {0};
@@ -166,20 +173,24 @@ static int selftest(const Gpu *gpu)
         return cli_fail(&err, gpu->json);
     Status status = cuda_plugin(&plugin, &err);
     if (status == ST_OK)
-        status = trust_check(&plugin->backend, model, &options, &trust, &err);
+        status = trust_check(&plugin->backend, model, &options, GRAPH_PASSES_ALL, &trust, &err);
     if (status == ST_OK && gpu->json) {
         cJSON *object = cJSON_CreateObject();
         (void)cJSON_AddTrueToObject(object, "ok");
-        (void)cJSON_AddNumberToObject(object, "relative_rms", trust.relative_rms);
-        (void)cJSON_AddNumberToObject(object, "tolerance", TRUST_TOLERANCE);
-        (void)cJSON_AddNumberToObject(object, "linear_rms", trust.linear_rms);
-        (void)cJSON_AddNumberToObject(object, "linear_tolerance", TRUST_LAYER_TOLERANCE);
+        (void)cJSON_AddNumberToObject(object, "operation_rms", trust.operation_rms);
+        (void)cJSON_AddStringToObject(object, "operation", trust.operation);
+        (void)cJSON_AddNumberToObject(object, "operation_tolerance", operation_tolerance);
+        (void)cJSON_AddNumberToObject(object, "output_rms", trust.output_rms);
+        (void)cJSON_AddNumberToObject(object, "output_tolerance", TRUST_OUTPUT_TOLERANCE);
         cli_print_json(object);
     } else if (status == ST_OK) {
-        (void)printf("%s: GPU %d may serve; its golden slice differs from ref by %.2g (%.0e "
-                     "allowed), before the activation by %.2g (%.0e)\n",
-                     model_info(model)->name, (int)gpu->device, trust.relative_rms, TRUST_TOLERANCE,
-                     trust.linear_rms, TRUST_LAYER_TOLERANCE);
+        (void)printf("%s: GPU %d may serve; on the golden slice no operation differs from ref by "
+                     "more than %.2g (%s; %.0e allowed), the output by %.2g (%.0e)\n",
+                     model_info(model)->name, (int)gpu->device, trust.operation_rms,
+                     trust.operation, operation_tolerance, trust.output_rms,
+                     TRUST_OUTPUT_TOLERANCE);
+        if (trust.note[0] != '\0')
+            (void)printf("%s\n", trust.note);
     }
     model_close(model);
     return status == ST_OK ? CLI_OK : cli_fail(&err, gpu->json);

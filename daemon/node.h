@@ -51,6 +51,8 @@ typedef struct Node {
     Child *workers[NODE_MAX_WORKERS];  /* NULL: none there */
     bool gpu_failed[NODE_MAX_WORKERS]; /* the last worker of that GPU did not stay */
     int32_t n_gpus;                    /* 0: not known, or none */
+    /* Why a backend failed its self-test in that worker's last job; "" if none did. */
+    char out_of_service[NODE_MAX_WORKERS][ERR_MSG_SIZE];
     Child *senders[NODE_MAX_SENDERS];
     bool stopping, receiver_stopped;
     char reload_refused[ERR_MSG_SIZE]; /* why the last reload kept the old configuration; "" */

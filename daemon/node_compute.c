@@ -69,12 +69,34 @@ static Status prepare(Node *node, const JobRow *job, int32_t device, char ret_jo
     return status;
 }
 
+static int worker_index(const Node *node, const Child *child)
+{
+    int i = 0;
+    while (i < NODE_MAX_WORKERS && node->workers[i] != child)
+        i++;
+    ASSERT(i < NODE_MAX_WORKERS);
+    return i;
+}
+
+/* A backend failed its self-test: told as an alert, and by `ct2mr status` until one passes. */
+static void take_out_of_service(Node *node, const Child *child, const RoleReport *r)
+{
+    char *why = node->out_of_service[worker_index(node, child)];
+    (void)snprintf(why, ERR_MSG_SIZE, "%s", r->text);
+    node_event(node, child_job(child)->job_id, "alert", r->step, ST_SELF_TEST, -1, "%s", why);
+}
+
 static void on_report(void *context, Child *child, const RoleReport *r)
 {
     Node *node = context;
-    if (r->type == ROLE_STEP)
+    if (r->type == ROLE_STEP) {
         node_event(node, child_job(child)->job_id, "step", r->step, (Status)r->status,
                    r->duration_ms, "%s", r->text);
+        if (strcmp(r->step, "infer") == 0 && r->status == ST_OK)
+            node->out_of_service[worker_index(node, child)][0] = '\0';
+    }
+    if (r->type == ROLE_ALERT || (r->type == ROLE_STEP && r->status == ST_SELF_TEST))
+        take_out_of_service(node, child, r);
     if (r->type == ROLE_GPUS && r->index > 0)
         node->n_gpus = r->index < NODE_MAX_WORKERS ? r->index : NODE_MAX_WORKERS;
 }
@@ -140,15 +162,6 @@ Status node_release(Node *node, const JobRow *job, Err *err)
                                    node->config.n_destinations, clock_steady_ms(), err);
     free(r.images);
     return status;
-}
-
-static int worker_index(const Node *node, const Child *child)
-{
-    int i = 0;
-    while (i < NODE_MAX_WORKERS && node->workers[i] != child)
-        i++;
-    ASSERT(i < NODE_MAX_WORKERS);
-    return i;
 }
 
 /* A worker has done with its job. */
@@ -300,6 +313,7 @@ void node_forget_gpus(Node *node)
     node->n_gpus = 0;
     for (int i = 0; i < NODE_MAX_WORKERS; i++) {
         node->gpu_failed[i] = false;
+        node->out_of_service[i][0] = '\0';
         if (node->workers[i] != NULL && child_waits(node->workers[i]))
             child_kill(node->workers[i], ST_CANCELLED);
     }

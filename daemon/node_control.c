@@ -47,6 +47,11 @@ static void add_warnings(const Node *node, cJSON *reply)
     if (node->config.n_destinations == 0)
         cJSON_AddItemToArray(list,
                              cJSON_CreateString("no destination is configured: results are held"));
+    for (int i = 0; i < NODE_MAX_WORKERS; i++)
+        if (node->out_of_service[i][0] != '\0') {
+            (void)snprintf(text, sizeof text, "worker %d: %s", i, node->out_of_service[i]);
+            cJSON_AddItemToArray(list, cJSON_CreateString(text));
+        }
     if (node->reload_refused[0] != '\0') {
         (void)snprintf(text, sizeof text, "the last reload was refused: %s", node->reload_refused);
         cJSON_AddItemToArray(list, cJSON_CreateString(text));

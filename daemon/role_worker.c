@@ -31,6 +31,12 @@ static void step_ended(void *context, const char *step, Status status, double se
     (void)snprintf(r.step, sizeof r.step, "%s", step);
     (void)snprintf(r.text, sizeof r.text, "%s", note);
     report(&r);
+    if (strcmp(step, "infer") == 0 && job->alert[0] != '\0') {
+        r.type = ROLE_ALERT;
+        r.status = (int32_t)ST_SELF_TEST;
+        (void)snprintf(r.text, sizeof r.text, "%s", job->alert);
+        report(&r);
+    }
     if (strcmp(step, "infer") == 0 && job->kept.net != NULL) {
         const RoleReport gpus = {.type = ROLE_GPUS, .index = net_gpus()};
         report(&gpus);

@@ -18,6 +18,7 @@ typedef enum RoleReportType {
     ROLE_STEP = 1, /* worker: a step ended: step, status, duration_ms, text */
     ROLE_IMAGE,    /* sender: image `index` was answered: dimse_status, status; -1: it begins */
     ROLE_END,      /* the job or delivery ended: status, text; index 1: the worker stays */
+    ROLE_ALERT,    /* worker: a backend is out of service though the job goes on: status, text */
     ROLE_GPUS      /* worker: it computes on a GPU of a machine that has `index` of them */
 } RoleReportType;
 

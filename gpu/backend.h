@@ -22,6 +22,16 @@ typedef struct BackendOptions {
     int32_t winograd_mib; /* of the CPU backend in f32: see NetOptions */
 } BackendOptions;
 
+typedef struct ShownValue { /* a value as the backend holds it */
+    const float *y;         /* (c, h, w), valid during the call */
+    float step;             /* of 8-bit numbers: multiples of it from low to high; 0: floats */
+    float low, high;
+} ShownValue;
+
+/* What operation `op` of the table that open() was given gave; -1: the network's input. Anything
+** but ST_OK ends the run. */
+typedef Status BackendShow(void *context, int32_t op, const ShownValue *value, Err *err);
+
 typedef struct Backend {
     const char *name;
     unsigned passes; /* of graph_passes.h that it is made for; others are never applied */
@@ -39,6 +49,11 @@ typedef struct Backend {
     /* run() that also finds the range of every convolution's output that serves int8 best,
     ** ret[n_ops of the graph]; the slices are run twice. f32 only. NULL: the backend does not. */
     Status (*run_ranges)(void *state, int32_t n, const NetFeed *feed, float *ret, Err *err);
+    /* Runs one slice and shows each operation's result before the next begins; operations that are
+    ** done together are shown by the last. NULL: the backend does not. Errors: BACKEND, NO_MEMORY,
+    ** those of show. */
+    Status (*run_shown)(void *state, const NetFeed *feed, BackendShow *show, void *context,
+                        Err *err);
     void (*close)(void *state); /* NULL is fine */
     /* What the caller should know of the state, a phrase; "" if nothing. Lives as long as the
     ** state. NULL: the backend never has anything to say. */
@@ -52,6 +67,15 @@ typedef struct Backend {
 } Backend;
 
 extern const Backend backend_ref, backend_dnnl;
+
+/* One operation of a table by itself, as backend ref computes it, before its ReLU. A convolution's
+** weights, and in f16 its bias, are first rounded to f16 or bf16 where that is the precision.
+**   x, second  the inputs (c, h, w); second NULL where the operation has one
+**   ret_y      (c, h, w)
+** Errors: NO_MEMORY, LIMIT, MODEL_FORMAT, IO. */
+MUST_CHECK Status ref_run_op(const Graph *graph, const Op *op, const Model *model,
+                             Precision precision, const float *x, const float *second, float *ret_y,
+                             Err *err);
 
 /* Calls slice(state, worker, i, err) for i in 0..n-1 on n_workers threads; a worker number is never
 ** in use twice at a time, so it may index work memory. Returns the failure of the lowest slice that

@@ -177,6 +177,7 @@ static Status open_parts(Cuda *cuda, const Graph *graph, const BackendOptions *o
     cuda->graph = malloc(sizeof *cuda->graph);
     if (cuda->graph == NULL)
         return err_set(err, ST_NO_MEMORY, "the network's table");
+    cuda->n_given = graph->n_ops;
     TRY(cuda_layout(graph, cuda->graph, &cuda->layout, err));
     const Value *out = &graph->values[graph->output];
     cuda->n_in = (size_t)graph_value_elements(&graph->values[graph->input]);
@@ -184,6 +185,9 @@ static Status open_parts(Cuda *cuda, const Graph *graph, const BackendOptions *o
     TRY(open_device(cuda, options->device, err));
     TRY(cuda_upload_weights(cuda, err));
     TRY(fit_batch(cuda, options->batch, err));
+    size_t used = strlen(cuda->note);
+    (void)snprintf(cuda->note + used, sizeof cuda->note - used, "%s%s",
+                   used > 0 && cuda->set_aside[0] != '\0' ? "; " : "", cuda->set_aside);
     (void)snprintf(cuda->signature, sizeof cuda->signature, "card=%s driver=%d cudnn=%lld batch=%d",
                    cuda->device.name, cuda->device.driver, (long long)cudnnGetVersion(),
                    cuda->batch);
@@ -257,6 +261,7 @@ __attribute__((visibility("default"))) const CudaPlugin ct2mr_cuda_plugin = {
                 .precisions = cuda_precisions,
                 .open = cuda_open,
                 .run = cuda_run,
+                .run_shown = cuda_run_shown,
                 .close = cuda_close,
                 .note = cuda_note,
                 .forget = cuda_forget,

@@ -94,18 +94,23 @@ static Status open_workers(Dnnl *d, Err *err)
 
 /* ---- running ------------------------------------------------------------------------------- */
 
+dnnl_status_t dnnl_run_step(const Dnnl *d, const Worker *worker, int32_t i)
+{
+    const StepArgs *args = &worker->args[i];
+    if (d->steps[i].primitive != NULL)
+        return dnnl_primitive_execute(d->steps[i].primitive, worker->stream, args->n, args->args);
+    dnnl_run_own(d, i, worker->values);
+    return dnnl_success;
+}
+
 dnnl_status_t dnnl_run_steps(const Dnnl *d, const Worker *worker, int32_t *ret_i)
 {
     const Graph *graph = d->graph;
     dnnl_status_t s = dnnl_success;
     int before = dnnl_team_enter(&d->team);
     for (int32_t i = 0; s == dnnl_success && i < graph->n_ops; i++) {
-        const StepArgs *args = &worker->args[i];
         *ret_i = i;
-        if (d->steps[i].primitive == NULL)
-            dnnl_run_own(d, i, worker->values);
-        else
-            s = dnnl_primitive_execute(d->steps[i].primitive, worker->stream, args->n, args->args);
+        s = dnnl_run_step(d, worker, i);
         if (worker->observed != NULL && s == dnnl_success && graph->ops[i].kind == OP_CONV) {
             s = dnnl_stream_wait(worker->stream);
             dnnl_observe(graph, graph->ops[i].output, worker->values,
@@ -317,5 +322,6 @@ const Backend backend_dnnl = {.name = "cpu",
                               .open = dnnl_open,
                               .run = dnnl_run,
                               .run_ranges = dnnl_run_ranges,
+                              .run_shown = dnnl_run_shown,
                               .close = dnnl_close,
                               .signature = dnnl_signature};

@@ -278,6 +278,89 @@ static Status ref_open(const Graph *graph, const Model *model, const BackendOpti
     return ST_OK;
 }
 
+/* ---- one operation ------------------------------------------------------------------------- */
+
+/* A table of that operation alone: input, second input, output one after the other in memory. */
+static void single(const Graph *graph, const Op *op, Graph *ret)
+{
+    const Value *in = &graph->values[op->input], *out = &graph->values[op->output];
+    Op alone = *op;
+    *ret = (Graph){0};
+    alone.relu = false;
+    alone.input = ret->input = graph_add_value(ret, in->c, in->h, in->w);
+    if (op->second >= 0) {
+        const Value *second = &graph->values[op->second];
+        alone.second = graph_add_value(ret, second->c, second->h, second->w);
+    }
+    ret->output = graph_add_op(ret, alone, out->c, out->h, out->w);
+    for (int32_t v = 0; v < ret->n_values; v++) {
+        ret->values[v].offset_bytes = ret->arena_bytes;
+        ret->arena_bytes +=
+            graph_value_elements(&ret->values[v]) * (int64_t)ret->values[v].element_bytes;
+    }
+}
+
+static void round_weights(const Graph *one, Precision precision, Weights *w)
+{
+    const Op *op = &one->ops[0];
+    size_t k = (size_t)graph_conv_kernel(op), c_out = (size_t)one->values[op->output].c;
+    size_t n = c_out * (size_t)one->values[op->input].c * k * k;
+    for (size_t i = 0; i < n; i++)
+        w->weight[i] = precision_round(precision, w->weight[i]);
+    for (size_t i = 0; precision == PRECISION_F16 && i < c_out; i++)
+        w->bias[i] = precision_round(precision, w->bias[i]);
+}
+
+static Status open_single(const Graph *one, const Model *model, Precision precision, Ref *ref,
+                          Err *err)
+{
+    const Op *op = &one->ops[0];
+    ref->graph = one;
+    ref->n_workers = 1;
+    TRY(open_memory(ref, err));
+    if (op->kind == OP_NORM)
+        return graph_read_tensors(one, op, model, &ref->tensors[0], err);
+    if (op->kind == OP_CONV) {
+        TRY(read_conv(one, op, model, &ref->weights[0], err));
+        round_weights(one, precision, &ref->weights[0]);
+    }
+    return ST_OK;
+}
+
+static void run_single(const Ref *ref, const float *x, const float *second, float *ret_y)
+{
+    const Graph *one = ref->graph;
+    const Op *op = &one->ops[0];
+    const Value *out = &one->values[op->output];
+    memcpy(value(ref->workers, &one->values[op->input]), x,
+           count(&one->values[op->input]) * sizeof *x);
+    if (op->second >= 0) /* a convolution adds to its residual in place */
+        memcpy(value(ref->workers, op->kind == OP_CONV ? out : &one->values[op->second]), second,
+               count(&one->values[op->second]) * sizeof *second);
+    run_op(ref, ref->workers, 0);
+    memcpy(ret_y, value(ref->workers, out), count(out) * sizeof *ret_y);
+}
+
+Status ref_run_op(const Graph *graph, const Op *op, const Model *model, Precision precision,
+                  const float *x, const float *second, float *ret_y, Err *err)
+{
+    Ref *ref = calloc(1, sizeof *ref);
+    Graph *one = malloc(sizeof *one);
+    Status status = ST_OK;
+    if (ref == NULL || one == NULL) {
+        status = err_set(err, ST_NO_MEMORY, "%s by itself", op->name);
+        free(ref);
+    } else {
+        single(graph, op, one);
+        status = open_single(one, model, precision, ref, err);
+        if (status == ST_OK)
+            run_single(ref, x, second, ret_y);
+        ref_close(ref);
+    }
+    free(one);
+    return status;
+}
+
 static unsigned ref_precisions(void)
 {
     return 0;

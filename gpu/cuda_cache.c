@@ -12,7 +12,8 @@ void plan_cache_open(const char *key, PlanCache *ret)
 {
     *ret = (PlanCache){0};
     cache_file_name("plans", "ct2mr-plans-1", key, &ret->file);
-    ret->text = cache_file_read(&ret->file);
+    if (cache_file_read(&ret->file, &ret->text, &ret->set_aside) != ST_OK)
+        ret->text = NULL; /* all plans are made anew */
 }
 
 char *plan_cache_find(const PlanCache *cache, const ConvShape *shape)

@@ -13,7 +13,8 @@
 
 typedef struct PlanCache {
     CacheFile file;
-    char *text; /* the plans of the file, NULL if it does not count; owned */
+    char *text;    /* the plans of the file, NULL if it does not count; owned */
+    Err set_aside; /* why it does not count although it is there, or a plan of it; else ST_OK */
 } PlanCache;
 
 /* key: one line. */

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { MAX_FILE_BYTES = 8 << 20 };
 
@@ -46,18 +47,24 @@ static const char *checked_rest(const CacheFile *cache, const char *data, size_t
     return n == (int)(end + 1 - data) && strncmp(data, want, (size_t)n) == 0 ? end + 1 : NULL;
 }
 
-char *cache_file_read(const CacheFile *cache)
+Status cache_file_read(const CacheFile *cache, char **ret, Err *err)
 {
-    char *data, *body = NULL;
+    char *data;
     size_t size = 0, key_size = strlen(cache->key);
-    if (cache->path[0] == '\0' ||
-        file_read(cache->path, MAX_FILE_BYTES, &data, &size, NULL) != ST_OK)
-        return NULL;
+    Status status = ST_OK;
+    *ret = NULL;
+    if (cache->path[0] == '\0' || access(cache->path, F_OK) != 0)
+        return ST_OK;
+    TRY(file_read(cache->path, MAX_FILE_BYTES, &data, &size, err));
     const char *rest = checked_rest(cache, data, size);
-    if (rest != NULL && strncmp(rest, cache->key, key_size) == 0 && rest[key_size] == '\n')
-        body = strdup(rest + key_size + 1);
+    if (rest == NULL)
+        status = err_set(err, ST_IO, "it is damaged: its SHA-256 is another");
+    else if (strncmp(rest, cache->key, key_size) != 0 || rest[key_size] != '\n')
+        status = err_set(err, ST_IO, "it was made for another model, GPU, driver or cuDNN");
+    else if ((*ret = strdup(rest + key_size + 1)) == NULL)
+        status = err_set(err, ST_NO_MEMORY, "reading it");
     free(data);
-    return body;
+    return status;
 }
 
 bool cache_file_write(const CacheFile *cache, const char *body)

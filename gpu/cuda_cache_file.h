@@ -24,8 +24,8 @@ typedef struct CacheFile {
 
 /* kind: begins the file's name, as "plans". key: one line. */
 void cache_file_name(const char *kind, const char *magic, const char *key, CacheFile *ret);
-/* The body, to be freed; NULL if there is no file that counts. */
-char *cache_file_read(const CacheFile *cache);
+/* The body, to be freed; NULL if there is no file. Errors: why it does not count. */
+MUST_CHECK Status cache_file_read(const CacheFile *cache, char **ret, Err *err);
 /* False if it could not be written. */
 bool cache_file_write(const CacheFile *cache, const char *body);
 

@@ -38,13 +38,15 @@ typedef struct CudaSlot {      /* a batch on its way; while one computes the oth
 typedef struct Cuda {
     const CudaApi *api;
     const Model *model;
-    Graph *graph; /* as cuda_layout() made it, owned */
+    Graph *graph;    /* as cuda_layout() made it, owned */
+    int32_t n_given; /* operations of the table it was made from */
     CudaLayout layout;
     CudaDevice device;
     char profile[CUDA_PROFILE_SIZE];
     int32_t batch;
     double deadline_s;
-    char note[160], signature[160];
+    char note[320], signature[160];
+    char set_aside[208]; /* why the plan cache does not count, "" if it does */
     bool lost; /* hung or failed for good: nothing of it is touched again, not to free it either */
     bool no_graphs;
 
@@ -69,8 +71,9 @@ void cuda_drop_plans(Cuda *cuda);
 
 /* Waits for an event, at most deadline_s. Errors: BACKEND; then cuda->lost is set. */
 MUST_CHECK Status cuda_wait(Cuda *cuda, cudaEvent_t event, const char *what, Err *err);
-/* Backend.run, Backend.forget */
+/* Backend.run, Backend.run_shown, Backend.forget */
 Status cuda_run(void *state, int32_t n, const NetFeed *feed, Err *err);
+Status cuda_run_shown(void *state, const NetFeed *feed, BackendShow *show, void *context, Err *err);
 Status cuda_forget(void *state, Err *err);
 
 #endif

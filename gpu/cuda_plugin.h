@@ -15,7 +15,7 @@ extern "C" {
 
 #define CUDA_PLUGIN_FILE "ct2mr_cuda.so"
 #define CUDA_PLUGIN_SYMBOL "ct2mr_cuda_plugin"
-#define CUDA_PLUGIN_VERSION CT2MR_VERSION "-2"
+#define CUDA_PLUGIN_VERSION CT2MR_VERSION "-3"
 
 typedef struct CudaDeviceText { /* a GPU for people */
     char name[64];

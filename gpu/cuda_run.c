@@ -8,7 +8,9 @@
 #include "gpu/cuda_int.h"
 
 #include "base/clock.h"
+#include "gpu/half.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -80,18 +82,32 @@ static Status run_kernel(const Cuda *cuda, const Op *op, Err *err)
 
 /* ---- one batch ----------------------------------------------------------------------------- */
 
-static Status enqueue_work(const Cuda *cuda, const CudaSlot *slot, Err *err)
+static Status enqueue_pack(const Cuda *cuda, const CudaSlot *slot, Err *err)
 {
     const Graph *graph = cuda->graph;
-    const CudaLayout *layout = &cuda->layout;
-    const Value *in = &graph->values[graph->input], *last = &graph->values[layout->last];
+    const Value *in = &graph->values[graph->input];
     const KernelCall pack = {.kind = KERNEL_PACK,
                              .a = slot->in,
                              .y = value(cuda, graph->input),
                              .n = cuda->batch,
                              .h = in->h,
                              .w = in->w,
-                             .c = layout->c_in};
+                             .c = cuda->layout.c_in};
+    TRY(cuda_check(cuda->api->set(slot->count, 0, sizeof *slot->count, cuda->compute), "clearing",
+                   err));
+    return cuda_check(cuda->api->kernel(&pack, cuda->compute), "packing", err);
+}
+
+static Status enqueue_op(const Cuda *cuda, int32_t i, Err *err)
+{
+    const Op *op = &cuda->graph->ops[i];
+    return op->kind == OP_CONV ? run_conv(cuda, i, err) : run_kernel(cuda, op, err);
+}
+
+static Status enqueue_unpack(const Cuda *cuda, const CudaSlot *slot, Err *err)
+{
+    const CudaLayout *layout = &cuda->layout;
+    const Value *last = &cuda->graph->values[layout->last];
     const KernelCall unpack = {.kind = KERNEL_UNPACK,
                                .a = value(cuda, layout->last),
                                .y = slot->out,
@@ -103,13 +119,15 @@ static Status enqueue_work(const Cuda *cuda, const CudaSlot *slot, Err *err)
                                .c2 = layout->c_out,
                                .shuffle = layout->shuffle,
                                .sigmoid = layout->sigmoid};
-    TRY(cuda_check(cuda->api->set(slot->count, 0, sizeof *slot->count, cuda->compute), "clearing",
-                   err));
-    TRY(cuda_check(cuda->api->kernel(&pack, cuda->compute), "packing", err));
-    for (int32_t i = 0; i < graph->n_ops; i++)
-        TRY(graph->ops[i].kind == OP_CONV ? run_conv(cuda, i, err)
-                                          : run_kernel(cuda, &graph->ops[i], err));
     return cuda_check(cuda->api->kernel(&unpack, cuda->compute), "unpacking", err);
+}
+
+static Status enqueue_work(const Cuda *cuda, const CudaSlot *slot, Err *err)
+{
+    TRY(enqueue_pack(cuda, slot, err));
+    for (int32_t i = 0; i < cuda->graph->n_ops; i++)
+        TRY(enqueue_op(cuda, i, err));
+    return enqueue_unpack(cuda, slot, err);
 }
 
 /* The first batch of a slot is enqueued call by call, so that libraries load what they need before
@@ -200,6 +218,98 @@ Status cuda_run(void *state, int32_t n, const NetFeed *feed, Err *err)
         cuda->slots[i].n = 0;
     return status;
 }
+
+/* ---- operation by operation ---------------------------------------------------------------- */
+
+typedef struct Shown { /* one run */
+    Cuda *cuda;
+    uint16_t *halves; /* pinned: the first slice's part of any value */
+    float *floats;    /* the same as the caller sees it */
+    BackendShow *show;
+    void *context;
+} Shown;
+
+/* Channels without padding. */
+static int32_t real_channels(const Cuda *cuda, int32_t v)
+{
+    if (v == cuda->graph->input)
+        return cuda->layout.c_in;
+    if (v == cuda->layout.last)
+        return cuda->layout.shuffle ? 4 : cuda->layout.c_out;
+    return cuda->graph->values[v].c;
+}
+
+static Status copy_and_wait(Cuda *cuda, void *host, const void *device, size_t bytes, Err *err)
+{
+    cudaEvent_t event = cuda->slots[0].returned;
+    TRY(cuda_check(cuda->api->to_host(host, device, bytes, cuda->compute), "a result", err));
+    TRY(cuda_check(cuda->api->event_record(event, cuda->compute), "a result", err));
+    return cuda_wait(cuda, event, "the self-test", err);
+}
+
+static Status show_value(const Shown *s, int32_t v, int32_t op, Err *err)
+{
+    const Value *value_ = &s->cuda->graph->values[v];
+    size_t n = (size_t)graph_value_elements(value_), lanes = (size_t)value_->c;
+    size_t c = (size_t)real_channels(s->cuda, v), plane = n / lanes;
+    TRY(copy_and_wait(s->cuda, s->halves, value(s->cuda, v), n * sizeof *s->halves, err));
+    for (size_t i = 0; i < c; i++)
+        for (size_t p = 0; p < plane; p++)
+            s->floats[i * plane + p] = f32_from_f16(s->halves[p * lanes + i]);
+    const ShownValue shown = {.y = s->floats};
+    return s->show(s->context, op, &shown, err);
+}
+
+/* The last to be shown is the output, which unpacking makes of the last value. */
+static Status run_shown(const Shown *s, const NetFeed *feed, int32_t n_given, Err *err)
+{
+    Cuda *cuda = s->cuda;
+    CudaSlot *slot = &cuda->slots[0];
+    const Graph *graph = cuda->graph;
+    feed->fill(feed->context, 0, slot->host_in);
+    TRY(cuda_check(cuda->api->to_device(slot->in, slot->host_in,
+                                        (size_t)cuda->batch * cuda->n_in * sizeof(float),
+                                        cuda->compute),
+                   "input", err));
+    TRY(enqueue_pack(cuda, slot, err));
+    TRY(show_value(s, graph->input, -1, err));
+    for (int32_t i = 0; i < graph->n_ops; i++) {
+        TRY(enqueue_op(cuda, i, err));
+        TRY(show_value(s, graph->ops[i].output, i, err));
+    }
+    TRY(enqueue_unpack(cuda, slot, err));
+    TRY(copy_and_wait(cuda, slot->host_out, slot->out, cuda->n_out * sizeof(float), err));
+    const ShownValue shown = {.y = slot->host_out};
+    return n_given > graph->n_ops ? s->show(s->context, n_given - 1, &shown, err) : ST_OK;
+}
+
+Status cuda_run_shown(void *state, const NetFeed *feed, BackendShow *show, void *context, Err *err)
+{
+    Cuda *cuda = state;
+    Shown s = {.cuda = cuda, .show = show, .context = context};
+    void *pinned = NULL;
+    size_t most = 0;
+    if (cuda->lost)
+        return err_set(err, ST_BACKEND, "the GPU failed before");
+    for (int32_t v = 0; v < cuda->graph->n_values; v++) {
+        size_t n = (size_t)graph_value_elements(&cuda->graph->values[v]);
+        most = n > most ? n : most;
+    }
+    s.floats = malloc(most * sizeof *s.floats);
+    if (s.floats == NULL)
+        return err_set(err, ST_NO_MEMORY, "a slice for the self-test");
+    Status status =
+        cuda_check(cuda->api->alloc_pinned(&pinned, most * sizeof *s.halves), "pinned memory", err);
+    s.halves = pinned;
+    if (status == ST_OK)
+        status = lose(cuda, run_shown(&s, feed, cuda->n_given, err));
+    if (pinned != NULL && !cuda->lost)
+        cuda->api->free_pinned(pinned);
+    free(s.floats);
+    return status;
+}
+
+/* ---- forgetting ---------------------------------------------------------------------------- */
 
 /* The workspace as well: an engine may leave values there. */
 Status cuda_forget(void *state, Err *err)

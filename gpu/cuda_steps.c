@@ -135,14 +135,17 @@ Status cuda_upload_weights(Cuda *cuda, Err *err)
 /* ---- plans --------------------------------------------------------------------------------- */
 
 /* From the cache if it is there and good; else a new one, and *changed. */
-static Status make_plan(Cuda *cuda, const PlanCache *cache, const ConvShape *shape, bool *changed,
+static Status make_plan(Cuda *cuda, PlanCache *cache, const ConvShape *shape, bool *changed,
                         Err *err)
 {
     ConvPlan *plan = &cuda->plans[cuda->n_plans];
     cudnnHandle_t handle = cuda->api->plans_by_handle ? cuda->dnn : NULL;
     char *json = plan_cache_find(cache, shape);
+    Err why = {0};
     bool loaded =
-        json != NULL && conv_load(shape, cuda->profile, handle, json, plan, NULL) == ST_OK;
+        json != NULL && conv_load(shape, cuda->profile, handle, json, plan, &why) == ST_OK;
+    if (json != NULL && !loaded && cache->set_aside.status == ST_OK)
+        cache->set_aside = why;
     free(json);
     if (!loaded) {
         ConvChoice choice;
@@ -184,6 +187,10 @@ Status cuda_make_plans(Cuda *cuda, Err *err)
     }
     if (status == ST_OK && changed)
         plan_cache_write(&cache, cuda->plans, cuda->n_plans);
+    if (cache.set_aside.status != ST_OK)
+        (void)snprintf(cuda->set_aside, sizeof cuda->set_aside,
+                       "the plan cache %.40s was set aside and made anew: %.110s",
+                       strrchr(cache.file.path, '/') + 1, cache.set_aside.msg);
     plan_cache_close(&cache);
     return status;
 }

@@ -87,6 +87,8 @@ MUST_CHECK Status dnnl_check(dnnl_status_t status, const Op *op, const char *wha
 /* backend_dnnl.c: a slice's operations; *ret_i: the one that failed. The thread's oneDNN is held to
 ** one thread. */
 dnnl_status_t dnnl_run_steps(const Dnnl *d, const Worker *worker, int32_t *ret_i);
+/* One of them, begun on the worker's stream. */
+dnnl_status_t dnnl_run_step(const Dnnl *d, const Worker *worker, int32_t i);
 /* backend_dnnl.c: opens with a choice that was made. Errors: as Backend's open. */
 MUST_CHECK Status dnnl_open_with(const Graph *graph, const Model *model,
                                  const BackendOptions *options, const WinogradChoice *winograd,
@@ -127,6 +129,9 @@ void dnnl_destroy_steps(Dnnl *d);
 void dnnl_run_own(const Dnnl *d, int32_t i, unsigned char *values);
 /* (c, h, w) float32 -> [h][w][c] in the value's type. */
 void dnnl_interleave(const Dnnl *d, const float *x, int32_t value, unsigned char *values);
+
+/* dnnl_show.c: Backend.run_shown. */
+Status dnnl_run_shown(void *state, const NetFeed *feed, BackendShow *show, void *context, Err *err);
 
 /* dnnl_observe.c: takes a float32 value into account; top 0: its largest only. */
 void dnnl_observe(const Graph *graph, int32_t value, const unsigned char *values, float top,

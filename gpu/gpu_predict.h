@@ -21,6 +21,14 @@ typedef struct GpuPrediction {
     int64_t memory_bytes; /* of the device: weights, a batch of values, input and output */
 } GpuPrediction;
 
+/* What the kernels between the convolutions read and write, for one slice. */
+typedef struct GpuKernelBytes {
+    int64_t pack, maxpool, concat, unpack;
+} GpuKernelBytes;
+
+/* graph: rewritten by all passes. Input and last convolution are padded to 8 channels. */
+GpuKernelBytes gpu_kernel_bytes(const Graph *graph);
+
 /* graph: rewritten by all passes. Values and weights are halves; weights are read once a batch. */
 GpuPrediction gpu_predict(const Graph *graph, int32_t batch, const GpuCard *card);
 

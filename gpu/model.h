@@ -40,6 +40,8 @@ typedef enum Precision {
 
 /* "f32", "bf16", "int8", "f16" (precision.c); false if the name is none of them. */
 const char *precision_name(Precision precision);
+/* The nearest number that f16 or bf16 has; in other precisions the number itself. */
+float precision_round(Precision precision, float value);
 bool precision_from_name(const char *name, Precision *ret);
 
 typedef struct ModelRange { /* low <= x <= high; absent = not checked */

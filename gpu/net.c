@@ -28,6 +28,7 @@ struct Net {
     size_t n_in, n_out; /* numbers of a slice */
     bool may_fall;      /* from the GPU to the CPU */
     char notice[ERR_MSG_SIZE];
+    char out_of_service[ERR_MSG_SIZE]; /* why the GPU's self-test failed, "" if it did not */
 };
 
 const char *net_backend_name(int index)
@@ -99,17 +100,22 @@ static bool wants_gpu(const Model *model, const char *precision)
 
 /* ---- opening ------------------------------------------------------------------------------- */
 
+static unsigned passes(const Net *net)
+{
+    unsigned set = net->backend->passes & ~net->options.without;
+    if (net->precision == PRECISION_INT8) /* half a sum in 8 bits would lose what the whole keeps */
+        set &= ~(1u << GRAPH_PASS_SPLIT_CONCAT);
+    return set;
+}
+
 static Status build(Graph *literal, Net *net, Err *err)
 {
-    unsigned passes = net->backend->passes & ~net->options.without;
-    if (net->precision == PRECISION_INT8) /* half a sum in 8 bits would lose what the whole keeps */
-        passes &= ~(1u << GRAPH_PASS_SPLIT_CONCAT);
     TRY(network_build(model_info(net->model), net->options.height, net->options.width, literal,
                       err));
     TRY(graph_check_model(literal, net->model, err));
     net->n_in = (size_t)graph_value_elements(&literal->values[literal->input]);
     net->n_out = (size_t)graph_value_elements(&literal->values[literal->output]);
-    return graph_rewrite(literal, passes, net->graph, err);
+    return graph_rewrite(literal, passes(net), net->graph, err);
 }
 
 static Status open_backend(Net *net, const Backend *backend, const char *precision, Err *err)
@@ -129,13 +135,14 @@ static Status open_backend(Net *net, const Backend *backend, const char *precisi
                                     .deadline_s =
                                         o->deadline_s > 0 ? o->deadline_s : DEFAULT_DEADLINE_S,
                                     .device = o->device};
-    if (strcmp(backend->name, "cuda") == 0 && !o->proven) { /* trust is earned on the card */
-        TrustResult trust;
-        TRY(trust_check(backend, net->model, &options, &trust, err));
-    }
+    TrustResult trust = {0};
+    if (backend->run_shown != NULL && !o->proven) /* trust is earned on the machine */
+        TRY(trust_check(backend, net->model, &options, passes(net), &trust, err));
     TRY(backend->open(net->graph, net->model, &options, &net->state, err));
     const char *note = backend->note != NULL ? backend->note(net->state) : "";
-    (void)snprintf(net->notice, sizeof net->notice, "%s", note);
+    (void)snprintf(net->notice, sizeof net->notice, "%s%s%s%.180s", note,
+                   note[0] != '\0' && trust.note[0] != '\0' ? "; " : "",
+                   trust.note[0] != '\0' ? "self-test: " : "", trust.note);
     return ST_OK;
 }
 
@@ -153,6 +160,8 @@ static Status fall_to_cpu(Net *net, const Err *why, Err *err)
         net->backend->close(net->state);
     net->state = NULL;
     net->may_fall = false;
+    if (why->status == ST_SELF_TEST)
+        (void)snprintf(net->out_of_service, sizeof net->out_of_service, "%s", why->msg);
     TRY(open_backend(net, BACKENDS[0], "auto", err));
     (void)snprintf(net->notice, sizeof net->notice, "the CPU computes instead of the GPU: %.300s",
                    why->msg);
@@ -167,7 +176,7 @@ static Status open_auto(Net *net, Err *err)
         return open_backend(net, BACKENDS[0], precision, err);
     net->may_fall = true;
     Status status = open_gpu(net, precision, &why);
-    if (status == ST_BACKEND || status == ST_NO_MEMORY)
+    if (status == ST_BACKEND || status == ST_SELF_TEST || status == ST_NO_MEMORY)
         return fall_to_cpu(net, &why, err);
     return status == ST_OK ? ST_OK : err_set(err, status, "%s", why.msg);
 }
@@ -231,6 +240,11 @@ Precision net_precision(const Net *net)
 const char *net_notice(const Net *net)
 {
     return net->notice;
+}
+
+const char *net_out_of_service(const Net *net)
+{
+    return net->out_of_service;
 }
 
 const char *net_signature(const Net *net)

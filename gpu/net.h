@@ -9,6 +9,9 @@
 ** cpu. Where the GPU cannot be used, or fails while it runs, "auto" computes all slices on the CPU,
 ** in precision "auto", and net_notice() says why. "cuda" asked for by name fails instead.
 **
+** Opening begins with the backend's self-test (trust.h); backend ref, what the others are compared
+** with, has none.
+**
 ** Precision: "auto" is the fastest that the model file allows (model.h) and the backend has on this
 ** machine. One that is asked for by name is refused where the machine would have to emulate it, and
 ** int8 where the model file does not allow it: its accuracy is the model's, and must be measured.
@@ -35,8 +38,8 @@ typedef struct NetOptions {
     const char *precision; /* "auto" or NULL, "f32", "bf16", "int8", "f16" */
     unsigned without;      /* passes left out: bits 1 << GraphPass (graph_passes.h) */
     int32_t device;        /* which GPU, 0.. */
-    bool proven;           /* this process has opened this model on this GPU and all was well: the
-                              golden slice is not run again */
+    bool proven; /* this process has opened this model on this backend, in this precision and
+                              on this GPU, and all was well: the self-test is not run again */
     /* f32 on backend cpu: 3x3 convolutions go Winograd's way (Winograd 1980; Lavin and Gray 2016)
     ** where that saves a tenth of the time or more and takes at most this much more memory for all
     ** of them. 0: never. */
@@ -72,9 +75,9 @@ bool net_has(const char *backend, Precision precision);
 
 /* Builds the graph, applies the passes, reads the weights, reserves all memory. model is borrowed
 ** until close.
-** Errors: BACKEND (unknown or failed; a precision that is not to be had), MODEL_FORMAT (a tensor is
-** missing or has another shape), MODEL_UNFIT (int8 is not allowed or has no ranges), LIMIT
-** (sizes), NO_MEMORY, IO. */
+** Errors: BACKEND (unknown or failed; a precision that is not to be had), SELF_TEST, MODEL_FORMAT
+** (a tensor is missing or has another shape), MODEL_UNFIT (int8 is not allowed or has no ranges),
+** LIMIT (sizes), NO_MEMORY, IO. */
 MUST_CHECK Status net_open(const Model *model, const NetOptions *options, Net **ret, Err *err);
 void net_close(Net *net);
 const char *net_backend(const Net *net);
@@ -82,6 +85,8 @@ Precision net_precision(const Net *net);
 /* What an operator should know, one phrase: why the CPU computes instead of the GPU, why the batch
 ** is smaller. "" if nothing. Valid until the next run or close. */
 const char *net_notice(const Net *net);
+/* Why a GPU's self-test failed, so that the CPU computes; "" if none did. Valid until close. */
+const char *net_out_of_service(const Net *net);
 /* What decides the bits beside model, precision and slices: on a GPU card, driver, cuDNN and batch;
 ** on the CPU which convolutions went Winograd's way. Valid until the next run or close. */
 const char *net_signature(const Net *net);

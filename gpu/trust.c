@@ -1,8 +1,4 @@
-/* See trust.h.
-**
-** An error made in one layer spoils those behind it, so that the first wrong layer is found by
-** bisection: each trial cuts the network off behind one operation and runs what is left on both
-** backends. */
+/* See trust.h. */
 #include "gpu/trust.h"
 
 #include "gpu/golden.h"
@@ -20,9 +16,36 @@ typedef struct Trial {
     const Backend *backend;
     const Model *model;
     BackendOptions options;
-    Graph *literal, *fast, *cut;
-    float *x;
+    unsigned passes;
+    Graph *literal, *table;           /* of backend ref, of `backend` */
+    float *x;                         /* the slice */
+    float *values[GRAPH_MAX_OPS + 1]; /* of table, as `backend` has them; NULL: not yet */
+    int32_t n_done;                   /* operations that have been judged */
+    TrustResult *ret;
 } Trial;
+
+double trust_operation_tolerance(Precision precision)
+{
+    switch (precision) {
+    case PRECISION_F16:
+        return 4e-3;
+    case PRECISION_BF16:
+        return 1e-2;
+    case PRECISION_INT8:
+        return 4e-2;
+    default:
+        return 1e-4;
+    }
+}
+
+/* ---- differences --------------------------------------------------------------------------- */
+
+static double relative(double sum, double square)
+{
+    if (!isfinite(sum) || !isfinite(square))
+        return (double)INFINITY;
+    return sum > 0 ? sqrt(sum / fmax(square, 1e-300)) : 0;
+}
 
 double trust_difference(const float *ref, const float *other, size_t n)
 {
@@ -32,153 +55,225 @@ double trust_difference(const float *ref, const float *other, size_t n)
         sum += d * d;
         square += (double)ref[i] * (double)ref[i];
     }
-    if (!isfinite(sum) || !isfinite(square))
-        return (double)INFINITY;
-    return sum > 0 ? sqrt(sum / fmax(square, 1e-300)) : 0;
+    return relative(sum, square);
 }
 
-/* ---- one slice through one table ------------------------------------------------------------ */
+typedef struct Form { /* how a backend stores an operation's results */
+    Precision precision;
+    bool relu;
+    const ShownValue *value;
+} Form;
 
-static size_t n_out(const Graph *graph)
+static float stored(const Form *form, float z)
 {
-    return (size_t)graph_value_elements(&graph->values[graph->output]);
+    const ShownValue *v = form->value;
+    if (form->relu && z < 0)
+        z = 0;
+    if (v->step > 0)
+        return fminf(fmaxf(v->step * rintf(z / v->step), v->low), v->high);
+    return precision_round(form->precision, z);
 }
 
-static Status run(const Trial *trial, const Backend *backend, const BackendOptions *options,
-                  const Graph *graph, float *ret_y, Err *err)
+/* Of what the backend holds from what it should have made of z, relative to z. */
+static double operation_difference(const Form *form, const float *z, size_t n)
 {
-    NetMemory one = {trial->x, ret_y, (size_t)graph_value_elements(&graph->values[graph->input]),
-                     n_out(graph)};
+    double sum = 0, square = 0;
+    for (size_t i = 0; i < n; i++) {
+        double d = (double)form->value->y[i] - (double)stored(form, z[i]);
+        sum += d * d;
+        square += (double)z[i] * (double)z[i];
+    }
+    return relative(sum, square);
+}
+
+/* ---- operation by operation ---------------------------------------------------------------- */
+
+static size_t elements(const Graph *graph, int32_t value)
+{
+    return (size_t)graph_value_elements(&graph->values[value]);
+}
+
+static Status judge(Trial *trial, const char *name, double difference, Err *err)
+{
+    double most = trust_operation_tolerance(trial->options.precision);
+    TrustResult *ret = trial->ret;
+    if (!(difference <= ret->operation_rms)) {
+        ret->operation_rms = difference;
+        (void)snprintf(ret->operation, sizeof ret->operation, "%s", name);
+    }
+    if (difference <= most)
+        return ST_OK;
+    return err_set(err, ST_SELF_TEST,
+                   "backend %s is out of service in %s: on its golden slice %s differs from ref by "
+                   "%.3g relative RMS on the same input (%.0e allowed)",
+                   trial->backend->name, precision_name(trial->options.precision), name, difference,
+                   most);
+}
+
+static float *new_value(Trial *trial, int32_t value, Err *err)
+{
+    size_t n = elements(trial->table, value);
+    if (trial->values[value] == NULL)
+        trial->values[value] = malloc(n * sizeof(float));
+    if (trial->values[value] == NULL)
+        (void)err_set(err, ST_NO_MEMORY, "a slice for the self-test");
+    return trial->values[value];
+}
+
+/* Operation i by backend ref from the values that `backend` has, into its own value. */
+static Status compute(Trial *trial, int32_t i, Err *err)
+{
+    const Op *op = &trial->table->ops[i];
+    float *z = new_value(trial, op->output, err);
+    return z == NULL ? ST_NO_MEMORY
+                     : ref_run_op(trial->table, op, trial->model, trial->options.precision,
+                                  trial->values[op->input],
+                                  op->second >= 0 ? trial->values[op->second] : NULL, z, err);
+}
+
+/* BackendShow */
+static Status see(void *context, int32_t i, const ShownValue *value, Err *err)
+{
+    Trial *trial = context;
+    const Graph *table = trial->table;
+    const Op *op = i >= 0 ? &table->ops[i] : NULL;
+    int32_t v = op != NULL ? op->output : table->input;
+    size_t n = elements(table, v);
+    /* The output is float32 whatever the precision. */
+    const Form form = {v == table->output ? PRECISION_F32 : trial->options.precision,
+                       op != NULL && op->relu, value};
+    if (op == NULL) {
+        float *x = new_value(trial, v, err);
+        if (x == NULL)
+            return ST_NO_MEMORY;
+        memcpy(x, trial->x, n * sizeof *x);
+    }
+    for (; trial->n_done <= i; trial->n_done++) { /* those before i were done together with it */
+        ASSERT(trial->n_done == i || !table->ops[trial->n_done].relu);
+        TRY(compute(trial, trial->n_done, err));
+    }
+    float *z = trial->values[v];
+    double difference = operation_difference(&form, z, n);
+    memcpy(z, value->y, n * sizeof *z);
+    return judge(trial, op != NULL ? op->name : "the input", difference, err);
+}
+
+/* ---- end to end ---------------------------------------------------------------------------- */
+
+static Status run(const Trial *trial, const Backend *backend, void *state, float *ret_y, Err *err)
+{
+    NetMemory one = {trial->x, ret_y, elements(trial->table, trial->table->input),
+                     elements(trial->table, trial->table->output)};
     const NetFeed feed = net_feed_memory(&one);
+    return backend->run(state, 1, &feed, err);
+}
+
+static Status run_literal(const Trial *trial, float *ret_y, Err *err)
+{
+    const BackendOptions options = {
+        .precision = PRECISION_F32, .threads = 1, .batch = 1, .deadline_s = 1};
     void *state;
-    TRY(backend->open(graph, trial->model, options, &state, err));
-    Status status = backend->run(state, 1, &feed, err);
-    backend->close(state);
+    TRY(backend_ref.open(trial->literal, trial->model, &options, &state, err));
+    Status status = run(trial, &backend_ref, state, ret_y, err);
+    backend_ref.close(state);
     return status;
 }
 
-static const BackendOptions REF_OPTIONS = {
-    .precision = PRECISION_F32, .threads = 1, .batch = 1, .deadline_s = 1};
-
-/* One table on both backends. */
-static Status compare(const Trial *trial, const Graph *table, double *ret_difference, Err *err)
+static Status judge_output(Trial *trial, const float *output, float *literal, Err *err)
 {
-    size_t n = n_out(table);
-    float *ref = malloc(2 * n * sizeof *ref);
-    if (ref == NULL)
-        return err_set(err, ST_NO_MEMORY, "a slice for the self-test");
-    Status status = run(trial, &backend_ref, &REF_OPTIONS, table, ref, err);
-    if (status == ST_OK)
-        status = run(trial, trial->backend, &trial->options, table, ref + n, err);
-    if (status == ST_OK)
-        *ret_difference = trust_difference(ref, ref + n, n);
-    free(ref);
-    return status;
+    const Graph *table = trial->table;
+    const char *name = trial->backend->name;
+    const char *precision = precision_name(trial->options.precision);
+    size_t n = elements(table, table->output);
+    if (memcmp(output, trial->values[table->output], n * sizeof *output) != 0)
+        return err_set(err, ST_SELF_TEST,
+                       "backend %s is out of service in %s: its golden slice has other bits in an "
+                       "ordinary run than operation by operation",
+                       name, precision);
+    if (trial->options.precision != PRECISION_F16)
+        return ST_OK;
+    TRY(run_literal(trial, literal, err));
+    trial->ret->output_rms = trust_difference(literal, output, n);
+    if (trial->ret->output_rms <= TRUST_OUTPUT_TOLERANCE)
+        return ST_OK;
+    return err_set(err, ST_SELF_TEST,
+                   "backend %s is out of service in %s for this model: each operation is right "
+                   "(%.2g at most), but the golden slice differs from ref by %.3g relative RMS "
+                   "(%.0e allowed): the model magnifies rounding",
+                   name, precision, trial->ret->operation_rms, trial->ret->output_rms,
+                   TRUST_OUTPUT_TOLERANCE);
 }
 
-/* The table's first n operations. */
-static void cut(const Graph *table, int32_t n, Graph *ret)
-{
-    *ret = *table;
-    ret->n_ops = n;
-    ret->n_stages = 0;
-    ret->output = ret->ops[n - 1].output;
-    graph_plan(ret);
-}
-
-/* Cuts the activation off: it hides differences. False if there is none. */
-static bool drop_activation(Graph *graph)
-{
-    if (graph->ops[graph->n_ops - 1].kind != OP_SIGMOID || graph->n_ops == 1)
-        return false;
-    graph->output = graph->ops[--graph->n_ops].input;
-    graph_plan(graph);
-    return true;
-}
-
-/* ---- the check ------------------------------------------------------------------------------ */
+/* ---- the check ----------------------------------------------------------------------------- */
 
 static Status make_tables(Trial *trial, Err *err)
 {
     trial->literal = malloc(sizeof *trial->literal);
-    trial->fast = malloc(sizeof *trial->fast);
-    trial->cut = malloc(sizeof *trial->cut);
+    trial->table = malloc(sizeof *trial->table);
     trial->x = malloc(sizeof *trial->x * 3 * HEIGHT * WIDTH);
-    if (trial->literal == NULL || trial->fast == NULL || trial->cut == NULL || trial->x == NULL)
+    if (trial->literal == NULL || trial->table == NULL || trial->x == NULL)
         return err_set(err, ST_NO_MEMORY, "the self-test of backend %s", trial->backend->name);
     TRY(network_build(model_info(trial->model), HEIGHT, WIDTH, trial->literal, err));
-    TRY(graph_rewrite(trial->literal, trial->backend->passes, trial->fast, err));
+    TRY(graph_rewrite(trial->literal, trial->passes, trial->table, err));
     golden_slice(HEIGHT, WIDTH, trial->x);
     return ST_OK;
 }
 
-/* The network is wrong: fills ret->layer. */
-static Status find_layer(const Trial *trial, TrustResult *ret, Err *err)
+/* The backend's two runs. */
+static Status run_backend(Trial *trial, float *ret_output, Err *err)
 {
-    int32_t good = 0, wrong = trial->fast->n_ops; /* numbers of operations */
-    ret->layer_rms = ret->linear_rms;
-    while (wrong - good > 1) {
-        int32_t middle = good + (wrong - good) / 2;
-        double difference = 0;
-        cut(trial->fast, middle, trial->cut);
-        TRY(compare(trial, trial->cut, &difference, err));
-        if (difference <= TRUST_LAYER_TOLERANCE) {
-            good = middle;
-        } else {
-            wrong = middle;
-            ret->layer_rms = difference;
-        }
+    NetMemory one = {trial->x, ret_output, elements(trial->table, trial->table->input),
+                     elements(trial->table, trial->table->output)};
+    const NetFeed feed = net_feed_memory(&one);
+    const Backend *backend = trial->backend;
+    void *state;
+    TRY(backend->open(trial->table, trial->model, &trial->options, &state, err));
+    (void)snprintf(trial->ret->note, sizeof trial->ret->note, "%s",
+                   backend->note != NULL ? backend->note(state) : "");
+    Status status = backend->run_shown(state, &feed, see, trial, err);
+    if (status == ST_OK)
+        status = run(trial, backend, state, ret_output, err);
+    if (status == ST_BACKEND) {
+        Err why = *err;
+        status =
+            err_set(err, ST_SELF_TEST, "backend %s is out of service: its golden slice: %.250s",
+                    backend->name, why.msg);
     }
-    (void)snprintf(ret->layer, sizeof ret->layer, "%s", trial->fast->ops[wrong - 1].name);
-    return ST_OK;
+    backend->close(state);
+    return status;
 }
 
-/* ref, the slow one, runs once and gets its activation here. n numbers in each of three pieces. */
-static Status compare_ends(const Trial *trial, float *ref, size_t n, TrustResult *ret, Err *err)
+static Status check(Trial *trial, Err *err)
 {
-    float *output = ref + n, *linear = output + n;
-    TRY(run(trial, trial->backend, &trial->options, trial->fast, output, err));
-    bool activated = drop_activation(trial->fast);
-    (void)drop_activation(trial->literal);
-    TRY(run(trial, trial->backend, &trial->options, trial->fast, linear, err));
-    TRY(run(trial, &backend_ref, &REF_OPTIONS, trial->literal, ref, err));
-    ret->linear_rms = trust_difference(ref, linear, n);
-    for (size_t i = 0; activated && i < n; i++)
-        ref[i] = (float)(1 / (1 + exp(-(double)ref[i])));
-    ret->relative_rms = trust_difference(ref, output, n);
-    return ST_OK;
-}
-
-static Status judge(const Trial *trial, TrustResult *ret, Err *err)
-{
-    size_t n = n_out(trial->fast);
-    float *memory = malloc(3 * n * sizeof *memory);
-    Status status = memory == NULL ? err_set(err, ST_NO_MEMORY, "a slice for the self-test")
-                                   : compare_ends(trial, memory, n, ret, err);
-    free(memory);
-    TRY(status);
-    if (ret->relative_rms <= TRUST_TOLERANCE && ret->linear_rms <= TRUST_LAYER_TOLERANCE)
-        return ST_OK;
-    TRY(find_layer(trial, ret, err));
-    return err_set(err, ST_BACKEND,
-                   "backend %s is out of service: its golden slice differs from ref by %.3g (%.3g "
-                   "before the activation); first in layer %s (%.3g)",
-                   trial->backend->name, ret->relative_rms, ret->linear_rms, ret->layer,
-                   ret->layer_rms);
+    TRY(make_tables(trial, err));
+    size_t n = elements(trial->table, trial->table->output);
+    float *output = malloc(2 * n * sizeof *output);
+    if (output == NULL)
+        return err_set(err, ST_NO_MEMORY, "a slice for the self-test");
+    Status status = run_backend(trial, output, err);
+    if (status == ST_OK)
+        status = judge_output(trial, output, output + n, err);
+    free(output);
+    return status;
 }
 
 Status trust_check(const Backend *backend, const Model *model, const BackendOptions *options,
-                   TrustResult *ret, Err *err)
+                   unsigned passes, TrustResult *ret, Err *err)
 {
-    Trial trial = {.backend = backend, .model = model, .options = *options};
-    trial.options.batch = 1;
+    Err local;
+    Trial *trial = calloc(1, sizeof *trial);
+    if (trial == NULL)
+        return err_set(err, ST_NO_MEMORY, "the self-test of backend %s", backend->name);
     *ret = (TrustResult){0};
-    Status status = make_tables(&trial, err);
-    if (status == ST_OK)
-        status = judge(&trial, ret, err);
-    free(trial.literal);
-    free(trial.fast);
-    free(trial.cut);
-    free(trial.x);
+    *trial = (Trial){
+        .backend = backend, .model = model, .options = *options, .passes = passes, .ret = ret};
+    trial->options.batch = trial->options.threads = 1;
+    Status status = check(trial, err != NULL ? err : &local);
+    for (int v = 0; v <= GRAPH_MAX_OPS; v++)
+        free(trial->values[v]);
+    free(trial->literal);
+    free(trial->table);
+    free(trial->x);
+    free(trial);
     return status;
 }

@@ -79,6 +79,7 @@ typedef struct Job {
     char recipe[512], mr_series_uid[UID_SIZE];
     OutputFile *outputs; /* [n_slices] */
 
+    char alert[ERR_MSG_SIZE];     /* infer: why a backend is out of service, "" if none is */
     char note[ERR_MSG_SIZE + 32]; /* what the last step wants said in its event, "" if nothing */
 } Job;
 

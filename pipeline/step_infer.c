@@ -51,6 +51,7 @@ static Status run_slices(Job *job, Net *net, Err *err)
     const char *notice = net_notice(net); /* why the CPU computes instead of the GPU */
     (void)snprintf(job->note, sizeof job->note, "%d slices on backend %s in %s%s%s", n,
                    net_backend(net), precision, notice[0] != '\0' ? "; " : "", notice);
+    (void)snprintf(job->alert, sizeof job->alert, "%s", net_out_of_service(net));
     const char *signature = net_signature(net);
     (void)snprintf(job->recipe, sizeof job->recipe, "backend=%s precision=%s%s%s", net_backend(net),
                    precision, signature[0] != '\0' ? " " : "", signature);

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { MAX_PIECES = 64, MAX_BOUND = 8, PIECE_ALIGN = 256, MAX_OBJECTS = 1024, MAX_STREAMS = 256 };
 
@@ -221,6 +222,13 @@ __attribute__((constructor)) static void read_environment(void)
     const char *text = getenv("CT2MR_EMULATED_GPUS");
     if (text != NULL && text[0] >= '0' && text[0] <= '9')
         emulator->n_gpus = text[0] - '0';
+    text =
+        getenv("CT2MR_EMULATED_FAULT"); /* a file that is there: the first convolution is wrong */
+    if (text != NULL && access(text, F_OK) == 0) {
+        emulator->spoil_upload = 1;
+        emulator->spoil_c = 8;
+        emulator->spoil_taps = 49;
+    }
 }
 
 static cudaError_t count(int *ret)
@@ -480,7 +488,8 @@ static void graph_free(cudaGraphExec_t graph)
 
 /* ---- copies -------------------------------------------------------------------------------- */
 
-/* As if the weights had been laid out (c_out, c_in, k, k): the classic mistake. */
+/* As if the weights had been laid out (c_out, c_in, k, k): the classic mistake; of a 1x1
+** convolution, where that is the same, (c_in, c_out). */
 static void spoil(uint16_t *weights, size_t size_bytes)
 {
     size_t c = (size_t)emulator->spoil_c, taps = (size_t)emulator->spoil_taps;
@@ -491,7 +500,8 @@ static void spoil(uint16_t *weights, size_t size_bytes)
     for (size_t o = 0; o < n / (c * taps); o++)
         for (size_t i = 0; i < c; i++)
             for (size_t t = 0; t < taps; t++)
-                weights[(o * c + i) * taps + t] = copy[(o * taps + t) * c + i];
+                weights[taps > 1 ? (o * c + i) * taps + t : i * (n / c) + o] =
+                    copy[(o * taps + t) * c + i];
     free(copy);
 }
 

@@ -7,6 +7,7 @@
 ** cuDNN chose. */
 #include "tests/test.h"
 
+#include "base/digest.h"
 #include "base/files.h"
 #include "daemon/cli.h"
 #include "gpu/cuda_plugin.h"
@@ -443,29 +444,92 @@ TEST_TIMEOUT(cuda_uses_the_gpu_it_is_told, "of two the second; a third is refuse
 
 /* ---- trust --------------------------------------------------------------------------------- */
 
-static void check_distrusted(Fixture *f, int upload, int c, int taps, const char *layer)
+static BackendOptions trust_options(Precision precision)
 {
-    Err err = {0};
-    char used[512];
-    f->emulator->spoil_upload = upload;
-    f->emulator->spoil_c = c;
-    f->emulator->spoil_taps = taps;
-    CHECK_STATUS(run(f->model, options("cuda", "f16", 2), f->x, 1, f->y, NULL, &err), ST_BACKEND);
-    (void)printf("# %s\n", err.msg);
-    CHECK(strstr(err.msg, "out of service") != NULL && strstr(err.msg, layer) != NULL);
-    check_auto(f, options("auto", "f16", 2), "cpu f32|the CPU computes instead", used);
-    CHECK_INT(f->emulator->n_live, 0);
+    return (BackendOptions){.precision = precision, .threads = 1, .batch = 1, .deadline_s = 60};
 }
 
-TEST_TIMEOUT(cuda_wrong_layout_is_distrusted,
-             "weights of one layer (c_out, c_in, k, k): no service, the layer is named", 300)
+/* The first convolutions of a table are uploaded first: weights and bias each. */
+static void check_every_convolution(Model *model, ModelArch arch)
+{
+    CudaEmulator *emulator = cuda_emulator_open();
+    const BackendOptions o = trust_options(PRECISION_F16);
+    const CudaPlugin *plugin;
+    TrustResult right = {0}, wrong = {0};
+    double least = 100;
+    int n = 0;
+    Err err = {0};
+    Graph *literal = malloc(sizeof *literal), *table = malloc(sizeof *table);
+    CHECK_OK(network_build(model_info(model), 32, 64, literal, &err), &err);
+    CHECK_OK(graph_rewrite(literal, GRAPH_PASSES_ALL, table, &err), &err);
+    CHECK_OK(cuda_plugin(&plugin, &err), &err);
+    CHECK_OK(trust_check(&plugin->backend, model, &o, GRAPH_PASSES_ALL, &right, &err), &err);
+    for (int32_t i = 0; i < table->n_ops; i++) {
+        const Op *op = &table->ops[i];
+        if (op->kind != OP_CONV)
+            continue;
+        int32_t k = graph_conv_kernel(op), c = table->values[op->input].c;
+        emulator->spoil_upload = 1 + 2 * n++;
+        emulator->spoil_c = (c + 7) / 8 * 8;
+        emulator->spoil_taps = k * k;
+        CHECK_STATUS(trust_check(&plugin->backend, model, &o, GRAPH_PASSES_ALL, &wrong, &err),
+                     ST_SELF_TEST);
+        CHECK_STR(wrong.operation, op->name);
+        CHECK(strstr(err.msg, op->name) != NULL && strstr(err.msg, "out of service") != NULL);
+        least = fmin(least, wrong.operation_rms);
+    }
+    emulator->spoil_upload = 0;
+    (void)printf(
+        "# %s: right %.2g (%s), output %.2g; each of %d convolutions wrong: %.2g or more\n",
+        network_name(arch), right.operation_rms, right.operation, right.output_rms, n, least);
+    CHECK(n > 15 && emulator->n_live == 0);
+    /* Room on both sides. */
+    CHECK(right.operation_rms < trust_operation_tolerance(PRECISION_F16) / 4);
+    CHECK(least > trust_operation_tolerance(PRECISION_F16) * 4);
+    free(literal);
+    free(table);
+    model_close(model);
+}
+
+TEST_TIMEOUT(cuda_wrong_layout_demo_model,
+             "weights of any one convolution in another layout: it is named", 300)
+{
+    Err err = {0};
+    Model *model;
+    CHECK_OK(model_open("etc/models/demo-t1-w16.safetensors", &model, &err), &err);
+    check_every_convolution(model, model_info(model)->arch);
+}
+
+TEST_TIMEOUT(cuda_wrong_layout_drunet34, "the same, a narrow DRUNet-34", 300)
+{
+    check_every_convolution(random_model(ARCH_DRUNET34, 8), ARCH_DRUNET34);
+}
+
+TEST_TIMEOUT(cuda_wrong_layout_drunet50, "the same, a narrow DRUNet-50", 300)
+{
+    check_every_convolution(random_model(ARCH_DRUNET50, 8), ARCH_DRUNET50);
+}
+
+TEST_TIMEOUT(cuda_wrong_layout_unet, "the same, a narrow U-Net", 300)
+{
+    check_every_convolution(random_model(ARCH_UNET, 8), ARCH_UNET);
+}
+
+TEST_TIMEOUT(cuda_out_of_service, "a wrong layout: cuda is a clean error, auto computes on the CPU",
+             300)
 {
     Fixture f = open_fixture();
-    check_distrusted(&f, 3, 8, 9, "first in layer layer1.0.conv1 ");  /* 2nd convolution */
-    check_distrusted(&f, 1, 8, 49, "first in layer conv1 ");          /* 1st */
-    check_distrusted(&f, 13, 8, 9, "first in layer layer1.2.conv2 "); /* 7th */
-    f.emulator->spoil_upload = 0;
+    Err err = {0};
     char used[512];
+    f.emulator->spoil_upload = 3;
+    f.emulator->spoil_c = 8;
+    f.emulator->spoil_taps = 9;
+    CHECK_STATUS(run(f.model, options("cuda", "f16", 2), f.x, 1, f.y, NULL, &err), ST_SELF_TEST);
+    (void)printf("# %s\n", err.msg);
+    CHECK(strstr(err.msg, "out of service") != NULL && strstr(err.msg, "layer1.0.conv1") != NULL);
+    check_auto(&f, options("auto", "f16", 2), "cpu f32|the CPU computes instead", used);
+    CHECK_INT(f.emulator->n_live, 0);
+    f.emulator->spoil_upload = 0;
     check_auto(&f, options("auto", "f16", 2), "cuda f16|", used);
     close_fixture(&f);
 }
@@ -503,13 +567,16 @@ static void write_file(const char *path, const char *data, size_t size)
     CHECK_OK(file_write_durable(path, data, size, &err), &err);
 }
 
-/* After a run every file is again what it was at first. */
-static void check_rebuilt(Fixture *f, const CacheFile *files, int n)
+/* After a run every file is again what it was at first, and the notice says why: of the network's
+** own cache and of the golden slice's. why "": nothing is said. */
+static void check_rebuilt(Fixture *f, const CacheFile *files, int n, const char *why)
 {
     char used[512], *data;
     size_t size;
     Err err = {0};
     check_auto(f, options("auto", "f16", 2), "cuda f16|", used);
+    CHECK((strstr(used, "set aside") != NULL) == (why[0] != '\0') && strstr(used, why) != NULL);
+    CHECK((strstr(used, "self-test: the plan cache") != NULL) == (why[0] != '\0'));
     for (int i = 0; i < n; i++) {
         CHECK_OK(file_read(files[i].path, 8 << 20, &data, &size, &err), &err);
         CHECK(size == files[i].size && memcmp(data, files[i].data, size) == 0);
@@ -517,16 +584,61 @@ static void check_rebuilt(Fixture *f, const CacheFile *files, int n)
     }
 }
 
-TEST_TIMEOUT(cuda_plan_cache, "damaged, foreign, other card's or unwritable: ignored, made anew",
-             300)
+/* Where the line with the key ends, behind "gpu NAME ...", and where that begins. */
+static const char *key_of(const CacheFile *file, const char **ret_gpu, const char **ret_end)
+{
+    const char *key = strchr(file->data, '\n') + 1;
+    *ret_gpu = strstr(key, ", gpu ");
+    *ret_end = strchr(key, '\n');
+    CHECK(*ret_gpu != NULL && *ret_end != NULL && *ret_gpu < *ret_end);
+    return key;
+}
+
+/* The file as if the plans of `foreign`, which has the same network and shape, were `own`'s. */
+static void write_foreign_plans(const CacheFile *own, const CacheFile *foreign)
+{
+    const char *gpu, *end, *foreign_gpu, *foreign_end;
+    const char *key = key_of(own, &gpu, &end), *other = key_of(foreign, &foreign_gpu, &foreign_end);
+    char *rest, *file, hex[DIGEST_HEX_SIZE];
+    CHECK(gpu - key == foreign_gpu - other && memcmp(key, other, (size_t)(gpu - key)) == 0);
+    CHECK(asprintf(&rest, "%.*s%s", (int)(end - key), key, foreign_end) > 0);
+    digest_memory(rest, strlen(rest), hex);
+    CHECK(asprintf(&file, "ct2mr-plans-1 %s\n%s", hex, rest) > 0);
+    write_file(own->path, file, strlen(file));
+    free(rest);
+    free(file);
+}
+
+static bool same_network(const CacheFile *a, const CacheFile *b)
+{
+    const char *gpu, *end, *key = key_of(a, &gpu, &end);
+    return strncmp(strchr(b->data, '\n') + 1, key, (size_t)(gpu - key)) == 0;
+}
+
+static void check_foreign_plans(Fixture *f, const CacheFile *files, int n, const CacheFile *all,
+                                int n_all)
+{
+    int n_written = 0;
+    for (int i = 0; i < n; i++)
+        for (int k = 0; k < n_all; k++)
+            if (strcmp(files[i].path, all[k].path) != 0 && same_network(&files[i], &all[k])) {
+                write_foreign_plans(&files[i], &all[k]);
+                n_written++;
+            }
+    CHECK_INT(n_written, n);
+    check_rebuilt(f, files, n, "ARCH_MISMATCH");
+}
+
+TEST_TIMEOUT(cuda_plan_cache,
+             "damaged, foreign, other card's: made anew, and said; unwritable: ignored", 300)
 {
     enum { MAX = 16 };
     CacheFile files[MAX];
     char used[512];
     Fixture f = open_fixture();
     int n = list_caches(files, MAX);
-    CHECK(n >= 2); /* the network's, and the golden slice's and its cuts' */
-    check_rebuilt(&f, files, n);
+    CHECK_INT(n, 2); /* the network's and the golden slice's */
+    check_rebuilt(&f, files, n, "");
     for (int damage = 0; damage < 5; damage++) {
         for (int i = 0; i < n; i++) {
             char *bad = malloc(files[i].size + 1);
@@ -546,13 +658,16 @@ TEST_TIMEOUT(cuda_plan_cache, "damaged, foreign, other card's or unwritable: ign
                 write_file(files[i].path, bad, size);
             free(bad);
         }
-        check_rebuilt(&f, files, n);
+        check_rebuilt(&f, files, n, damage == 4 ? "it was made for another" : "it is damaged");
+        check_rebuilt(&f, files, n, "");
     }
     f.emulator->card = 0; /* another architecture: other files, the same result */
     check_auto(&f, options("auto", "f16", 2), "cuda f16|", used);
     CacheFile more[2 * MAX];
     int n_more = list_caches(more, 2 * MAX);
     CHECK_INT(n_more, 2 * n);
+    f.emulator->card = 2;
+    check_foreign_plans(&f, files, n, more, n_more);
     CHECK(setenv("CT2MR_CACHE_DIR", "/proc/none", 1) == 0);
     check_auto(&f, options("auto", "f16", 2), "cuda f16|", used);
     for (int i = 0; i < n; i++)

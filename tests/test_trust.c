@@ -1,0 +1,309 @@
+/* gpu/trust.h: the self-test of backend cpu (test_cuda.c has that of cuda). Claims: in each
+** precision the machine has, right weights pass and any one convolution with its weights in another
+** layout is refused, with room on both sides; a network that magnifies rounding is not taken for a
+** broken backend.
+**
+** Method: the backend is opened with another model file than the one it is judged by. */
+#include "tests/test.h"
+
+#include "base/files.h"
+#include "gpu/calibrate.h"
+#include "gpu/cuda_plugin.h"
+#include "gpu/golden.h"
+#include "gpu/graph_passes.h"
+#include "gpu/network.h"
+#include "gpu/trust.h"
+#include "tests/cuda_fixture.h"
+#include "tests/random_model.h"
+
+#include <cjson/cJSON.h>
+
+enum { H = 32, W = 64 };
+
+static const Model *opened_with; /* in place of the model that is judged */
+
+static Status open_other(const Graph *graph, const Model *model, const BackendOptions *options,
+                         void **ret, Err *err)
+{
+    return backend_dnnl.open(graph, opened_with != NULL ? opened_with : model, options, ret, err);
+}
+
+static Backend other_backend(void)
+{
+    Backend backend = backend_dnnl;
+    backend.open = open_other;
+    return backend;
+}
+
+/* ---- model files ---------------------------------------------------------------------------- */
+
+static const char *path_of(const char *name)
+{
+    static char paths[4][PATH_SIZE];
+    static int next;
+    char *path = paths[next++ % 4];
+    CHECK_OK(path_format(path, NULL, "%s/%s", test_dir(), name), &(Err){0});
+    return path;
+}
+
+typedef struct ModelBytes {
+    char *data;
+    size_t size;
+    cJSON *header;
+} ModelBytes;
+
+static ModelBytes read_model(const char *path)
+{
+    ModelBytes m;
+    uint64_t header_bytes;
+    Err err = {0};
+    CHECK_OK(file_read(path, 256 << 20, &m.data, &m.size, &err), &err);
+    memcpy(&header_bytes, m.data, sizeof header_bytes);
+    m.header = cJSON_ParseWithLength(m.data + 8, (size_t)header_bytes);
+    CHECK(m.header != NULL);
+    return m;
+}
+
+/* Where the floats of a tensor are (not aligned), and how many. */
+static char *floats(const ModelBytes *m, const char *name, size_t *ret_n)
+{
+    uint64_t header_bytes;
+    memcpy(&header_bytes, m->data, sizeof header_bytes);
+    const cJSON *tensor = cJSON_GetObjectItemCaseSensitive(m->header, name);
+    const cJSON *offsets = cJSON_GetObjectItemCaseSensitive(tensor, "data_offsets");
+    size_t from = (size_t)cJSON_GetArrayItem(offsets, 0)->valuedouble;
+    *ret_n = ((size_t)cJSON_GetArrayItem(offsets, 1)->valuedouble - from) / sizeof(float);
+    return m->data + 8 + header_bytes + from;
+}
+
+/* (c_out, c_in, taps) as if it had been (c_out, taps, c_in); taps 1: (c_in, c_out). */
+static void permute(const ModelBytes *m, const char *name)
+{
+    char key[GRAPH_NAME_SIZE + 8];
+    uint64_t header_bytes;
+    memcpy(&header_bytes, m->data, sizeof header_bytes);
+    (void)snprintf(key, sizeof key, "%s.weight", name);
+    const cJSON *tensor = cJSON_GetObjectItemCaseSensitive(m->header, key);
+    const cJSON *shape = cJSON_GetObjectItemCaseSensitive(tensor, "shape");
+    const cJSON *offsets = cJSON_GetObjectItemCaseSensitive(tensor, "data_offsets");
+    size_t dim[4], at = 8 + (size_t)header_bytes;
+    for (int i = 0; i < 4; i++)
+        dim[i] = (size_t)cJSON_GetArrayItem(shape, i)->valueint;
+    at += (size_t)cJSON_GetArrayItem(offsets, 0)->valuedouble;
+    size_t c_out = dim[0], c_in = dim[1], taps = dim[2] * dim[3];
+    size_t size = strcmp(cJSON_GetObjectItemCaseSensitive(tensor, "dtype")->valuestring, "F32") == 0
+                      ? sizeof(float)
+                      : sizeof(uint16_t);
+    size_t bytes = c_out * c_in * taps * size;
+    char *w = malloc(bytes), *moved = m->data + at;
+    CHECK(w != NULL);
+    memcpy(w, moved, bytes);
+    for (size_t o = 0; o < c_out; o++)
+        for (size_t i = 0; i < c_in; i++)
+            for (size_t t = 0; t < taps; t++)
+                memcpy(moved + ((o * c_in + i) * taps + t) * size,
+                       w + (taps > 1 ? (o * taps + t) * c_in + i : i * c_out + o) * size, size);
+    free(w);
+}
+
+static Model *wrong_model(const char *path, const char *name)
+{
+    const char *to = path_of("wrong.safetensors");
+    ModelBytes m = read_model(path);
+    Model *model;
+    Err err = {0};
+    permute(&m, name);
+    CHECK_OK(file_write_durable(to, m.data, m.size, &err), &err);
+    CHECK_OK(model_open(to, &model, &err), &err);
+    cJSON_Delete(m.header);
+    free(m.data);
+    return model;
+}
+
+/* ---- every convolution ---------------------------------------------------------------------- */
+
+static BackendOptions options(Precision precision)
+{
+    return (BackendOptions){.precision = precision,
+                            .threads = 1,
+                            .batch = 1,
+                            .winograd_mib = NET_WINOGRAD_MIB,
+                            .deadline_s = 60};
+}
+
+static void check_precision(const char *file, Precision precision)
+{
+    char path[PATH_SIZE];
+    (void)snprintf(path, sizeof path, "%s", file);
+    const Backend backend = other_backend();
+    const BackendOptions o = options(precision);
+    unsigned passes = GRAPH_PASSES_ALL;
+    if (precision == PRECISION_INT8)
+        passes &= ~(1u << GRAPH_PASS_SPLIT_CONCAT);
+    TrustResult right = {0}, wrong = {0};
+    double least = 100;
+    char weakest[GRAPH_NAME_SIZE] = "", before[GRAPH_NAME_SIZE] = "";
+    Err err = {0};
+    Model *model;
+    int n = 0;
+    Graph *literal = malloc(sizeof *literal), *table = malloc(sizeof *table);
+    CHECK_OK(model_open(path, &model, &err), &err);
+    CHECK_OK(network_build(model_info(model), H, W, literal, &err), &err);
+    CHECK_OK(graph_rewrite(literal, passes, table, &err), &err);
+    opened_with = NULL;
+    CHECK_OK(trust_check(&backend, model, &o, passes, &right, &err), &err);
+    for (int32_t i = 0; i < table->n_ops; i++) {
+        const Op *op = &table->ops[i];
+        if (op->kind != OP_CONV || strcmp(op->name, before) == 0)
+            continue;
+        if (graph_conv_kernel(op) == 1 && table->values[op->output].c == 1)
+            continue; /* one layout only */
+        memcpy(before, op->name, sizeof before);
+        Model *spoilt = wrong_model(path, op->name);
+        opened_with = spoilt;
+        Status status = trust_check(&backend, model, &o, passes, &wrong, &err);
+        if (wrong.operation_rms < least) {
+            least = wrong.operation_rms;
+            memcpy(weakest, op->name, sizeof weakest);
+        }
+        model_close(spoilt);
+        if (status == ST_OK || strstr(err.msg, op->name) == NULL)
+            (void)printf("# %s: %d %s\n", op->name, status, err.msg);
+        CHECK_STATUS(status, ST_SELF_TEST);
+        CHECK(strstr(err.msg, op->name) != NULL);
+        n++;
+    }
+    double most = trust_operation_tolerance(precision);
+    (void)printf("# %s %s: right %.2g (%s); each of %d convolutions wrong: %.2g or "
+                 "more (%s)\n",
+                 network_name(model_info(model)->arch), precision_name(precision),
+                 right.operation_rms, right.operation, n, least, weakest);
+    CHECK(right.operation_rms < most / 2 && least > most * 2);
+    free(literal);
+    free(table);
+    model_close(model);
+}
+
+static void fill_golden(void *context, int32_t i, float *ret_x)
+{
+    (void)context;
+    golden_slice(H, W, ret_x);
+    for (int k = 0; k < 3 * H * W; k++)
+        ret_x[k] *= 1 + 0.1f * (float)i;
+}
+
+/* All precisions that the machine has; int8 with ranges of its own. */
+static void check_model(const char *file)
+{
+    char path[PATH_SIZE];
+    (void)snprintf(path, sizeof path, "%s", file);
+    unsigned have = backend_dnnl.precisions();
+    check_precision(path, PRECISION_F32);
+    if ((have & 1u << PRECISION_BF16) != 0)
+        check_precision(path, PRECISION_BF16);
+    if ((have & 1u << PRECISION_INT8) == 0)
+        return;
+    CalibrateResult results[PRECISION_COUNT];
+    const CalibrateData data = {3, H, W, NULL, fill_golden};
+    Err err = {0};
+    CHECK_OK(calibrate_model(path, &data, 1, path_of("int8.safetensors"), results, &err), &err);
+    check_precision(path_of("int8.safetensors"), PRECISION_INT8);
+}
+
+static void check_random(ModelArch arch, int32_t width)
+{
+    model_file_write_random(path_of("m.safetensors"), arch, width);
+    check_model(path_of("m.safetensors"));
+}
+
+TEST_TIMEOUT(trust_cpu_drunet34, "backend cpu, a narrow DRUNet-34: right passes, wrong is refused",
+             300)
+{
+    check_random(ARCH_DRUNET34, 8);
+}
+
+TEST_TIMEOUT(trust_cpu_drunet50, "the same, a narrow DRUNet-50", 300)
+{
+    check_random(ARCH_DRUNET50, 8);
+}
+
+TEST_TIMEOUT(trust_cpu_unet, "the same, a narrow U-Net", 300)
+{
+    check_random(ARCH_UNET, 16);
+}
+
+TEST_TIMEOUT(trust_cpu_demo_model, "the same, the shipped model", 300)
+{
+    check_model("etc/models/demo-t1-w16.safetensors");
+}
+
+/* ---- a network that magnifies rounding ------------------------------------------------------ */
+
+static void add(char *at, float more)
+{
+    float value;
+    memcpy(&value, at, sizeof value);
+    value += more;
+    memcpy(at, &value, sizeof value);
+}
+
+/* The same function, but that a batch norm adds a large number to all it gives and the next takes
+** what becomes of it away again. */
+static void add_and_take_away(const ModelBytes *m, const char *block, float much)
+{
+    char name[64];
+    size_t n, n_out, n_weights;
+    (void)snprintf(name, sizeof name, "%s.bn1.bias", block);
+    char *beta = floats(m, name, &n);
+    (void)snprintf(name, sizeof name, "%s.bn2.running_mean", block);
+    char *mean = floats(m, name, &n_out);
+    (void)snprintf(name, sizeof name, "%s.conv2.weight", block);
+    const char *w = floats(m, name, &n_weights);
+    for (size_t i = 0; i < n; i++)
+        add(beta + i * sizeof(float), much);
+    for (size_t i = 0; i < n_weights; i++) {
+        float weight;
+        memcpy(&weight, w + i * sizeof weight, sizeof weight);
+        add(mean + i / (n_weights / n_out) * sizeof(float), much * weight);
+    }
+}
+
+/* The status of backend cuda (emulated) in f16. */
+static Status try_magnifying(const char *block, float much, TrustResult *ret, Err *err)
+{
+    BackendOptions o = options(PRECISION_F16);
+    const CudaPlugin *plugin;
+    Model *model;
+    TrustResult f32;
+    CHECK_OK(cuda_plugin(&plugin, err), err);
+    ModelBytes m = read_model(path_of("random.safetensors"));
+    add_and_take_away(&m, block, much);
+    CHECK_OK(file_write_durable(path_of("large.safetensors"), m.data, m.size, err), err);
+    CHECK_OK(model_open(path_of("large.safetensors"), &model, err), err);
+    Status status = trust_check(&plugin->backend, model, &o, plugin->backend.passes, ret, err);
+    (void)printf("# %s: operations %.2g (%s), output %.2g\n", block, ret->operation_rms,
+                 ret->operation, ret->output_rms);
+    CHECK(ret->operation_rms < trust_operation_tolerance(PRECISION_F16) / 4);
+    o.precision = PRECISION_F32;
+    opened_with = NULL;
+    Err none = {0};
+    CHECK_OK(trust_check(&backend_dnnl, model, &o, GRAPH_PASSES_ALL, &f32, &none), &none);
+    cJSON_Delete(m.header);
+    free(m.data);
+    model_close(model);
+    return status;
+}
+
+TEST_TIMEOUT(trust_knows_what_magnifies_rounding,
+             "a large number added and taken away: no operation is blamed, the model may be", 120)
+{
+    TrustResult result;
+    Err err = {0};
+    (void)cuda_emulator_open();
+    model_close(random_model(ARCH_DRUNET34, 8));
+    CHECK_OK(try_magnifying("layer1.0", 4000, &result, &err), &err);
+    CHECK(result.output_rms > 5e-3); /* comparing the ends alone took this for a broken backend */
+    CHECK_STATUS(try_magnifying("up3.2", 8000, &result, &err), ST_SELF_TEST);
+    (void)printf("# %s\n", err.msg);
+    CHECK(strstr(err.msg, "the model magnifies rounding") != NULL);
+}
