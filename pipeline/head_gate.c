@@ -15,6 +15,7 @@
 #define BRAIN_MM 25.0
 #define SLICE_MIN_ML 10.0
 #define AIR_MIN_VOXELS 5000
+#define AIR_MIN_FRAC 0.25 /* of what was not measured: fewer are but the rims of things */
 enum { HU_LOW = -1024, HU_COUNT = 4096, AIR_STRIDE = 3 };
 
 /* Measured, DECISIONS.md "Head gate". */
@@ -22,10 +23,11 @@ enum { HU_LOW = -1024, HU_COUNT = 4096, AIR_STRIDE = 3 };
 #define SLICE_MIN 0.80
 #define BRAIN_HU_MIN 8.0
 #define BRAIN_HU_MAX 50.0
+#define BRAIN_ALONE_HU_MAX 45.0 /* without a word from the air */
 #define AIR_HU_MAX (-850.0)
 #define BRAIN_HU 25.0
 #define AIR_HU (-997.0)
-#define OFFSET_HU_MAX 18.0
+#define OFFSET_HU_MAX 10.0
 
 typedef struct Histogram {
     int64_t total, count[HU_COUNT];
@@ -132,19 +134,51 @@ static void summarize(const Counts *slices, int32_t nz, double voxel_ml, HeadFac
     ret->covered_frac = core > 0 ? (double)covered / (double)core : 0;
 }
 
-/* What is set to -1024 is no measurement: padding, or air that the scanner clipped. */
+/* A pixel like all around it was not measured: padding, or air that something set to one value. */
+static bool is_flat(const int16_t *at, ptrdiff_t nx)
+{
+    for (ptrdiff_t dy = -1; dy <= 1; dy++)
+        for (ptrdiff_t dx = -1; dx <= 1; dx++)
+            if (at[dy * nx + dx] != at[0])
+                return false;
+    return true;
+}
+
+/* Noise that the least stored value cuts off keeps its median, if less than half is cut off. If
+** more is, the median is that value, and air may have any below it: too low for air it says so,
+** else nothing. */
 static double measure_air(const VolumeI16 *ct, const VolumeU8 *mask, Histogram *air)
 {
-    size_t n = grid_voxels(&ct->grid);
-    for (size_t i = 0; i < n; i += AIR_STRIDE)
-        if (mask->v[i] == 0 && ct->v[i] > HU_LOW && ct->v[i] < -300)
-            add(air, ct->v[i]);
-    return air->total >= AIR_MIN_VOXELS ? median(air) : (double)NAN;
+    const Grid *g = &ct->grid;
+    int64_t n_flat = 0;
+    for (int32_t z = 0; z < g->nz; z++)
+        for (int32_t y = 1; y < g->ny - 1; y++) {
+            size_t row = ((size_t)z * (size_t)g->ny + (size_t)y) * (size_t)g->nx;
+            for (int32_t x = 1 + (y + z) % AIR_STRIDE; x < g->nx - 1; x += AIR_STRIDE) {
+                size_t i = row + (size_t)x;
+                if (mask->v[i] != 0 || ct->v[i] >= -300)
+                    continue;
+                if (is_flat(ct->v + i, g->nx))
+                    n_flat++;
+                else
+                    add(air, ct->v[i]);
+            }
+        }
+    if (air->total < AIR_MIN_VOXELS || (double)air->total < AIR_MIN_FRAC * (double)n_flat)
+        return (double)NAN;
+    double hu = median(air);
+    int least = 0;
+    while (air->count[least] == 0)
+        least++;
+    return hu > AIR_HU - OFFSET_HU_MAX && hu <= least + HU_LOW ? (double)NAN : hu;
 }
 
 double head_offset_hu(double brain_hu, double air_hu)
 {
-    return 0.5 * (brain_hu - BRAIN_HU + air_hu - AIR_HU);
+    double brain = brain_hu - BRAIN_HU, air = air_hu - AIR_HU;
+    if (isnan(air))
+        return (double)NAN;
+    return brain * air <= 0 ? 0 : fabs(brain) < fabs(air) ? brain : air;
 }
 
 Status head_facts(const VolumeI16 *ct, const VolumeU8 *mask, const VolumeI16 *reference,
@@ -189,15 +223,18 @@ Status head_gate(const HeadFacts *f, bool is_head, Err *err)
         return err_set(err, ST_MASK,
                        "the mask holds %.0f %% of where the head is in slice %d, at least %.0f %%",
                        100 * f->slice_frac, f->slice + 1, 100 * SLICE_MIN);
-    if (!(f->brain_hu >= BRAIN_HU_MIN && f->brain_hu <= BRAIN_HU_MAX))
-        return err_set(err, ST_HU_SCALE, "brain has %.0f HU, plausible %.0f to %.0f", f->brain_hu,
-                       BRAIN_HU_MIN, BRAIN_HU_MAX);
+    double brain_max = isnan(f->air_hu) ? BRAIN_ALONE_HU_MAX : BRAIN_HU_MAX;
+    if (!(f->brain_hu >= BRAIN_HU_MIN && f->brain_hu <= brain_max))
+        return err_set(err, ST_HU_SCALE, "brain has %.0f HU, plausible %.0f to %.0f%s", f->brain_hu,
+                       BRAIN_HU_MIN, brain_max,
+                       isnan(f->air_hu) ? " where all air is stored as one value" : "");
     if (f->air_hu > AIR_HU_MAX)
         return err_set(err, ST_HU_SCALE, "air has %.0f HU, at most %.0f", f->air_hu, AIR_HU_MAX);
     if (fabs(f->offset_hu) > OFFSET_HU_MAX)
-        return err_set(err, ST_HU_SCALE,
-                       "brain of %.0f HU and air of %.0f HU are both off by about %.0f HU, at most "
-                       "%.0f: the Rescale Intercept?",
-                       f->brain_hu, f->air_hu, f->offset_hu, OFFSET_HU_MAX);
+        return err_set(
+            err, ST_HU_SCALE,
+            "brain of %.0f HU and air of %.0f HU are both off by %.0f HU or more, at most "
+            "%.0f: the Rescale Intercept?",
+            f->brain_hu, f->air_hu, f->offset_hu, OFFSET_HU_MAX);
     return ST_OK;
 }

@@ -5,10 +5,11 @@
 **                the mask holds: a lost half of the head, or a slice, shows here and nowhere else
 ** slice_frac     the same for the worst slice that shows at least 10 ml of it
 ** brain_hu       median HU where the reference has brain (deeper than 25 mm, bright in T1)
-** air_hu         median HU of the air outside the mask; NAN if the scanner sets all of it to -1024
-** offset_hu      by how much brain and air together are off their usual numbers (25 and -997): a
-**                contrast agent moves the one, a scanner's calibration the other, a wrong Rescale
-**                Intercept both. NAN without air
+** air_hu         median HU of the air outside the mask; NAN if it is stored as one value, or
+**                clipped so that its noise does not tell where it lies
+** offset_hu      by how much both brain and air, at least, are off their usual numbers (25 and
+**                -997) in the same direction: a contrast agent moves the one, a scanner's
+**                calibration the other, a wrong Rescale Intercept both. NAN without air
 ** Thread: any. */
 #ifndef CT2MR_PIPELINE_HEAD_GATE_H
 #define CT2MR_PIPELINE_HEAD_GATE_H

@@ -15,6 +15,7 @@
 
 enum { SLAB_VOXELS = 1 << 18, AXIS_MAX = 32767 };
 #define VOXELS_MAX ((size_t)1 << 31)
+#define LEAN_MAX_DEG 0.5 /* as of a DICOM series */
 
 typedef struct Scale {
     double slope, inter;
@@ -39,6 +40,23 @@ static mat44 ras_rows_from_lps(Affine lps_from_vox)
     return ras;
 }
 
+/* By how many degrees the worst two axes are off the right angle. */
+static double lean(Affine a)
+{
+    double worst = 0;
+    for (int i = 0; i < 3; i++) {
+        int j = (i + 1) % 3;
+        double dot = 0, ii = 0, jj = 0;
+        for (int r = 0; r < 3; r++) {
+            dot += a.m[r][i] * a.m[r][j];
+            ii += a.m[r][i] * a.m[r][i];
+            jj += a.m[r][j] * a.m[r][j];
+        }
+        worst = fmax(worst, fabs(dot) / sqrt(ii * jj));
+    }
+    return asin(fmin(worst, 1)) * (180 / M_PI);
+}
+
 static Status grid_from_header(const nifti_image *image, Grid *ret, Err *err)
 {
     bool is_volume = image->nx > 1 && image->ny > 1 && image->nz > 1 && image->nt <= 1 &&
@@ -61,16 +79,25 @@ static Status grid_from_header(const nifti_image *image, Grid *ret, Err *err)
         for (int c = 0; c < 4; c++)
             if (!isfinite(g.lps_from_vox.m[r][c]) || !isfinite(inverse.m[r][c]))
                 return err_set(err, ST_NIFTI, "NIfTI orientation matrix is not finite");
+    double lean_deg = lean(g.lps_from_vox);
+    if (lean_deg > LEAN_MAX_DEG)
+        return err_set(err, ST_NIFTI,
+                       "NIfTI axes are %.1f degrees off the right angle, at most %.1f (a tilted "
+                       "gantry?): resample it first",
+                       lean_deg, LEAN_MAX_DEG);
     *ret = g;
     return ST_OK;
 }
 
-static int16_t to_i16(double v, Scale scale)
+/* Counts in *not_finite what is no number. */
+static int16_t to_i16(double v, Scale scale, int64_t *not_finite)
 {
     v = v * scale.slope + scale.inter;
-    if (!(v > INT16_MIN)) /* and NaN */
-        return isnan(v) ? 0 : INT16_MIN;
-    return v >= INT16_MAX ? INT16_MAX : (int16_t)lrint(v);
+    if (!isfinite(v)) {
+        (*not_finite)++;
+        return 0;
+    }
+    return v <= INT16_MIN ? INT16_MIN : v >= INT16_MAX ? INT16_MAX : (int16_t)lrint(v);
 }
 
 static float to_f32(double v, Scale scale)
@@ -84,6 +111,7 @@ typedef struct Target {
     int16_t *i16;
     float *f32;
     size_t at;
+    int64_t *not_finite;
 } Target;
 
 #define CONVERT(TYPE)                                                                              \
@@ -92,7 +120,7 @@ typedef struct Target {
             TYPE v;                                                                                \
             memcpy(&v, from + i * sizeof v, sizeof v);                                             \
             if (to.i16 != NULL)                                                                    \
-                to.i16[to.at + i] = to_i16((double)v, scale);                                      \
+                to.i16[to.at + i] = to_i16((double)v, scale, to.not_finite);                       \
             else                                                                                   \
                 to.f32[to.at + i] = to_f32((double)v, scale);                                      \
         }                                                                                          \
@@ -141,6 +169,8 @@ static Status read_voxels(const nifti_image *image, size_t n, Target to, Err *er
         return err_set(err, ST_NO_MEMORY, "reading a NIfTI file");
     znzFile file = znzopen(image->iname, "rb", nifti_is_gzfile(image->iname));
     Status status = ST_OK;
+    int64_t not_finite = 0;
+    to.not_finite = &not_finite;
     if (znz_isnull(file) || znzseek(file, image->iname_offset, SEEK_SET) < 0)
         status = err_set(err, ST_NIFTI, "NIfTI voxels cannot be read");
     for (; status == ST_OK && to.at < n; to.at += SLAB_VOXELS) {
@@ -153,6 +183,12 @@ static Status read_voxels(const nifti_image *image, size_t n, Target to, Err *er
             nifti_swap_Nbytes(count, (int)size, slab);
         (void)convert(slab, image->datatype, count, scale, to);
     }
+    if (status == ST_OK && not_finite > 0)
+        status =
+            err_set(err, ST_NIFTI,
+                    "%lld voxels of the NIfTI file are not numbers (NaN or infinite): write air "
+                    "or padding as a number",
+                    (long long)not_finite);
     if (!znz_isnull(file))
         (void)znzclose(file);
     free(slab);

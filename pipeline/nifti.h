@@ -8,8 +8,8 @@
 #include "base/err.h"
 
 /* Any scalar type, rescaled by scl_slope/scl_inter, rounded and clipped to int16.
-** Errors: NOT_FOUND, NIFTI (not a readable NIfTI, no sform/qform, singular, too large), LIMIT.
-*/
+** Errors: NOT_FOUND, NIFTI (not a readable NIfTI, no sform/qform, singular, sheared by more
+** than 0.5 degrees, too large, a voxel that is not finite), LIMIT. */
 MUST_CHECK Status nifti_read(const char *path, Arena *arena, VolumeI16 *ret, Err *err);
 /* The same with the numbers as they are; what is not finite becomes 0. */
 MUST_CHECK Status nifti_read_f32(const char *path, Arena *arena, VolumeF32 *ret, Err *err);

@@ -198,9 +198,146 @@ TEST(slice_gate_passes_what_is_right,
     }
 }
 
-TEST(slice_gate_few_or_equal_slices, "three slices, a constant volume: nothing to say")
+/* What the gate says when slices [first, end) are blank; -1: the head ends nowhere. */
+static int32_t end_after_blank(Fixture *f, size_t first, size_t end, Status want)
+{
+    static int16_t keep[NX * NY * NZ];
+    size_t n = NX * NY;
+    SliceFit fit;
+    Err err = {0};
+    size_t size = grid_voxels(&f->ct.grid) * sizeof keep[0];
+    memcpy(keep, f->ct.v, size);
+    for (size_t i = first * n; i < end * n; i++)
+        f->ct.v[i] = -1024;
+    CHECK_STATUS(gate(&f->ct, "blank", &fit, &err), want);
+    (void)printf("# end %.0f mm2 per mm after %d\n", fit.end_mm, fit.end_after);
+    memcpy(f->ct.v, keep, size);
+    return fit.end_mm > 1500 ? fit.end_after : -1;
+}
+
+TEST(slice_gate_blank_from_some_slice_on,
+     "all slices from 8 mm below the vertex on, the first one, the first ten")
+{
+    Fixture f = open_fixture(); /* the head ends in slice 69 */
+    for (size_t z = 50; z <= 66; z += 4)
+        CHECK_INT(end_after_blank(&f, z, NZ, ST_SERIES_JUMP), z - 1);
+    CHECK_INT(end_after_blank(&f, 69, NZ, ST_OK), -1);
+    f.ct.v += 24 * NX * NY; /* the phantom's neck has no bone */
+    f.ct.grid.nz -= 24;
+    CHECK_INT(end_after_blank(&f, 0, 1, ST_SERIES_JUMP), 0);
+    CHECK_INT(end_after_blank(&f, 0, 10, ST_SERIES_JUMP), 9);
+    close_fixture(&f);
+}
+
+TEST(slice_gate_passes_plates, "a plate across the axis above the vertex, a thick board that ends")
+{
+    for (int k = 0; k < 2; k++) {
+        Fixture f = open_fixture();
+        SliceFit fit;
+        Err err = {0};
+        size_t n = NX * NY;
+        memmove(f.ct.v, f.ct.v + 12 * n, (NZ - 12) * n * sizeof *f.ct.v); /* the head ends in 57 */
+        for (size_t z = NZ - 12; z < NZ; z++)                             /* air */
+            memcpy(f.ct.v + z * n, f.ct.v + (NZ - 13) * n, n * sizeof *f.ct.v);
+        int16_t *v = f.ct.v;
+        for (int z = 0; z < NZ; z++)
+            for (int y = 0; y < NY; y++)
+                for (int x = 0; x < NX; x++, v++)
+                    if (k == 0 ? z >= 60 && z < 63 && x > 20 && x < 76 && y > 20 && y < 90
+                               : z < 65 && y > 97 && y < 109 && x > 10 && x < 86)
+                        *v = (int16_t)((k == 0 ? 600 : 120) + (x * 7 + y * 13 + z * 29) % 23);
+        CHECK_OK(gate(&f.ct, k == 0 ? "plate" : "board", &fit, &err), &err);
+        close_fixture(&f);
+    }
+}
+
+TEST(slice_gate_same_image_twice, "a copy of a slice, next to it or far away, exact or within 1 HU")
+{
+    Fixture f = open_fixture();
+    static const struct {
+        size_t from, to;
+        int noise;
+    } COPIES[] = {{30, 31, 0}, {60, 61, 0}, {2, 3, 0}, {40, 71, 0}, {45, 44, 1}, {58, 59, 1}};
+    static int16_t keep[NX * NY];
+    size_t n = NX * NY;
+    for (size_t k = 0; k < sizeof COPIES / sizeof COPIES[0]; k++) {
+        SliceFit fit;
+        Err err = {0};
+        memcpy(keep, f.ct.v + COPIES[k].to * n, sizeof keep);
+        for (size_t i = 0; i < n; i++)
+            f.ct.v[COPIES[k].to * n + i] = (int16_t)(f.ct.v[COPIES[k].from * n + i] +
+                                                     COPIES[k].noise * ((int)(i * 7919 % 3) - 1));
+        Status status = gate(&f.ct, "copy", &fit, &err);
+        (void)printf("# repeat %.2f after %d\n", fit.repeat, fit.repeat_after);
+        CHECK_INT(status, ST_SERIES_JUMP);
+        if (COPIES[k].noise == 0)
+            CHECK(strstr(err.msg, "is the same image as") != NULL);
+        else
+            CHECK(fit.repeat > 5 && fit.repeat_after == (int32_t)(k == 4 ? 44 : 58));
+        memcpy(f.ct.v + COPIES[k].to * n, keep, sizeof keep);
+    }
+    close_fixture(&f);
+}
+
+TEST(slice_gate_foreign_end, "the outermost slice from elsewhere; the head cut at either end")
+{
+    Fixture f = open_fixture();
+    size_t n = NX * NY;
+    VolumeI16 part = f.ct;
+    part.grid.nz = 40; /* slices 20 to 59 */
+    part.v = f.ct.v + 20 * n;
+    SliceFit fit;
+    Err err = {0};
+    CHECK_OK(gate(&part, "cut at both ends", &fit, &err), &err);
+    static int16_t keep[NX * NY];
+    for (int k = 0; k < 4; k++) {
+        int32_t to = k % 2 == 0 ? 0 : 39;
+        int16_t *end = part.v + (size_t)to * n;
+        memcpy(keep, end, sizeof keep);
+        const int16_t *from = f.ct.v + (size_t)(k < 2 ? 33 : 66) * n;
+        for (size_t i = 0; i < n; i++) /* another scan of it */
+            end[i] = (int16_t)(from[i] + (int)(i * 7919 % 5));
+        CHECK_STATUS(gate(&part, "foreign end", &fit, &err), ST_SERIES_JUMP);
+        CHECK(fit.stray_at == to || fit.end_after == (to == 0 ? 0 : 38) || fit.jump_after >= 0);
+        memcpy(end, keep, sizeof keep);
+    }
+    int16_t *last = f.ct.v + (NZ - 1) * n; /* air beyond the vertex */
+    for (size_t i = 0; i < n; i++)
+        last[i] = (int16_t)(f.ct.v[40 * n + i] + (int)(i * 7919 % 5));
+    CHECK_STATUS(gate(&f.ct, "foreign beyond the vertex", &fit, &err), ST_SERIES_JUMP);
+    CHECK_INT(fit.end_after, NZ - 2);
+    close_fixture(&f);
+}
+
+TEST(slice_gate_mirrored_slice, "one slice mirrored left to right, up to 9 mm below the vertex")
+{
+    Fixture f = open_fixture();
+    size_t n = NX * NY; /* the phantom is symmetric; nobody lies exactly in the middle */
+    memmove(f.ct.v + 4, f.ct.v, (NZ * n - 4) * sizeof *f.ct.v);
+    for (size_t z = 24; z <= 66; z += 6) {
+        SliceFit fit;
+        Err err = {0};
+        for (int back = 0; back < 2; back++) {
+            for (size_t y = 0; y < NY; y++)
+                for (size_t x = 0; x < NX / 2; x++) {
+                    int16_t *row = f.ct.v + z * n + y * NX, keep = row[x];
+                    row[x] = row[NX - 1 - x];
+                    row[NX - 1 - x] = keep;
+                }
+            if (back == 0)
+                CHECK_STATUS(gate(&f.ct, "mirrored", &fit, &err), ST_SERIES_JUMP);
+        }
+        CHECK(fit.mirror > 1.1);
+        CHECK(fit.mirror_after == (int32_t)z || fit.mirror_after == (int32_t)z - 1);
+    }
+    close_fixture(&f);
+}
+
+TEST(slice_gate_few_or_equal_slices, "three slices, constant air: nothing to say")
 {
     static int16_t v[4 * 64 * 64];
+    for (size_t i = 0; i < sizeof v / sizeof v[0]; i++)
+        v[i] = -1000;
     VolumeI16 ct = {.grid = {64, 64, 4, affine_identity()}, .v = v};
     SliceFit fit;
     Err err = {0};
@@ -266,9 +403,10 @@ TEST(head_gate_passes_what_differs, "contrast in the brain, air 15 HU off: each 
     const struct {
         double brain_hu, air_hu;
         Status want;
-    } CASES[] = {{25, -997, ST_OK},       {40, -995, ST_OK},       {25, -980, ST_OK},
-                 {22, -1015, ST_OK},      {47, -972, ST_HU_SCALE}, {3, -1019, ST_HU_SCALE},
-                 {48, (double)NAN, ST_OK}};
+    } CASES[] = {{25, -997, ST_OK},        {40, -995, ST_OK},       {25, -960, ST_OK},
+                 {22, -1015, ST_OK},       {47, -972, ST_HU_SCALE}, {3, -1019, ST_HU_SCALE},
+                 {44, (double)NAN, ST_OK}, {48, -990, ST_OK},       {48, (double)NAN, ST_HU_SCALE},
+                 {36, -986, ST_HU_SCALE},  {36, -988, ST_OK}};
     for (size_t k = 0; k < sizeof CASES / sizeof CASES[0]; k++) {
         facts.brain_hu = CASES[k].brain_hu;
         facts.air_hu = CASES[k].air_hu;
@@ -276,6 +414,9 @@ TEST(head_gate_passes_what_differs, "contrast in the brain, air 15 HU off: each 
         CHECK_STATUS(head_gate(&facts, true, &err), CASES[k].want);
     }
     CHECK_NEAR(head_offset_hu(50, -972), 25, 1e-9);
+    CHECK_NEAR(head_offset_hu(40, -972), 15, 1e-9);
+    CHECK_NEAR(head_offset_hu(10, -972), 0, 1e-9);
+    CHECK_NEAR(head_offset_hu(5, -1020), -20, 1e-9);
 }
 
 TEST(head_gate_refuses_other_units, "offsets of 25, 40, 100, slopes of 2 and 0.5: HU_SCALE")
@@ -293,6 +434,56 @@ TEST(head_gate_refuses_other_units, "offsets of 25, 40, 100, slopes of 2 and 0.5
         Err err = {0};
         CHECK_STATUS(head_gate(&facts, true, &err), ST_HU_SCALE);
         close_fixture(&f);
+    }
+}
+
+TEST(head_gate_passes_noise, "80 and 160 HU, cut off at -1024, with and without a padded rim")
+{
+    for (int k = 0; k < 4; k++) {
+        Fixture f = open_fixture();
+        uint64_t state = 5;
+        double noise_hu = k % 2 == 0 ? 80 : 160;
+        for (size_t i = 0; i < grid_voxels(&f.ct.grid); i++) {
+            double sum = 0; /* four uniforms: close to normal, variance 1/3 */
+            for (int u = 0; u < 4; u++)
+                sum += phantom_random(&state) - 0.5;
+            double hu = f.ct.v[i] + sum * sqrt(3.0) * noise_hu;
+            bool is_rim = i % NX < 12 || i % NX >= NX - 12;
+            f.ct.v[i] = (int16_t)(hu < -1024 || (k >= 2 && is_rim) ? -1024 : hu);
+        }
+        HeadFacts facts = facts_of(&f);
+        Err err = {0};
+        (void)printf("# noise %.0f: brain %.0f, air %.0f\n", noise_hu, facts.brain_hu,
+                     facts.air_hu);
+        CHECK_NEAR(facts.air_hu, -997, 20);
+        CHECK_OK(head_gate(&facts, true, &err), &err);
+        close_fixture(&f);
+    }
+}
+
+TEST(head_gate_air_of_one_value, "no evidence: the brain alone is judged, and 25 HU more refused")
+{
+    static const int16_t STORED[] = {-1024, -1000};
+    for (size_t k = 0; k < 2; k++)
+        for (int offset = 0; offset <= 25; offset += 25) {
+            Fixture f = open_fixture();
+            for (size_t i = 0; i < grid_voxels(&f.ct.grid); i++)
+                f.ct.v[i] = (int16_t)((f.ct.v[i] < -900 ? STORED[k] : f.ct.v[i]) + offset);
+            HeadFacts facts = facts_of(&f);
+            Err err = {0};
+            CHECK(isnan(facts.air_hu));
+            CHECK_STATUS(head_gate(&facts, true, &err), offset == 0 ? ST_OK : ST_HU_SCALE);
+            close_fixture(&f);
+        }
+}
+
+TEST(head_gate_offset_limit, "an intercept off by 16 HU is refused, either way")
+{
+    for (int offset = -16; offset <= 16; offset += 32) {
+        Err err = {0};
+        HeadFacts facts = {
+            1, 1, 3, 25 + offset, -997 + offset, head_offset_hu(25 + offset, -997 + offset)};
+        CHECK_STATUS(head_gate(&facts, true, &err), ST_HU_SCALE);
     }
 }
 
