@@ -69,14 +69,42 @@ static Status get_text(const cJSON *metadata, const char *key, char *ret, size_t
     return ST_OK;
 }
 
+/* Every object at any depth holds at most MODEL_MAX_RANGES keys, none of them twice: of two values
+** for one key readers take the first or the last as they like. */
+static bool keys_are_single(const cJSON *json)
+{
+    int n = 0;
+    for (const cJSON *item = json->child; item != NULL; item = item->next) {
+        if (cJSON_IsObject(json) && ++n > MODEL_MAX_RANGES)
+            return false;
+        for (const cJSON *other = json->child; cJSON_IsObject(json) && other != item;
+             other = other->next)
+            if (strcmp(other->string, item->string) == 0)
+                return false;
+        if (!keys_are_single(item))
+            return false;
+    }
+    return true;
+}
+
 /* JSON text inside a metadata string; *ret is NULL if absent, the caller deletes it. */
 static Status get_json(const cJSON *metadata, const char *key, cJSON **ret, Err *err)
 {
     const char *text;
     TRY(find_text(metadata, key, &text, err));
     *ret = NULL;
-    if (text != NULL && (*ret = cJSON_ParseWithOpts(text, NULL, 1)) == NULL)
+    if (text == NULL)
+        return ST_OK;
+    cJSON *json = cJSON_ParseWithOpts(text, NULL, 1);
+    if (json == NULL)
         return bad(err, key, "is not JSON");
+    if (!keys_are_single(json)) {
+        cJSON_Delete(json);
+        return err_set(err, ST_MODEL_FORMAT,
+                       "metadata %s: an object has a key twice or more than %d keys", key,
+                       MODEL_MAX_RANGES);
+    }
+    *ret = json;
     return ST_OK;
 }
 
@@ -155,7 +183,7 @@ static bool parse_body_part(const cJSON *item, char ret[17])
 static bool parse_limit(const cJSON *item, ModelInfo *info)
 {
     if (strcmp(item->string, "body_part") == 0)
-        return info->body_part[0] == '\0' && parse_body_part(item, info->body_part);
+        return parse_body_part(item, info->body_part);
     const struct {
         const char *name;
         ModelRange *range;
@@ -165,7 +193,7 @@ static bool parse_limit(const cJSON *item, ModelInfo *info)
                   {"kvp", &info->kvp}};
     for (size_t i = 0; i < sizeof ranges / sizeof ranges[0]; i++)
         if (strcmp(item->string, ranges[i].name) == 0)
-            return !ranges[i].range->present && parse_range(item, ranges[i].range);
+            return parse_range(item, ranges[i].range);
     return false; /* a limit that is not understood would not be checked */
 }
 
@@ -182,7 +210,7 @@ static Status parse_envelope(const cJSON *metadata, ModelInfo *info, Err *err)
     return ok ? ST_OK
               : bad(err, "envelope",
                     "wants body_part, and [low, high] for age_years, slice_thickness_mm, "
-                    "pixel_spacing_mm, kvp, each at most once");
+                    "pixel_spacing_mm, kvp");
 }
 
 /* ["f32", "bf16", ...]: in which the model may be used without being asked for by name. */

@@ -398,7 +398,8 @@ TEST(model_refuses_numbers_that_are_none, "infinity or NaN in a tensor is named 
 #define ENVELOPE(text) META_OF(FIELDS ",\"envelope\":\"" text "\"")
 #define ENVELOPE_MESSAGE                                                                           \
     "metadata envelope: wants body_part, and [low, high] for age_years, slice_thickness_mm, "      \
-    "pixel_spacing_mm, kvp, each at most once"
+    "pixel_spacing_mm, kvp"
+#define TWICE(key) "metadata " key ": an object has a key twice or more than 1024 keys"
 
 TEST(model_refuses_hostile_metadata, "missing, unknown, repeated, out of range, unprintable")
 {
@@ -441,7 +442,12 @@ TEST(model_refuses_hostile_metadata, "missing, unknown, repeated, out of range, 
         {META_OF(FIELDS ",\"training\":\"not JSON\""), "metadata training: is not JSON"},
         {ENVELOPE("{\\\"age_years\\\":[18]}"), ENVELOPE_MESSAGE},
         {ENVELOPE("{\\\"age_years\\\":[90,18]}"), ENVELOPE_MESSAGE},
-        {ENVELOPE("{\\\"kvp\\\":[1,2],\\\"kvp\\\":[1,2]}"), ENVELOPE_MESSAGE},
+        {ENVELOPE("{\\\"kvp\\\":[1,2],\\\"kvp\\\":[1,2]}"), TWICE("envelope")},
+        {META_OF(NEED "\"target\":\"T1\",\"pose\":\"native\",\"mask\":\"head\",\"grid\":"
+                      "\"{\\\"pixels\\\":256,\\\"spacing_mm\\\":1,\\\"pixels\\\":512}\""),
+         TWICE("grid")},
+        {META_OF(FIELDS ",\"training\":\"{\\\"loss\\\":[{\\\"w\\\":1,\\\"w\\\":2}]}\""),
+         TWICE("training")},
         {ENVELOPE("{\\\"shoe_size\\\":[40,45]}"), ENVELOPE_MESSAGE},
         {ENVELOPE("{\\\"body_part\\\":\\\"head%n\\\"}"), ENVELOPE_MESSAGE},
         {ENVELOPE("[]"), ENVELOPE_MESSAGE},
