@@ -1,8 +1,8 @@
 /* ct2mr simulate: a CT simulated from the Colin27 head, for demonstrations and tests.
 **
 ** --ct, --mr: the head's CT and MR as volumes. --pack: cases for training, each the head with other
-** tissue HU, tilted otherwise, in slices 1 mm apart. --slices: one case of single slices in which
-** everything is random (pose, size, deformation, thickness, noise, blur), to validate with. */
+** tissue HU, tilted otherwise, in slices 1 mm apart. --slices: cases of so many single slices in
+** which everything is random (pose, size, deformation, thickness, noise, blur, a couch). */
 #include "daemon/cli.h"
 
 #include "base/parallel.h"
@@ -20,6 +20,8 @@
 #define ARENA_BYTES ((size_t)8 << 30) /* address space; memory is taken as it is touched */
 #define TEMPLATES "/usr/share/mricron/templates/"
 enum { SIDE = 256, PIXELS = SIDE * SIDE, FIRST_VOX = 8, LAST_VOX = 12 /* from the top */ };
+/* Streams of the seed: 1 and 2 make the recipes. */
+enum { SLICES_STREAM = 1 << 20, CASES_STREAM = 4 };
 
 typedef struct Arguments {
     const char *t1, *brain, *ct, *mr, *pack;
@@ -97,28 +99,32 @@ static void make_recipes(const Arguments *a, const Grid *grid, int64_t number, i
                                    simulate_pose(grid, SIDE, turn, scale, shift, FIRST_VOX + i)};
 }
 
+static void make_single_recipes(const Arguments *a, const Grid *grid, int64_t number, int32_t n,
+                                SliceRecipe *ret)
+{
+    for (int32_t i = 0; i < n; i++) {
+        Random random = random_stream((uint64_t)a->seed, 2, (uint64_t)(number * n + i));
+        ret[i] = simulate_random_recipe(grid, SIDE, &random);
+    }
+}
+
 static Status draw_cases(const Arguments *a, Drawing *d, SliceRecipe *recipes, int32_t n,
                          PackWriter *writer, Err *err)
 {
     char name[64], id[PACK_ID_SIZE]; /* the same for the same case, whatever file it is in */
     d->seed = (uint64_t)a->seed;
     d->recipes = recipes;
-    if (a->slices > 0) {
-        for (int32_t i = 0; i < n; i++) {
-            Random random = random_stream(d->seed, 2, (uint64_t)i);
-            recipes[i] = simulate_random_recipe(&d->head->t1.grid, SIDE, &random);
-        }
-        d->stream = 3;
-        (void)snprintf(name, sizeof name, "seed %lld slices", (long long)a->seed);
-        pack_case_id("simulated", name, id);
-        return draw_case(writer, id, 0, d, n, err);
-    }
     for (int64_t c = 0; c < a->cases; c++) {
-        make_recipes(a, &d->head->t1.grid, c, n, recipes);
-        d->stream = 4 + (uint64_t)c;
-        (void)snprintf(name, sizeof name, "seed %lld case %lld", (long long)a->seed, (long long)c);
+        bool single = a->slices > 0;
+        if (single)
+            make_single_recipes(a, &d->head->t1.grid, c, n, recipes);
+        else
+            make_recipes(a, &d->head->t1.grid, c, n, recipes);
+        d->stream = (single ? SLICES_STREAM : CASES_STREAM) + (uint64_t)c;
+        (void)snprintf(name, sizeof name, "seed %lld %s %lld", (long long)a->seed,
+                       single ? "slices" : "case", (long long)c);
         pack_case_id("simulated", name, id);
-        TRY(draw_case(writer, id, 1, d, n, err));
+        TRY(draw_case(writer, id, single ? 0 : 1, d, n, err));
     }
     return ST_OK;
 }
@@ -201,8 +207,6 @@ static int check(const Arguments *given, Arguments *ret)
 {
     Arguments a = *given;
     const char *const files[] = {a.ct, a.mr, a.pack};
-    if (a.cases > 0 && a.slices > 0)
-        return cli_usage("simulate", "--cases or --slices, not both");
     if (a.pack == NULL && (a.cases > 0 || a.slices > 0 || a.seed >= 0))
         return cli_usage("simulate", "--cases, --slices and --seed are for --pack");
     if (a.ct == NULL && a.has_tissue)
@@ -211,7 +215,7 @@ static int check(const Arguments *given, Arguments *ret)
         if (files[i] != NULL && !a.overwrite && access(files[i], F_OK) == 0)
             return cli_usage("simulate", "%.200s exists: --overwrite replaces it", files[i]);
     if (a.cases == 0)
-        a.cases = 8;
+        a.cases = a.slices > 0 ? 1 : 8;
     if (a.seed < 0)
         a.seed = 1;
     *ret = a;

@@ -43,6 +43,8 @@ typedef struct SliceRecipe {
     double elastic_px; /* deviation of a smooth displacement */
     double bone_hu, noise_hu, grain_hu, drift_hu, offset_hu; /* deviations but for the last */
     double blur_px;
+    int32_t couch_row; /* first of three rows of a couch; the mask holds it, too */
+    double couch_hu;
 } SliceRecipe;
 
 /* Centred on the template, turned by the angles about its x, y, z axes, at height z_vox. */

@@ -4,7 +4,14 @@
 #include <math.h>
 #include <string.h>
 
-enum { ELASTIC_KNOTS = 6, BONE_KNOTS = 12, DRIFT_KNOTS = 5, KNOTS_MAX = 12, GRAIN = 5 };
+enum {
+    ELASTIC_KNOTS = 6,
+    BONE_KNOTS = 12,
+    DRIFT_KNOTS = 5,
+    KNOTS_MAX = 12,
+    GRAIN = 5,
+    COUCH_ROWS = 3
+};
 #define BONE_FROM_HU 300.0f
 
 Affine simulate_pose(const Grid *grid, int32_t side, const double turn_rad[3],
@@ -60,6 +67,10 @@ SliceRecipe simulate_random_recipe(const Grid *grid, int32_t side, Random *rando
     r.offset_hu = 1.5 * random_normal(random);
     if (random_unit(random) < 0.6)
         r.blur_px = random_between(random, 0.3, 1);
+    if (random_unit(random) < 0.15) { /* a mask may leave what touches the head */
+        r.couch_row = (int32_t)random_between(random, 0.85 * side, 0.97 * side);
+        r.couch_hu = random_between(random, -200, 300);
+    }
     return r;
 }
 
@@ -246,6 +257,11 @@ Status simulate_slice(const SimulatedHead *head, const SliceRecipe *recipe, int3
         ret_hu[i] = (int16_t)lrint(fmin(fmax((double)plane.hu[i], -1024), 3071));
         ret_mask[i] = plane.head[i] >= 0.5f;
         ret_mr[i] = ret_mask[i] != 0 ? (uint16_t)lrintf(65535 * plane.mr[i]) : 0;
+    }
+    size_t first = (size_t)recipe->couch_row * (size_t)side;
+    for (size_t i = first; first > 0 && i < first + COUCH_ROWS * (size_t)side && i < n; i++) {
+        ret_hu[i] = (int16_t)fmax(ret_hu[i], recipe->couch_hu);
+        ret_mask[i] = 1;
     }
     arena_reset(scratch, mark);
     return ST_OK;
