@@ -94,7 +94,7 @@ help:
 	@echo "make demo-model MINUTES=75   train the demonstration model anew on a simulated head"
 	@echo "make test       install packages, build, all tests"
 	@echo "make check      format, warnings as errors (gcc, clang), cppcheck, shellcheck, layout rules"
-	@echo "make asan|ubsan|tsan   the unit tests under a sanitizer"
+	@echo "make asan|ubsan|tsan ONLY=WORD,WORD   the unit tests under a sanitizer"
 	@echo "make gpu-plans  cuDNN plans of every convolution for 8 GPUs and 5 batch sizes (no GPU needed)"
 	@echo "make fuzz F=model FUZZ_S=300   clang's libFuzzer on a reader, for so many seconds"
 	@echo "make bench-registration  errors and times of the registration beside elastix"
@@ -162,6 +162,10 @@ test: deps
 	@$(MAKE) --no-print-directory test-run
 test-run: $(PROGRAMS) $(PLUGIN) $(B)/tests/unit
 	$(B)/tests/unit $(E2E)
+	@echo "again under ASan and UBSan: what reads a stranger's bytes, and the emulated GPU"
+	@$(MAKE) --no-print-directory VARIANT=asan ONLY=$(HOSTILE) unit
+# `make asan` runs every unit test; that takes longer than all others here.
+HOSTILE := config,control,cuda,dicom,fuzz,import,job_file,model,nifti,pack_file,prescan,receive
 demo: deps
 	@$(MAKE) --no-print-directory $(PROGRAMS)
 	@bash tests/demo.sh $(B)
@@ -177,7 +181,7 @@ gpu-plans: $(B)/tests/unit
 	$(B)/tests/unit -f cuda_plans
 .PHONY: test-run unit gpu-plans
 unit: $(B)/tests/unit $(PROGRAMS)
-	$(B)/tests/unit
+	$(B)/tests/unit $(if $(ONLY),-f $(ONLY))
 
 # Format, warnings as errors with both compilers, static checks, layout rules.
 check: deps-check

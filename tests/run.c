@@ -1,11 +1,11 @@
 /* The test runner: one process per test, own deadline, TAP, honest exit status.
 **
-**   run [-l] [-f TEXT] [SCRIPT.sh ...]
+**   run [-l] [-f TEXT[,TEXT...]] [SCRIPT.sh ...]
 **
-** -l lists, -f runs only tests whose name contains TEXT. Each SCRIPT is an end-to-end test: it is
-** run by bash with a scratch folder as $TEST_DIR; exit 0 passes, 77 skips (its last line says
-** why), anything else fails. Its deadline in seconds is the number in its line `# timeout: N`.
-** Exit status 1 if a test failed or none ran. */
+** -l lists, -f runs only tests whose name or file contains a TEXT. Each SCRIPT is an end-to-end
+** test: it is run by bash with a scratch folder as $TEST_DIR; exit 0 passes, 77 skips (its last
+** line says why), anything else fails. Its deadline in seconds is the number in its line
+** `# timeout: N`. Exit status 1 if a test failed or none ran. */
 #include "tests/test.h"
 
 #include "base/clock.h"
@@ -160,6 +160,17 @@ static int script_timeout(const char *path)
     return seconds;
 }
 
+/* filter: TEXT,TEXT; "" is in every name. */
+static bool is_chosen(const char *filter, const char *name)
+{
+    char words[1024], *rest = words, *word;
+    (void)snprintf(words, sizeof words, "%s", filter);
+    while ((word = strsep(&rest, ",")) != NULL)
+        if (strstr(name, word) != NULL)
+            return true;
+    return false;
+}
+
 int main(int argc, char **argv)
 {
     const char *filter = "";
@@ -175,7 +186,7 @@ int main(int argc, char **argv)
     }
     Tally tally = {0};
     for (const Test *test = first; test != NULL; test = test->next) {
-        if (strstr(test->name, filter) == NULL && strstr(test->file, filter) == NULL)
+        if (!is_chosen(filter, test->name) && !is_chosen(filter, test->file))
             continue;
         if (list)
             (void)printf("%s: %s (%s)\n", test->name, test->claim, test->file);
@@ -183,7 +194,7 @@ int main(int argc, char **argv)
             run_one(&tally, test, NULL, test->timeout_s);
     }
     for (int i = optind; i < argc; i++)
-        if (strstr(argv[i], filter) != NULL && !list)
+        if (is_chosen(filter, argv[i]) && !list)
             run_one(&tally, NULL, argv[i], script_timeout(argv[i]));
     if (list)
         return 0;
