@@ -57,6 +57,7 @@ ifeq ($(GPU)$(HAVE_CUDA),1)
 $(error GPU=1, but nvcc or cudnn.h is not to be found below CUDA_HOME=$(CUDA_HOME))
 endif
 CUDA_SRC := $(sort $(wildcard gpu/cuda_*.c) gpu/backend_cuda.c)
+KERNEL_SRC := $(sort $(wildcard gpu/cuda_*.cu))
 CUDA_ARCHS := 75 80 86 89 90 100 120
 CUDA_GENCODE := $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$a,code=sm_$a) \
                 -gencode arch=compute_120,code=compute_120
@@ -66,7 +67,7 @@ SRC_CXX := $(sort $(foreach m,$(MODULES),$(wildcard $(m)/*.cc)))
 MAINS := daemon/ct2mrd.c daemon/ct2mr.c
 LIB_SRC := $(filter-out $(MAINS),$(SRC_C) $(SRC_CXX))
 LIB_OBJ := $(addprefix $(B)/,$(addsuffix .o,$(basename $(LIB_SRC))))
-EMULATOR_SRC := tests/cuda_emulator.c tests/cuda_emulator_plans.c tests/cuda_interpreter.c
+EMULATOR_SRC := $(sort $(wildcard tests/cuda_*.c))
 TEST_SRC := $(filter-out $(EMULATOR_SRC),$(sort $(wildcard tests/*.c)))
 TEST_OBJ := $(addprefix $(B)/,$(TEST_SRC:.c=.o))
 E2E := $(sort $(wildcard tests/e2e/test_*.sh))
@@ -129,19 +130,20 @@ $(B)/plugin/%.o: %.c
 	@mkdir -p $(@D)
 	@echo "  CC  $@"; $(CC) $(CPPFLAGS) -isystem $(dir $(CUDNN_H)) -isystem $(CUDA_HOME)/include \
 	    $(CFLAGS) -fPIC -fvisibility=hidden -c $< -o $@
-$(B)/plugin/gpu/cuda_kernels.o: gpu/cuda_kernels.cu gpu/cuda_kernels.h
+$(B)/plugin/%.o: %.cu gpu/cuda_kernels.h gpu/cuda_device.h
 	@mkdir -p $(@D)
 	@echo "  NVCC $@"; $(NVCC) -std=c++17 -O2 -I. $(CUDA_GENCODE) -Xptxas -warn-spills,-warn-lmem-usage \
 	    -Werror all-warnings \
 	    -Xcompiler -fPIC,-fvisibility=hidden,-fno-threadsafe-statics,-fno-exceptions -c $< -o $@
-$(B)/plugin/gpu/cuda_kernels_host.o: gpu/cuda_kernels.cu gpu/cuda_kernels.h gpu/cuda_host.h
+$(B)/plugin/%_host.o: %.cu gpu/cuda_kernels.h gpu/cuda_device.h gpu/cuda_host.h
 	@mkdir -p $(@D)
 	@echo "  CXX $@"; $(CXX) $(CPPFLAGS) -isystem $(CUDA_HOME)/include $(CXXFLAGS) -fPIC \
 	    -fvisibility=hidden -DCUDA_ON_HOST -x c++ -c $< -o $@
 PLUGIN_OBJ := $(addprefix $(B)/plugin/,$(CUDA_SRC:.c=.o))
-EMULATED_OBJ := $(filter-out %/cuda_api_real.o,$(PLUGIN_OBJ)) $(B)/plugin/gpu/cuda_kernels_host.o \
+KERNEL_OBJ := $(addprefix $(B)/plugin/,$(KERNEL_SRC:.cu=.o))
+EMULATED_OBJ := $(filter-out %/cuda_api_real.o,$(PLUGIN_OBJ)) $(KERNEL_OBJ:.o=_host.o) \
                 $(addprefix $(B)/plugin/,$(EMULATOR_SRC:.c=.o))
-$(B)/ct2mr_cuda.so: $(PLUGIN_OBJ) $(B)/plugin/gpu/cuda_kernels.o
+$(B)/ct2mr_cuda.so: $(PLUGIN_OBJ) $(KERNEL_OBJ)
 	@echo "  LD  $@"; $(CC) $(LDFLAGS) -shared -Wl,--as-needed -o $@ $^ $(CUDA_LIB) -lcudnn -lcudart
 $(B)/tests/plugin/ct2mr_cuda.so: $(EMULATED_OBJ)
 	@mkdir -p $(@D)

@@ -98,8 +98,8 @@ static const struct {
 } SPECIAL[] = {{"arch", "drunet-34, drunet-50, drunet-101, unet"},
                {"activation", "sigmoid, linear"},
                {"schedule", "cosine, constant, step"},
-               {"precision", "f32, bf16"},
-               {"backend", "cpu, ref"},
+               {"precision", "f32, bf16, f16"},
+               {"backend", "cpu, cuda, ref"},
                {"warmup", "whole numbers from 0"},
                {"seed", "whole numbers from 0"}};
 enum { N_OPTIONS = sizeof OPTIONS / sizeof *OPTIONS, N_SPECIAL = sizeof SPECIAL / sizeof *SPECIAL };
@@ -142,8 +142,7 @@ static bool set_special(TrainConfig *config, const char *name, const char *text)
     } else if (strcmp(name, "schedule") == 0) {
         ok = schedule_from_name(text, &config->schedule.kind);
     } else if (strcmp(name, "precision") == 0) {
-        ok = precision_from_name(text, &config->precision) &&
-             (config->precision == PRECISION_F32 || config->precision == PRECISION_BF16);
+        ok = precision_from_name(text, &config->precision) && config->precision != PRECISION_INT8;
     } else if (strcmp(name, "backend") == 0) {
         for (int i = 0; train_backend_name(i) != NULL; i++)
             ok = ok || strcmp(text, train_backend_name(i)) == 0;
@@ -161,7 +160,7 @@ static bool set_special(TrainConfig *config, const char *name, const char *text)
 static int get_options(int argc, char **argv, Train *train)
 {
     struct option longs[N_OPTIONS + N_SPECIAL + 1] = {0};
-    bool has_epochs = false;
+    bool has_epochs = false, has_precision = false;
     for (int i = 0; i < N_OPTIONS; i++)
         longs[i] = (struct option){OPTIONS[i].name, OPTIONS[i].kind != SWITCH, NULL, i + 1};
     for (int i = 0; i < N_SPECIAL; i++)
@@ -176,6 +175,7 @@ static int get_options(int argc, char **argv, Train *train)
         bool ok = c <= N_OPTIONS ? set_plain(train, &OPTIONS[c - 1], optarg)
                                  : set_special(&train->config, name, optarg);
         has_epochs = has_epochs || strcmp(name, "epochs") == 0;
+        has_precision = has_precision || strcmp(name, "precision") == 0;
         if (!ok && c <= N_OPTIONS)
             return cli_usage("train", "--%s wants a number in %g..%g", name, OPTIONS[c - 1].low,
                              OPTIONS[c - 1].high);
@@ -191,6 +191,8 @@ static int get_options(int argc, char **argv, Train *train)
         return cli_usage("train", "--resume goes on, --overwrite begins anew: give one of them");
     if (train->config.minutes > 0 && !has_epochs)
         train->config.epochs = 0;
+    if (!has_precision && strcmp(train->config.backend, "cuda") == 0)
+        train->config.precision = PRECISION_F16; /* it has no other */
     return CLI_OK;
 }
 

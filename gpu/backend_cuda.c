@@ -6,33 +6,24 @@
 
 #include "gpu/cuda_plugin.h"
 #include "gpu/graph_passes.h"
+#include "gpu/train_int.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { MIN_COMPUTE = 75 /* the first with tensor cores that take what cuda_plan.c asks for */ };
-
 /* ---- memory -------------------------------------------------------------------------------- */
-
-/* Takes n bytes from a piece whose size is being added up (base NULL) or that is there. */
-static unsigned char *take(unsigned char *base, size_t *used, size_t bytes)
-{
-    unsigned char *at = base != NULL ? base + *used : NULL;
-    *used += (bytes + CUDA_ALIGN_BYTES - 1) / CUDA_ALIGN_BYTES * CUDA_ALIGN_BYTES;
-    return at;
-}
 
 static size_t place_device(Cuda *cuda, unsigned char *base)
 {
     size_t batch = (size_t)cuda->batch, used = 0;
-    cuda->values = take(base, &used, batch * (size_t)cuda->graph->arena_bytes);
-    cuda->workspace = take(base, &used, cuda->workspace_bytes);
+    cuda->values = cuda_take(base, &used, batch * (size_t)cuda->graph->arena_bytes);
+    cuda->workspace = cuda_take(base, &used, cuda->plans.workspace_bytes);
     for (int i = 0; i < CUDA_SLOTS; i++) {
         CudaSlot *slot = &cuda->slots[i];
-        slot->in = (float *)(void *)take(base, &used, batch * cuda->n_in * sizeof(float));
-        slot->out = (float *)(void *)take(base, &used, batch * cuda->n_out * sizeof(float));
-        slot->count = (uint32_t *)(void *)take(base, &used, sizeof(uint32_t));
+        slot->in = (float *)(void *)cuda_take(base, &used, batch * cuda->n_in * sizeof(float));
+        slot->out = (float *)(void *)cuda_take(base, &used, batch * cuda->n_out * sizeof(float));
+        slot->count = (uint32_t *)(void *)cuda_take(base, &used, sizeof(uint32_t));
     }
     return used;
 }
@@ -42,9 +33,10 @@ static size_t place_pinned(Cuda *cuda, unsigned char *base)
     size_t batch = (size_t)cuda->batch, used = 0;
     for (int i = 0; i < CUDA_SLOTS; i++) {
         CudaSlot *slot = &cuda->slots[i];
-        slot->host_in = (float *)(void *)take(base, &used, batch * cuda->n_in * sizeof(float));
-        slot->host_out = (float *)(void *)take(base, &used, batch * cuda->n_out * sizeof(float));
-        slot->host_count = (uint32_t *)(void *)take(base, &used, sizeof(uint32_t));
+        slot->host_in = (float *)(void *)cuda_take(base, &used, batch * cuda->n_in * sizeof(float));
+        slot->host_out =
+            (float *)(void *)cuda_take(base, &used, batch * cuda->n_out * sizeof(float));
+        slot->host_count = (uint32_t *)(void *)cuda_take(base, &used, sizeof(uint32_t));
     }
     return used;
 }
@@ -73,7 +65,7 @@ static void drop_memory(Cuda *cuda)
     if (cuda->pinned != NULL && !cuda->lost)
         cuda->api->free_pinned(cuda->pinned);
     cuda->arena = cuda->pinned = NULL;
-    cuda_drop_plans(cuda);
+    plan_set_drop(&cuda->plans);
 }
 
 static Status fit_batch(Cuda *cuda, int32_t wanted, Err *err)
@@ -93,26 +85,10 @@ static Status fit_batch(Cuda *cuda, int32_t wanted, Err *err)
 
 /* ---- the device ---------------------------------------------------------------------------- */
 
-static Status choose_device(Cuda *cuda, int32_t device, Err *err)
-{
-    const CudaApi *api = cuda->api;
-    int count = 0;
-    TRY(cuda_check(api->count(&count), "looking for GPUs", err));
-    if (count < 1)
-        return err_set(err, ST_BACKEND, "looking for GPUs: there is none");
-    if (device < 0 || device >= count)
-        return err_set(err, ST_BACKEND, "GPU %d: there are %d, from 0 on", device, count);
-    TRY(cuda_check(api->use(device), "using the GPU", err));
-    return cuda_check(api->describe(device, &cuda->device), "describing the GPU", err);
-}
-
 static Status open_device(Cuda *cuda, int32_t device, Err *err)
 {
     const CudaApi *api = cuda->api;
-    TRY(choose_device(cuda, device, err));
-    if (cuda->device.compute < MIN_COMPUTE)
-        return err_set(err, ST_BACKEND, "%s has compute capability %d.%d, 7.5 is needed",
-                       cuda->device.name, cuda->device.compute / 10, cuda->device.compute % 10);
+    TRY(cuda_use_device(api, device, &cuda->device, err));
     TRY(cuda_check(api->stream_new(&cuda->up), "a stream", err));
     TRY(cuda_check(api->stream_new(&cuda->compute), "a stream", err));
     TRY(cuda_check(api->stream_new(&cuda->down), "a stream", err));
@@ -266,6 +242,7 @@ __attribute__((visibility("default"))) const CudaPlugin ct2mr_cuda_plugin = {
                 .note = cuda_note,
                 .forget = cuda_forget,
                 .signature = cuda_signature},
+    .training = &train_backend_cuda,
     .dnn_version = dnn_version,
     .devices = list_devices,
 };

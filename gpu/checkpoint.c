@@ -87,6 +87,11 @@ static cJSON *state_json(const Training *t)
     put_loss(v + 9, &s->sum);
     cJSON *json = cJSON_CreateObject();
     (void)cJSON_AddItemToObject(json, "position", cJSON_CreateDoubleArray(v, STATE_NUMBERS));
+    if (t->config->precision == PRECISION_F16) {
+        TrainScale scale = train_net_scale(t->net);
+        const int numbers[2] = {scale.exponent, scale.n_good};
+        (void)cJSON_AddItemToObject(json, "scale", cJSON_CreateIntArray(numbers, 2));
+    }
     cJSON *rows = cJSON_AddArrayToObject(json, "rows");
     for (int32_t i = 0; i < s->n_rows; i++)
         (void)cJSON_AddItemToArray(rows, row_json(&s->rows[i]));
@@ -119,6 +124,16 @@ static Status parse_state(const cJSON *json, TrainState *ret, Err *err)
     for (const cJSON *item = rows->child; item != NULL; item = item->next)
         if (!get_row(item, &ret->rows[ret->n_rows++]))
             return err_set(err, ST_CHECKPOINT, "row %d is not readable", ret->n_rows);
+    return ST_OK;
+}
+
+static Status parse_scale(const cJSON *json, TrainNet *net, Err *err)
+{
+    double v[2];
+    if (!get_numbers(cJSON_GetObjectItemCaseSensitive(json, "scale"), v, 2) ||
+        !(v[0] >= 0 && v[0] <= TRAIN_MAX_EXPONENT) || !(v[1] >= 0 && v[1] < INT32_MAX))
+        return err_set(err, ST_CHECKPOINT, "its loss scale is not readable");
+    train_net_set_scale(net, (TrainScale){(int32_t)v[0], (int32_t)v[1]});
     return ST_OK;
 }
 
@@ -307,6 +322,8 @@ static Status read_state(Training *t, const Model *file, Err *err)
     TrainState read = {0};
     json = cJSON_Parse(state);
     status = parse_state(json, &read, err);
+    if (status == ST_OK && t->config->precision == PRECISION_F16)
+        status = parse_scale(json, t->net, err);
     cJSON_Delete(json);
     free(t->state.rows);
     t->state = read;

@@ -102,20 +102,48 @@ static cudnnBackendDescriptor_t conv_window(DescPool *pool, int64_t kernel, int6
     return d;
 }
 
-cudnnBackendDescriptor_t desc_conv(DescPool *pool, int64_t kernel, int64_t stride,
+typedef struct ConvNames { /* cuDNN's, of an operation and its attributes */
+    cudnnBackendDescriptorType_t type;
+    cudnnBackendAttributeName_t x, w, y, window, alpha, beta;
+} ConvNames;
+
+static const ConvNames CONV_NAMES[] = {
+    [CONV_FORWARD] = {CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR,
+                      CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X,
+                      CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W,
+                      CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y,
+                      CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_CONV_DESC,
+                      CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_ALPHA,
+                      CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_BETA},
+    [CONV_BACK_DATA] = {CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR,
+                        CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DX,
+                        CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_W,
+                        CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DY,
+                        CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_CONV_DESC,
+                        CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_ALPHA,
+                        CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_BETA},
+    [CONV_BACK_WEIGHTS] = {CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR,
+                           CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_X,
+                           CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DW,
+                           CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DY,
+                           CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_CONV_DESC,
+                           CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_ALPHA,
+                           CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_BETA}};
+
+cudnnBackendDescriptor_t desc_conv(DescPool *pool, ConvPass pass, int64_t kernel, int64_t stride,
                                    cudnnBackendDescriptor_t x, cudnnBackendDescriptor_t w,
                                    cudnnBackendDescriptor_t y)
 {
     const double one = 1, zero = 0;
+    const ConvNames *names = &CONV_NAMES[pass];
     cudnnBackendDescriptor_t window = conv_window(pool, kernel, stride);
-    cudnnBackendDescriptor_t d =
-        desc_new(pool, CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR);
-    desc_set_desc(pool, d, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X, x);
-    desc_set_desc(pool, d, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W, w);
-    desc_set_desc(pool, d, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y, y);
-    desc_set_desc(pool, d, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_CONV_DESC, window);
-    desc_set(pool, d, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_ALPHA, CUDNN_TYPE_DOUBLE, 1, &one);
-    desc_set(pool, d, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_BETA, CUDNN_TYPE_DOUBLE, 1, &zero);
+    cudnnBackendDescriptor_t d = desc_new(pool, names->type);
+    desc_set_desc(pool, d, names->x, x);
+    desc_set_desc(pool, d, names->w, w);
+    desc_set_desc(pool, d, names->y, y);
+    desc_set_desc(pool, d, names->window, window);
+    desc_set(pool, d, names->alpha, CUDNN_TYPE_DOUBLE, 1, &one);
+    desc_set(pool, d, names->beta, CUDNN_TYPE_DOUBLE, 1, &zero);
     desc_finalize(pool, d, "convolution's operation");
     return d;
 }

@@ -39,8 +39,10 @@ typedef struct DescTensor { /* strides in elements, (n, c, h, w) */
 DescTensor desc_nhwc(cudnnDataType_t type, int64_t uid, int64_t n, int64_t c, int64_t h, int64_t w,
                      bool is_virtual);
 cudnnBackendDescriptor_t desc_tensor(DescPool *pool, const DescTensor *tensor);
-/* y = cross-correlation of x with w, padding kernel / 2, float32 sums. */
-cudnnBackendDescriptor_t desc_conv(DescPool *pool, int64_t kernel, int64_t stride,
+typedef enum ConvPass { CONV_FORWARD, CONV_BACK_DATA, CONV_BACK_WEIGHTS } ConvPass;
+/* y = cross-correlation of x with w, padding kernel / 2, float32 sums. Backward x and w, or w and
+** x, are the gradient that is computed and what it is computed from with y, the output's. */
+cudnnBackendDescriptor_t desc_conv(DescPool *pool, ConvPass pass, int64_t kernel, int64_t stride,
                                    cudnnBackendDescriptor_t x, cudnnBackendDescriptor_t w,
                                    cudnnBackendDescriptor_t y);
 /* y = x + b or, with b NULL, mode of x alone; in float32. */

@@ -13,11 +13,11 @@
 
 #include "gpu/backend.h"
 #include "gpu/cuda_api.h"
-#include "gpu/cuda_cache.h"
 #include "gpu/cuda_layout.h"
-#include "gpu/cuda_plan.h"
+#include "gpu/cuda_plan_set.h"
+#include "gpu/cuda_use.h"
 
-enum { CUDA_SLOTS = 2, CUDA_ALIGN_BYTES = 256 };
+enum { CUDA_SLOTS = 2 };
 
 typedef struct CudaStep {         /* of a convolution */
     int32_t plan;                 /* index */
@@ -54,12 +54,11 @@ typedef struct Cuda {
     cudaStream_t up, compute, down;
     cudaEvent_t uploaded;
     CudaStep steps[GRAPH_MAX_OPS];
-    ConvPlan plans[GRAPH_MAX_OPS];
-    int32_t n_plans;
+    PlanSet plans;
     unsigned char *weights, *arena, *pinned; /* the three pieces */
     size_t arena_bytes, pinned_bytes;
-    unsigned char *values, *workspace;   /* within arena */
-    size_t workspace_bytes, n_in, n_out; /* numbers of a slice */
+    unsigned char *values, *workspace; /* within arena */
+    size_t n_in, n_out;                /* numbers of a slice */
     CudaSlot slots[CUDA_SLOTS];
 } Cuda;
 
@@ -67,7 +66,6 @@ typedef struct Cuda {
 MUST_CHECK Status cuda_upload_weights(Cuda *cuda, Err *err);
 /* Plans for cuda->batch, from the cache where it has them. Errors: BACKEND, NO_MEMORY. */
 MUST_CHECK Status cuda_make_plans(Cuda *cuda, Err *err);
-void cuda_drop_plans(Cuda *cuda);
 
 /* Waits for an event, at most deadline_s. Errors: BACKEND; then cuda->lost is set. */
 MUST_CHECK Status cuda_wait(Cuda *cuda, cudaEvent_t event, const char *what, Err *err);

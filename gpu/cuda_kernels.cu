@@ -3,29 +3,10 @@
 ** All are limited by memory: a thread moves 16 bytes (8 halves) at a time, neighbouring threads
 ** neighbouring addresses. No barriers, no shared memory, sums in a fixed order: the same bits on
 ** every run, and the same source runs on the host in tests. */
-#include "gpu/cuda_kernels.h"
-
-#ifdef CUDA_ON_HOST
-#include "gpu/cuda_host.h"
-#else
-#include <cuda_fp16.h>
-#define LAUNCH(kernel, grid, block, stream, call) kernel<<<(grid), (block), 0, (stream)>>>(call)
-#define LAUNCH_ERROR() cudaGetLastError()
-#endif
+#include "gpu/cuda_device.h"
 
 namespace
 {
-
-enum { BLOCK = 256, LANES = 8 /* halves of 16 bytes */ };
-
-struct alignas(16) Vector {
-    __half lane[LANES];
-};
-
-__device__ inline long long thread_index()
-{
-    return (long long)blockIdx.x * blockDim.x + threadIdx.x;
-}
 
 /* One thread is one pixel. */
 __global__ void __launch_bounds__(BLOCK) pack(const KernelCall k)
@@ -107,11 +88,6 @@ __global__ void __launch_bounds__(BLOCK) unpack(const KernelCall k)
     ((float *)k.y)[i] = k.sigmoid != 0 ? 1.0f / (1.0f + expf(-v)) : v;
 }
 
-unsigned blocks(long long n_threads)
-{
-    return (unsigned)((n_threads + BLOCK - 1) / BLOCK);
-}
-
 } // namespace
 
 extern "C" cudaError_t kernel_launch(const KernelCall *call, cudaStream_t stream)
@@ -132,6 +108,8 @@ extern "C" cudaError_t kernel_launch(const KernelCall *call, cudaStream_t stream
     case KERNEL_UNPACK:
         LAUNCH(unpack, blocks(pixels * k.c2 * (k.shuffle != 0 ? 4 : 1)), BLOCK, stream, k);
         break;
+    default:
+        return train_kernel_launch(call, stream);
     }
     return LAUNCH_ERROR();
 }

@@ -15,13 +15,16 @@ bool conv_shape_equal(const ConvShape *a, const ConvShape *b)
 {
     return a->n == b->n && a->c_in == b->c_in && a->h == b->h && a->w == b->w &&
            a->c_out == b->c_out && a->kernel == b->kernel && a->stride == b->stride &&
-           a->residual == b->residual && a->relu == b->relu;
+           a->residual == b->residual && a->relu == b->relu && a->pass == b->pass;
 }
 
 const char *conv_shape_text(const ConvShape *s, char ret[96])
 {
-    (void)snprintf(ret, 96, "%dx%dx%dx%d k%d s%d -> %d%s%s", s->n, s->c_in, s->h, s->w, s->kernel,
-                   s->stride, s->c_out, s->residual ? " +residual" : "", s->relu ? " relu" : "");
+    static const char *const PASSES[] = {
+        [CONV_FORWARD] = "", [CONV_BACK_DATA] = " dx", [CONV_BACK_WEIGHTS] = " dw"};
+    (void)snprintf(ret, 96, "%dx%dx%dx%d k%d s%d -> %d%s%s%s", s->n, s->c_in, s->h, s->w, s->kernel,
+                   s->stride, s->c_out, s->residual ? " +residual" : "", s->relu ? " relu" : "",
+                   PASSES[s->pass]);
     return ret;
 }
 
@@ -37,9 +40,15 @@ static cudnnBackendDescriptor_t make_graph(DescPool *pool, const ConvShape *s)
     DescTensor residual = desc_nhwc(half, CONV_RESIDUAL, s->n, s->c_out, h, w, false);
     DescTensor y = desc_nhwc(half, CONV_Y, s->n, s->c_out, h, w, false);
     DescTensor between = desc_nhwc(wide, VIRTUAL_UID, s->n, s->c_out, h, w, true);
-    cudnnBackendDescriptor_t ops[4], out = desc_tensor(pool, &y), at = desc_tensor(pool, &between);
+    cudnnBackendDescriptor_t ops[4], out = desc_tensor(pool, &y);
     int n = 0;
-    ops[n++] = desc_conv(pool, s->kernel, s->stride, desc_tensor(pool, &x),
+    if (s->pass != CONV_FORWARD) {
+        ops[n++] = desc_conv(pool, s->pass, s->kernel, s->stride, desc_tensor(pool, &x),
+                             desc_tensor(pool, &weight), out);
+        return desc_graph(pool, n, ops);
+    }
+    cudnnBackendDescriptor_t at = desc_tensor(pool, &between);
+    ops[n++] = desc_conv(pool, CONV_FORWARD, s->kernel, s->stride, desc_tensor(pool, &x),
                          desc_tensor(pool, &weight), at);
     if (s->residual) {
         cudnnBackendDescriptor_t from = at;

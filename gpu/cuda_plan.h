@@ -1,5 +1,5 @@
-/* One convolution on a GPU: conv -> (+ residual) -> + bias -> (ReLU), in this order, as a cuDNN
-** execution plan.
+/* One convolution on a GPU as a cuDNN execution plan: conv -> (+ residual) -> + bias -> (ReLU), in
+** this order; or, of a training, its gradient by its input or by its weights.
 **
 ** Halves (n, h, w, c) in memory, weights (c_out, k, k, c_in), float32 sums and float32 between the
 ** operations. Only precompiled engines of cuDNN itself that give the same bits every time are
@@ -14,14 +14,16 @@
 
 #include <stdint.h>
 
-/* The uids of a plan's tensors. */
+/* The uids of a plan's tensors. Backward X, W and Y are the gradients where they are one: Y is the
+** gradient of the convolution's output, and X or W, whichever is computed, is that of x or w. */
 enum { CONV_X = 1, CONV_W, CONV_BIAS, CONV_RESIDUAL, CONV_Y };
 enum { CONV_WORKSPACE_MAX_MIB = 64 };
 
 typedef struct ConvShape {
     int32_t n, c_in, h, w; /* of the input; channels are multiples of 8 */
     int32_t c_out, kernel, stride;
-    bool residual, relu;
+    bool residual, relu; /* of the forward pass */
+    ConvPass pass;
 } ConvShape;
 
 typedef struct ConvPlan {
@@ -39,7 +41,7 @@ typedef struct ConvChoice {
 } ConvChoice;
 
 bool conv_shape_equal(const ConvShape *a, const ConvShape *b);
-/* "x 8x64x56x56 k3 s1 -> 64 +residual relu". Returns ret. */
+/* "8x64x56x56 k3 s1 -> 64 +residual relu". Returns ret. */
 const char *conv_shape_text(const ConvShape *shape, char ret[96]);
 
 /* Asks cuDNN for an engine. profile_json: the device (cuda_desc.h).

@@ -103,27 +103,38 @@ static const char *operand(const Check *check, const cJSON *node, const char *ke
                : NULL;
 }
 
-static Status check_conv(const Check *check, const cJSON *node, const int64_t y[4],
+typedef struct PassNames {
+    const char *operation, *x, *w, *y;
+} PassNames;
+
+static const PassNames PASS_NAMES[] = {
+    [CONV_FORWARD] = {"CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR", "X", "W", "Y"},
+    [CONV_BACK_DATA] = {"CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR", "dX", "W",
+                        "dY"},
+    [CONV_BACK_WEIGHTS] = {"CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR", "X",
+                           "dW", "dY"}};
+
+/* uid_y 0: the result is virtual. */
+static Status check_conv(const Check *check, const cJSON *node, int64_t uid_y, const int64_t y[4],
                          const char **ret_y)
 {
-    static const char *const KNOWN[] = {"operation", "mode",     "mathPrec", "alpha", "beta", "pad",
-                                        "stride",    "dilation", "X",        "W",     "Y",    NULL};
     const ConvShape *s = check->shape;
+    const PassNames *names = &PASS_NAMES[s->pass];
+    const char *const KNOWN[] = {"operation", "mode",     "mathPrec", "alpha",  "beta",   "pad",
+                                 "stride",    "dilation", names->x,   names->w, names->y, NULL};
     const int64_t pad[2] = {s->kernel / 2, s->kernel / 2}, stride[2] = {s->stride, s->stride};
     const int64_t one[2] = {1, 1}, x[4] = {s->n, s->c_in, s->h, s->w};
     const int64_t w[4] = {s->c_out, s->c_in, s->kernel, s->kernel};
-    bool good =
-        keys_known(node, KNOWN) &&
-        is_text(node, "operation", "CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR") &&
-        is_text(node, "mode", "CUDNN_CROSS_CORRELATION") &&
-        is_text(node, "mathPrec", "CUDNN_DATA_FLOAT") && is_number(node, "alpha", 1) &&
-        is_number(node, "beta", 0) && is_numbers(node, "pad", pad, 2) &&
-        is_numbers(node, "stride", stride, 2) && is_numbers(node, "dilation", one, 2);
+    bool good = keys_known(node, KNOWN) && is_text(node, "operation", names->operation) &&
+                is_text(node, "mode", "CUDNN_CROSS_CORRELATION") &&
+                is_text(node, "mathPrec", "CUDNN_DATA_FLOAT") && is_number(node, "alpha", 1) &&
+                is_number(node, "beta", 0) && is_numbers(node, "pad", pad, 2) &&
+                is_numbers(node, "stride", stride, 2) && is_numbers(node, "dilation", one, 2);
     if (!good)
         return differs(check, "the convolution");
-    *ret_y = operand(check, node, "Y", 0, y);
-    if (operand(check, node, "X", CONV_X, x) == NULL ||
-        operand(check, node, "W", CONV_W, w) == NULL || *ret_y == NULL)
+    *ret_y = operand(check, node, names->y, uid_y, y);
+    if (operand(check, node, names->x, CONV_X, x) == NULL ||
+        operand(check, node, names->w, CONV_W, w) == NULL || *ret_y == NULL)
         return differs(check, "a tensor of the convolution");
     return ST_OK;
 }
@@ -162,12 +173,15 @@ static Status check_graph(const Check *check, const cJSON *nodes)
     const ConvShape *s = check->shape;
     const int64_t y[4] = {s->n, s->c_out, s->h / s->stride, s->w / s->stride};
     const int64_t bias[4] = {1, s->c_out, 1, 1};
-    int n_nodes = 2 + (s->residual ? 1 : 0) + (s->relu ? 1 : 0), i = 0;
-    int n_tensors = 4 + (s->residual ? 2 : 0) + (s->relu ? 1 : 0) + 1;
+    bool forward = s->pass == CONV_FORWARD;
+    int n_nodes = forward ? 2 + (s->residual ? 1 : 0) + (s->relu ? 1 : 0) : 1, i = 0;
+    int n_tensors = forward ? 4 + (s->residual ? 2 : 0) + (s->relu ? 1 : 0) + 1 : 3;
     const char *at = NULL;
     if (cJSON_GetArraySize(nodes) != n_nodes || cJSON_GetArraySize(check->tensors) != n_tensors)
         return differs(check, "the number of operations or tensors");
-    TRY(check_conv(check, cJSON_GetArrayItem(nodes, i++), y, &at));
+    TRY(check_conv(check, cJSON_GetArrayItem(nodes, i++), forward ? 0 : CONV_Y, y, &at));
+    if (!forward)
+        return ST_OK;
     if (s->residual)
         TRY(check_pointwise(check, cJSON_GetArrayItem(nodes, i++), CONV_RESIDUAL, y, 0, y, &at));
     TRY(check_pointwise(check, cJSON_GetArrayItem(nodes, i++), CONV_BIAS, bias,

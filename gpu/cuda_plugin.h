@@ -15,7 +15,7 @@ extern "C" {
 
 #define CUDA_PLUGIN_FILE "ct2mr_cuda.so"
 #define CUDA_PLUGIN_SYMBOL "ct2mr_cuda_plugin"
-#define CUDA_PLUGIN_VERSION CT2MR_VERSION "-3"
+#define CUDA_PLUGIN_VERSION CT2MR_VERSION "-4"
 
 typedef struct CudaDeviceText { /* a GPU for people */
     char name[64];
@@ -28,7 +28,8 @@ typedef struct CudaPlugin {
     const char *version; /* CUDA_PLUGIN_VERSION of its build */
     size_t graph_bytes;  /* sizeof(Graph) of its build */
     Backend backend;
-    int64_t (*dnn_version)(void); /* 91900 is cuDNN 9.19.0 */
+    const struct TrainBackend *training; /* train_int.h */
+    int64_t (*dnn_version)(void);        /* 91900 is cuDNN 9.19.0 */
     /* The GPUs, at most max of them. Errors: BACKEND (no driver). */
     Status (*devices)(CudaDeviceText *ret, int max, int *ret_n, Err *err);
 } CudaPlugin;

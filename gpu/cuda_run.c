@@ -7,12 +7,10 @@
 ** second batch on its work is one captured CUDA graph. */
 #include "gpu/cuda_int.h"
 
-#include "base/clock.h"
 #include "gpu/half.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 static Status lose(Cuda *cuda, Status status)
 {
@@ -22,17 +20,7 @@ static Status lose(Cuda *cuda, Status status)
 
 Status cuda_wait(Cuda *cuda, cudaEvent_t event, const char *what, Err *err)
 {
-    const struct timespec pause = {.tv_nsec = 50 * 1000};
-    double end = clock_monotonic_s() + cuda->deadline_s;
-    for (;;) {
-        cudaError_t error = cuda->api->event_query(event);
-        if (error != cudaErrorNotReady)
-            return lose(cuda, cuda_check(error, what, err));
-        if (clock_monotonic_s() > end)
-            return lose(cuda, err_set(err, ST_BACKEND, "%s: the GPU did not finish within %g s",
-                                      what, cuda->deadline_s));
-        (void)nanosleep(&pause, NULL);
-    }
+    return lose(cuda, cuda_await(cuda->api, event, cuda->deadline_s, what, err));
 }
 
 static unsigned char *value(const Cuda *cuda, int32_t v)
@@ -52,8 +40,8 @@ static Status run_conv(const Cuda *cuda, int32_t i, Err *err)
     int n = 4;
     if (op->second >= 0)
         pointers[n++] = value(cuda, op->second);
-    return cudnn_check(cuda->api->dnn_execute(cuda->dnn, cuda->plans[step->plan].plan, n, uids,
-                                              pointers, cuda->workspace),
+    return cudnn_check(cuda->api->dnn_execute(cuda->dnn, cuda->plans.plans[step->plan].plan, n,
+                                              uids, pointers, cuda->workspace),
                        op->name, err);
 }
 

@@ -134,40 +134,15 @@ Status cuda_upload_weights(Cuda *cuda, Err *err)
 
 /* ---- plans --------------------------------------------------------------------------------- */
 
-/* From the cache if it is there and good; else a new one, and *changed. */
-static Status make_plan(Cuda *cuda, PlanCache *cache, const ConvShape *shape, bool *changed,
-                        Err *err)
-{
-    ConvPlan *plan = &cuda->plans[cuda->n_plans];
-    cudnnHandle_t handle = cuda->api->plans_by_handle ? cuda->dnn : NULL;
-    char *json = plan_cache_find(cache, shape);
-    Err why = {0};
-    bool loaded =
-        json != NULL && conv_load(shape, cuda->profile, handle, json, plan, &why) == ST_OK;
-    if (json != NULL && !loaded && cache->set_aside.status == ST_OK)
-        cache->set_aside = why;
-    free(json);
-    if (!loaded) {
-        ConvChoice choice;
-        TRY(conv_choose(shape, cuda->profile, &choice, err));
-        Status status = conv_load(shape, cuda->profile, handle, choice.json, plan, err);
-        free(choice.json);
-        TRY(status);
-        *changed = true;
-    }
-    cuda->n_plans++;
-    if ((size_t)plan->workspace_bytes > cuda->workspace_bytes)
-        cuda->workspace_bytes = (size_t)plan->workspace_bytes;
-    return ST_OK;
-}
-
 Status cuda_make_plans(Cuda *cuda, Err *err)
 {
     const ModelInfo *info = model_info(cuda->model);
     const Value *in = &cuda->graph->values[cuda->graph->input];
     PlanCache cache;
+    const PlanMaker maker = {.cache = &cache,
+                             .profile = cuda->profile,
+                             .handle = cuda->api->plans_by_handle ? cuda->dnn : NULL};
     char key[1024];
-    bool changed = false;
     Status status = ST_OK;
     (void)snprintf(key, sizeof key,
                    "model %s, %d operations, %dx%dx%d, gpu %s sm_%d, driver %d, cuDNN %zu",
@@ -178,26 +153,14 @@ Status cuda_make_plans(Cuda *cuda, Err *err)
         if (cuda->graph->ops[i].kind != OP_CONV)
             continue;
         const ConvShape shape = cuda_conv_shape(cuda->graph, &cuda->graph->ops[i], cuda->batch);
-        int32_t p = 0;
-        while (p < cuda->n_plans && !conv_shape_equal(&cuda->plans[p].shape, &shape))
-            p++;
-        if (p == cuda->n_plans)
-            status = make_plan(cuda, &cache, &shape, &changed, err);
-        cuda->steps[i].plan = p;
+        status = plan_set_add(&cuda->plans, &maker, &shape, &cuda->steps[i].plan, err);
     }
-    if (status == ST_OK && changed)
-        plan_cache_write(&cache, cuda->plans, cuda->n_plans);
+    if (status == ST_OK && cuda->plans.changed)
+        plan_cache_write(&cache, cuda->plans.plans, cuda->plans.n);
     if (cache.set_aside.status != ST_OK)
         (void)snprintf(cuda->set_aside, sizeof cuda->set_aside,
                        "the plan cache %.40s was set aside and made anew: %.110s",
                        strrchr(cache.file.path, '/') + 1, cache.set_aside.msg);
     plan_cache_close(&cache);
     return status;
-}
-
-void cuda_drop_plans(Cuda *cuda)
-{
-    while (cuda->n_plans > 0)
-        conv_plan_free(&cuda->plans[--cuda->n_plans]);
-    cuda->workspace_bytes = 0;
 }

@@ -5,6 +5,7 @@
 #include "base/parallel.h"
 #include "gpu/network.h"
 #include "gpu/train_init.h"
+#include "gpu/train_trust.h"
 #include "gpu/trained_cases.h"
 #include "gpu/training_int.h"
 
@@ -126,6 +127,25 @@ static Status init_weights(Training *t, Err *err)
     return status;
 }
 
+/* What has never run on a card is not believed: see train_trust.h. */
+static Status check_backend(const Training *t, Err *err)
+{
+    const TrainConfig *c = t->config;
+    const TrainOptions options = {
+        .backend = c->backend, .precision = c->precision, .threads = t->threads};
+    TrainDistances d;
+    char text[160];
+    if (strcmp(c->backend, "cuda") != 0)
+        return ST_OK;
+    TRY(train_trust(c->arch, &options, &d, err));
+    (void)snprintf(text, sizeof text,
+                   "backend cuda agrees with ref in a small network: gradients to %.2g, the worst "
+                   "to %.2g",
+                   d.gradients, d.worst);
+    note(t, text);
+    return ST_OK;
+}
+
 static Status open_net(Training *t, Err *err)
 {
     const TrainConfig *c = t->config;
@@ -204,6 +224,7 @@ static Status open_loader(Training *t, Err *err)
 static Status open_all(Training *t, Err *err)
 {
     TRY(check_config(t, err));
+    TRY(check_backend(t, err));
     TRY(open_net(t, err));
     TRY(open_loss(t, err));
     TRY(reserve(t, err));

@@ -343,7 +343,7 @@ static Status cpu_backward(TrainNet *net, const float *dy, float *ret_dx, Err *e
 
 static unsigned cpu_precisions(void)
 {
-    return backend_dnnl.precisions() & 1u << PRECISION_BF16;
+    return 1u << PRECISION_F32 | (backend_dnnl.precisions() & 1u << PRECISION_BF16);
 }
 
 const TrainBackend train_backend_cpu = {"cpu",       cpu_precisions, cpu_open, cpu_changed,

@@ -13,7 +13,7 @@ typedef struct TrainTensors {                        /* of one operation; NULL w
 
 typedef struct TrainBackend {
     const char *name;
-    unsigned (*precisions)(void);            /* beside f32: bits 1 << Precision */
+    unsigned (*precisions)(void);            /* bits 1 << Precision */
     Status (*open)(TrainNet *net, Err *err); /* sets net->state, to be closed even on failure */
     Status (*changed)(TrainNet *net, Err *err);
     Status (*forward)(TrainNet *net, const float *x, const float **ret_y, Err *err);
@@ -22,6 +22,7 @@ typedef struct TrainBackend {
 } TrainBackend;
 
 extern const TrainBackend train_backend_ref, train_backend_cpu;
+extern const TrainBackend train_backend_cuda; /* in the plugin */
 
 struct TrainNet {
     const TrainBackend *backend;
@@ -33,6 +34,7 @@ struct TrainNet {
     int32_t n;             /* slices of the forward under way or last done */
     bool batch_statistics; /* it uses them */
     bool may_go_back;
+    TrainScale scale;
     Arena arena; /* values and gradients of parameters */
     TrainParameter *parameters;
     int32_t n_parameters;

@@ -87,7 +87,7 @@ cJSON *training_recipe(const Training *t)
     add_number(json, "validation", c->validation_frac);
     add_number(json, "fold", c->fold);
     add_text(json, "backend", c->backend);
-    if (strcmp(c->backend, "ref") != 0)
+    if (strcmp(c->backend, "cpu") == 0)
         add_number(json, "threads", t->threads); /* they decide the last bits */
     return json;
 }

@@ -2,6 +2,7 @@
 #include "gpu/train_int.h"
 
 #include "base/parallel.h"
+#include "gpu/cuda_plugin.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +15,8 @@ enum { N_BACKENDS = sizeof BACKENDS / sizeof BACKENDS[0] };
 
 const char *train_backend_name(int index)
 {
+    if (index == N_BACKENDS)
+        return "cuda"; /* of the plugin, which may not be there */
     return index >= 0 && index < N_BACKENDS ? BACKENDS[index]->name : NULL;
 }
 
@@ -22,10 +25,15 @@ static Status choose_backend(const TrainOptions *options, TrainNet *net, Err *er
     for (int i = 0; i < N_BACKENDS; i++)
         if (strcmp(options->backend, BACKENDS[i]->name) == 0)
             net->backend = BACKENDS[i];
+    if (strcmp(options->backend, "cuda") == 0) {
+        const CudaPlugin *plugin;
+        TRY(cuda_plugin(&plugin, err));
+        net->backend = plugin->training;
+    }
     if (net->backend == NULL)
-        return err_set(err, ST_BACKEND, "no training backend of that name; there are ref and cpu");
-    unsigned have = 1u << PRECISION_F32 | net->backend->precisions();
-    if ((have & 1u << options->precision) == 0)
+        return err_set(err, ST_BACKEND,
+                       "no training backend of that name; there are cpu, cuda and ref");
+    if ((net->backend->precisions() & 1u << options->precision) == 0)
         return err_set(err, ST_BACKEND, "training backend %s has no %s on this machine",
                        net->backend->name, precision_name(options->precision));
     net->precision = options->precision;
@@ -168,6 +176,16 @@ TrainParameter *train_net_parameters(TrainNet *net, int32_t *ret_n)
 {
     *ret_n = net->n_parameters;
     return net->parameters;
+}
+
+TrainScale train_net_scale(const TrainNet *net)
+{
+    return net->scale;
+}
+
+void train_net_set_scale(TrainNet *net, TrainScale scale)
+{
+    net->scale = scale;
 }
 
 /* ---- running ------------------------------------------------------------------------------- */

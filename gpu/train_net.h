@@ -5,9 +5,11 @@
 ** pools, doublings and concatenations: a feature network inside a loss is one, too (frozen).
 ** Parameters, gradients and statistics are float32 whatever the precision; the caller steps them.
 **
-** Backends: "ref", loops in double that can be read beside the formulas, the oracle; "cpu", oneDNN.
+** Backends: "ref", loops in double that can be read beside the formulas, the oracle; "cpu", oneDNN;
+** "cuda", GPU 0 by the plugin (cuda_plugin.h), which needs channels that are multiples of 8.
 ** Bits: ref's are the same for any number of threads. cpu's are the same in every run on one
-** machine for one number of threads and one `batch`; oneDNN shares out sums by its threads.
+** machine for one number of threads and one `batch`; oneDNN shares out sums by its threads. cuda's
+** are the same in every run on one card, driver and cuDNN for one `batch`.
 **
 ** Thread: a TrainNet belongs to one thread; it uses several of its own within a call. */
 #ifndef CT2MR_GPU_TRAIN_NET_H
@@ -18,8 +20,9 @@
 typedef struct TrainNet TrainNet;
 
 typedef struct TrainOptions {
-    const char *backend;    /* "ref" or "cpu" */
-    Precision precision;    /* F32; on cpu also BF16: values and weights in bf16, sums in f32 */
+    const char *backend;    /* "ref", "cpu" or "cuda" */
+    Precision precision;    /* F32; on cpu also BF16: values and weights in bf16, sums in f32; on
+                            ** cuda F16 alone: the same in f16, with loss scaling */
     int32_t batch, threads; /* most slices of a step; threads 0: all processors */
     bool frozen;            /* no parameter gradients, running statistics are used and stay */
 } TrainOptions;
@@ -40,7 +43,7 @@ const char *train_backend_name(int index);
 
 /* Values are 0 until the caller sets them, running_var 1. Reserves all memory. graph is borrowed
 ** until close. Errors: BACKEND (unknown, no such precision here), UNSUPPORTED (an operation that
-** has no backward), LIMIT, NO_MEMORY. */
+** has no backward, or not there), LIMIT, NO_MEMORY. */
 MUST_CHECK Status train_net_open(const Graph *graph, const TrainOptions *options, TrainNet **ret,
                                  Err *err);
 void train_net_close(TrainNet *net); /* NULL is fine */
@@ -49,6 +52,16 @@ void train_net_close(TrainNet *net); /* NULL is fine */
 TrainParameter *train_net_parameters(TrainNet *net, int32_t *ret_n);
 /* Tells the net that the caller has changed values (before the first forward, after each step). */
 MUST_CHECK Status train_net_changed(TrainNet *net, Err *err);
+
+/* Loss scaling of f16: gradients are computed 2^exponent times as large, and the step again with
+** half of that if one overflows; n_good steps went well since it changed. A checkpoint holds it,
+** since it may decide last bits. Of other precisions 0. */
+typedef struct TrainScale {
+    int32_t exponent, n_good;
+} TrainScale;
+enum { TRAIN_MAX_EXPONENT = 24 };
+TrainScale train_net_scale(const TrainNet *net);
+void train_net_set_scale(TrainNet *net, TrainScale scale);
 
 /* x (n, c, h, w) -> *ret_y (n, c_out, h_out, w_out), which the net owns until its next call.
 ** 1 <= n <= batch. training: batch statistics, which also move the running ones (momentum 0.1,

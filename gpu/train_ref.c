@@ -207,7 +207,7 @@ static Status ref_backward(TrainNet *net, const float *dy, float *ret_dx, Err *e
 
 static unsigned ref_precisions(void)
 {
-    return 0;
+    return 1u << PRECISION_F32;
 }
 
 const TrainBackend train_backend_ref = {"ref",       ref_precisions, ref_open, ref_changed,

@@ -3,6 +3,7 @@
 
 #include "gpu/cuda_api.h"
 #include "gpu/gpu_catalog.h"
+#include "tests/cuda_emulator_kernels.h"
 #include "tests/cuda_emulator_plans.h"
 #include "tests/cuda_interpreter.h"
 
@@ -12,6 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#define SPOILED 1.25f
 enum { MAX_PIECES = 64, MAX_BOUND = 8, PIECE_ALIGN = 256, MAX_OBJECTS = 1024, MAX_STREAMS = 256 };
 
 static void restart(void);
@@ -299,39 +301,18 @@ static bool work_fails(void)
     return emulator->broken != 0;
 }
 
-static size_t area(const KernelCall *k, int32_t c)
-{
-    return (size_t)k->n * (size_t)k->h * (size_t)k->w * (size_t)c;
-}
-
-static bool kernel_memory_good(const KernelCall *k)
-{
-    switch (k->kind) {
-    case KERNEL_PACK:
-        return is_device(k->a, 4 * area(k, k->c)) && is_device(k->y, 2 * area(k, 8));
-    case KERNEL_MAXPOOL:
-        return is_device(k->a, 2 * area(k, k->c)) && is_device(k->y, 2 * area(k, k->c) / 4);
-    case KERNEL_CONCAT:
-        return is_device(k->a, 2 * area(k, k->c) / (k->doubles ? 4 : 1)) &&
-               (k->c2 == 0 || is_device(k->b, 2 * area(k, k->c2))) &&
-               is_device(k->y, 2 * area(k, k->c + k->c2));
-    case KERNEL_UNPACK:
-        return is_device(k->a, 2 * area(k, k->c)) &&
-               is_device(k->y, (k->shuffle ? 16 : 4) * area(k, k->c2)) &&
-               is_device(k->count, sizeof *k->count);
-    }
-    return false;
-}
-
 static cudaError_t do_kernel(const KernelCall *call)
 {
     if (work_fails())
         return cudaErrorIllegalAddress;
-    if (!kernel_memory_good(call)) {
+    if (!emulated_kernel_fits(call, is_device)) {
         complain("a kernel reaches beyond the device's memory");
         return cudaErrorIllegalAddress;
     }
-    return kernel_launch(call, NULL);
+    cudaError_t error = kernel_launch(call, NULL);
+    if (emulator->n_works == emulator->spoil_work)
+        emulated_kernel_spoil(call, SPOILED);
+    return error;
 }
 
 static char *plan_text(cudnnBackendDescriptor_t plan)
@@ -348,11 +329,13 @@ static char *plan_text(cudnnBackendDescriptor_t plan)
 
 static cudnnStatus_t do_plan(const Command *c)
 {
-    const PlanBinding binding = {c->n, c->uids, c->pointers, is_device};
+    PlanBinding binding = {c->n, c->uids, c->pointers, is_device, 1};
     int64_t workspace = 0, n = 0;
     Err err = {0};
     if (work_fails())
         return CUDNN_STATUS_EXECUTION_FAILED;
+    if (emulator->n_works == emulator->spoil_work)
+        binding.factor = SPOILED;
     emulator->n_plans_run++;
     (void)cudnnBackendGetAttribute(c->plan, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE,
                                    CUDNN_TYPE_INT64, 1, &n, &workspace);

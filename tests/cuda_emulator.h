@@ -17,14 +17,23 @@
 typedef struct EmulatedPlan { /* one convolution to plan for a card of gpu_catalog.h */
     int32_t card, n, c_in, h, w, c_out, kernel, stride;
     bool residual, relu;
-    enum { PLAN_GOOD, PLAN_DIMS, PLAN_BF16, PLAN_LAYOUT } control; /* a mistake to be refused */
-    int64_t workspace_bytes, engine;                               /* results */
+    int32_t pass; /* 0 forward, 1 gradient of the input, 2 of the weights */
+    /* A mistake to be refused; FLOAT: weights, or their gradient, in float32. */
+    enum { PLAN_GOOD, PLAN_DIMS, PLAN_BF16, PLAN_LAYOUT, PLAN_FLOAT } control;
+    int64_t workspace_bytes, engine; /* results */
     bool tensor_core;
 } EmulatedPlan;
 
-/* Every distinct convolution of some networks, planned for one card and batch. */
+/* Networks whose distinct convolutions are to be planned: of inference DRUNet-34, -50 and -101; of
+** training the U-Net, too, and each convolution with its two gradients. */
+typedef struct EmulatedNetworks {
+    int32_t batch, width, side;
+    bool training;
+} EmulatedNetworks;
+
 typedef struct EmulatedTally {
     int n_shapes, n_good, n_tensor_core;
+    int n_back;              /* of n_good: gradients */
     int64_t workspace_bytes; /* the largest */
     char trouble[256];       /* the first */
 } EmulatedTally;
@@ -37,6 +46,7 @@ typedef struct CudaEmulator {
     int fail_alloc;       /* this allocation fails */
     int64_t memory_bytes; /* allocations beyond it fail; 0: no limit */
     int fail_work;        /* this kernel or plan and everything after it fails */
+    int spoil_work;       /* what this kernel or plan gives is 5/4 of it */
     int broken;           /* a work has failed: everything fails */
     int hang_event;       /* this event record and all after it are never reached */
     int spoil_upload;     /* this upload of weights since cuDNN was opened: (c_out, c_in, k, k) */
@@ -57,9 +67,8 @@ typedef struct CudaEmulator {
     void (*remains)(int64_t *ret_pinned, int64_t *ret_device);
     /* Plans without a device. */
     Status (*plan)(EmulatedPlan *plan, Err *err);
-    /* Adds the convolutions of DRUNet-34, -50 and -101 of that width on side x side. */
-    Status (*plan_networks)(int card, int32_t batch, int32_t width, int32_t side,
-                            EmulatedTally *ret, Err *err);
+    Status (*plan_networks)(int card, const EmulatedNetworks *networks, EmulatedTally *ret,
+                            Err *err);
     /* Reloads a good plan's JSON for another card; and with `from` replaced by `to` in it. */
     Status (*reload)(const EmulatedPlan *plan, int other_card, const char *from, const char *to,
                      Err *err);

@@ -4,6 +4,7 @@
 #include "gpu/cuda_desc.h"
 #include "gpu/cuda_layout.h"
 #include "gpu/cuda_plan.h"
+#include "gpu/cuda_train_layout.h"
 #include "gpu/gpu_catalog.h"
 #include "gpu/graph_passes.h"
 #include "gpu/network.h"
@@ -12,35 +13,50 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* conv + residual + bias + ReLU with one mistake: refused when the graph is made, or no engine. */
+/* conv + residual + bias + ReLU. */
+static cudnnBackendDescriptor_t fused_graph(DescPool *pool, const EmulatedPlan *p,
+                                            cudnnDataType_t type, cudnnBackendDescriptor_t x,
+                                            cudnnBackendDescriptor_t weight, const DescTensor *y)
+{
+    DescTensor residual = desc_nhwc(type, 3, p->n, p->c_out, y->dims[2], y->dims[3], false);
+    DescTensor bias = desc_nhwc(type, 4, 1, p->c_out, 1, 1, false);
+    cudnnBackendDescriptor_t between[3], ops[4];
+    for (int i = 0; i < 3; i++) {
+        DescTensor t =
+            desc_nhwc(CUDNN_DATA_FLOAT, 6 + i, p->n, p->c_out, y->dims[2], y->dims[3], true);
+        between[i] = desc_tensor(pool, &t);
+    }
+    ops[0] = desc_conv(pool, CONV_FORWARD, p->kernel, p->stride, x, weight, between[0]);
+    ops[1] = desc_pointwise(pool, CUDNN_POINTWISE_ADD, between[0], desc_tensor(pool, &residual),
+                            between[1]);
+    ops[2] =
+        desc_pointwise(pool, CUDNN_POINTWISE_ADD, between[1], desc_tensor(pool, &bias), between[2]);
+    ops[3] = desc_pointwise(pool, CUDNN_POINTWISE_RELU_FWD, between[2], NULL, desc_tensor(pool, y));
+    return desc_graph(pool, 4, ops);
+}
+
+/* With one mistake: refused when the graph is made, or no engine. */
 static Status plan_mistake(const EmulatedPlan *p, const char *profile, Err *err)
 {
     DescPool pool = {0};
     cudnnDataType_t type = p->control == PLAN_BF16 ? CUDNN_DATA_BFLOAT16 : CUDNN_DATA_HALF;
+    cudnnDataType_t weights = p->control == PLAN_FLOAT ? CUDNN_DATA_FLOAT : type;
     int64_t h = p->h / p->stride + (p->control == PLAN_DIMS ? 1 : 0), w = p->w / p->stride;
     DescTensor x = desc_nhwc(type, 1, p->n, p->c_in, p->h, p->w, false);
-    DescTensor weight = desc_nhwc(type, 2, p->c_out, p->c_in, p->kernel, p->kernel, false);
-    DescTensor residual = desc_nhwc(type, 3, p->n, p->c_out, h, w, false);
-    DescTensor bias = desc_nhwc(type, 4, 1, p->c_out, 1, 1, false);
+    DescTensor weight = desc_nhwc(weights, 2, p->c_out, p->c_in, p->kernel, p->kernel, false);
     DescTensor y = desc_nhwc(type, 5, p->n, p->c_out, h, w, false);
-    cudnnBackendDescriptor_t between[3], ops[4];
-    if (p->control == PLAN_LAYOUT) { /* the output (n, c, h, w) in memory */
+    if (p->control == PLAN_LAYOUT) { /* (n, c, h, w) in memory */
         const int64_t strides[4] = {p->c_out * h * w, h * w, w, 1};
         memcpy(y.strides, strides, sizeof strides);
     }
-    for (int i = 0; i < 3; i++) {
-        DescTensor t = desc_nhwc(CUDNN_DATA_FLOAT, 6 + i, p->n, p->c_out, h, w, true);
-        between[i] = desc_tensor(&pool, &t);
+    cudnnBackendDescriptor_t from = desc_tensor(&pool, &x), by = desc_tensor(&pool, &weight), graph;
+    if (p->pass == CONV_FORWARD) {
+        graph = fused_graph(&pool, p, type, from, by, &y);
+    } else {
+        cudnnBackendDescriptor_t op = desc_conv(&pool, (ConvPass)p->pass, p->kernel, p->stride,
+                                                from, by, desc_tensor(&pool, &y));
+        graph = desc_graph(&pool, 1, &op);
     }
-    ops[0] = desc_conv(&pool, p->kernel, p->stride, desc_tensor(&pool, &x),
-                       desc_tensor(&pool, &weight), between[0]);
-    ops[1] = desc_pointwise(&pool, CUDNN_POINTWISE_ADD, between[0], desc_tensor(&pool, &residual),
-                            between[1]);
-    ops[2] = desc_pointwise(&pool, CUDNN_POINTWISE_ADD, between[1], desc_tensor(&pool, &bias),
-                            between[2]);
-    ops[3] =
-        desc_pointwise(&pool, CUDNN_POINTWISE_RELU_FWD, between[2], NULL, desc_tensor(&pool, &y));
-    cudnnBackendDescriptor_t graph = desc_graph(&pool, 4, ops);
     cudnnBackendDescriptor_t device = desc_device(&pool, profile);
     ConvChoice choice = {0};
     bool found = false;
@@ -52,8 +68,8 @@ static Status plan_mistake(const EmulatedPlan *p, const char *profile, Err *err)
 
 static ConvShape shape_of(const EmulatedPlan *p)
 {
-    return (ConvShape){p->n,      p->c_in,   p->h,        p->w,   p->c_out,
-                       p->kernel, p->stride, p->residual, p->relu};
+    return (ConvShape){p->n,      p->c_in,   p->h,        p->w,    p->c_out,
+                       p->kernel, p->stride, p->residual, p->relu, (ConvPass)p->pass};
 }
 
 Status emulated_plan(EmulatedPlan *plan, Err *err)
@@ -120,66 +136,100 @@ typedef struct Shapes {
     int n;
 } Shapes;
 
-static Status add_shapes(ModelArch arch, int32_t batch, int32_t width, int32_t side, Shapes *shapes,
-                         Err *err)
+static void add_shape(Shapes *shapes, const ConvShape *shape)
 {
-    const ModelInfo info = {.arch = arch, .width = width, .activation = ACTIVATION_SIGMOID};
-    Graph *literal = malloc(sizeof *literal), *fast = malloc(sizeof *fast);
-    Graph *graph = malloc(sizeof *graph);
+    int k = 0;
+    while (k < shapes->n && !conv_shape_equal(&shapes->all[k], shape))
+        k++;
+    ASSERT(k < MAX_SHAPES);
+    shapes->all[k] = *shape;
+    shapes->n += k == shapes->n;
+}
+
+static Status add_inference(const Graph *literal, int32_t batch, Shapes *shapes, Err *err)
+{
+    Graph *fast = malloc(sizeof *fast), *graph = malloc(sizeof *graph);
     CudaLayout layout;
-    ASSERT(literal != NULL && fast != NULL && graph != NULL);
-    Status status = network_build(&info, side, side, literal, err);
-    if (status == ST_OK)
-        status = graph_rewrite(literal, GRAPH_PASSES_ALL, fast, err);
+    ASSERT(fast != NULL && graph != NULL);
+    Status status = graph_rewrite(literal, GRAPH_PASSES_ALL, fast, err);
     if (status == ST_OK)
         status = cuda_layout(fast, graph, &layout, err);
-    for (int32_t i = 0; status == ST_OK && i < graph->n_ops; i++) {
-        if (graph->ops[i].kind != OP_CONV)
-            continue;
-        const ConvShape shape = cuda_conv_shape(graph, &graph->ops[i], batch);
-        int k = 0;
-        while (k < shapes->n && !conv_shape_equal(&shapes->all[k], &shape))
-            k++;
-        ASSERT(k < MAX_SHAPES);
-        shapes->all[k] = shape;
-        shapes->n += k == shapes->n;
-    }
-    free(literal);
+    for (int32_t i = 0; status == ST_OK && i < graph->n_ops; i++)
+        if (graph->ops[i].kind == OP_CONV) {
+            const ConvShape shape = cuda_conv_shape(graph, &graph->ops[i], batch);
+            add_shape(shapes, &shape);
+        }
     free(fast);
     free(graph);
     return status;
 }
 
-Status emulated_networks(int card, int32_t batch, int32_t width, int32_t side, EmulatedTally *ret,
-                         Err *err)
+static Status add_training(const Graph *literal, int32_t batch, Shapes *shapes, Err *err)
 {
-    static const ModelArch ARCHS[3] = {ARCH_DRUNET34, ARCH_DRUNET50, ARCH_DRUNET101};
+    TrainSteps *steps = malloc(sizeof *steps);
+    CudaTrainLayout layout;
+    ASSERT(steps != NULL);
+    Status status = cuda_train_layout(literal, steps, &layout, err);
+    for (int32_t i = 0; status == ST_OK && i < steps->n_steps; i++)
+        for (int pass = 0; steps->steps[i].kind == STEP_CONV && pass < 3; pass++) {
+            const ConvShape shape =
+                cuda_train_conv_shape(steps, &steps->steps[i], batch, (ConvPass)pass);
+            add_shape(shapes, &shape);
+        }
+    free(steps);
+    return status;
+}
+
+static Status add_shapes(ModelArch arch, const EmulatedNetworks *networks, Shapes *shapes, Err *err)
+{
+    const ModelInfo info = {.arch = arch,
+                            .width = networks->width,
+                            .activation =
+                                networks->training ? ACTIVATION_LINEAR : ACTIVATION_SIGMOID};
+    Graph *literal = malloc(sizeof *literal);
+    ASSERT(literal != NULL);
+    Status status = network_build(&info, networks->side, networks->side, literal, err);
+    if (status == ST_OK)
+        status = (networks->training ? add_training : add_inference)(literal, networks->batch,
+                                                                     shapes, err);
+    free(literal);
+    return status;
+}
+
+static void count_shape(const ConvShape *s, int card, EmulatedTally *tally)
+{
+    EmulatedPlan plan = {.card = card,
+                         .n = s->n,
+                         .c_in = s->c_in,
+                         .h = s->h,
+                         .w = s->w,
+                         .c_out = s->c_out,
+                         .kernel = s->kernel,
+                         .stride = s->stride,
+                         .residual = s->residual,
+                         .relu = s->relu,
+                         .pass = (int32_t)s->pass};
+    Err why = {0};
+    char text[96];
+    bool good = emulated_plan(&plan, &why) == ST_OK;
+    tally->n_good += good;
+    tally->n_tensor_core += good && plan.tensor_core;
+    tally->n_back += good && s->pass != CONV_FORWARD;
+    if (good && plan.workspace_bytes > tally->workspace_bytes)
+        tally->workspace_bytes = plan.workspace_bytes;
+    if ((!good || !plan.tensor_core) && tally->trouble[0] == '\0')
+        (void)snprintf(tally->trouble, sizeof tally->trouble, "%s: %.150s",
+                       conv_shape_text(s, text), good ? "no tensor cores" : why.msg);
+}
+
+Status emulated_networks(int card, const EmulatedNetworks *networks, EmulatedTally *ret, Err *err)
+{
+    static const ModelArch ARCHS[4] = {ARCH_DRUNET34, ARCH_DRUNET50, ARCH_DRUNET101, ARCH_UNET};
     Shapes shapes = {.n = 0};
-    for (int i = 0; i < 3; i++)
-        TRY(add_shapes(ARCHS[i], batch, width, side, &shapes, err));
+    for (int i = 0; i < (networks->training ? 4 : 3); i++)
+        TRY(add_shapes(ARCHS[i], networks, &shapes, err));
     *ret = (EmulatedTally){.n_shapes = shapes.n};
-    for (int i = 0; i < shapes.n; i++) {
-        const ConvShape *s = &shapes.all[i];
-        EmulatedPlan plan = {.card = card,
-                             .n = s->n,
-                             .c_in = s->c_in,
-                             .h = s->h,
-                             .w = s->w,
-                             .c_out = s->c_out,
-                             .kernel = s->kernel,
-                             .stride = s->stride,
-                             .residual = s->residual,
-                             .relu = s->relu};
-        Err why = {0};
-        char text[96];
-        bool good = emulated_plan(&plan, &why) == ST_OK;
-        ret->n_good += good;
-        ret->n_tensor_core += good && plan.tensor_core;
-        if (good && plan.workspace_bytes > ret->workspace_bytes)
-            ret->workspace_bytes = plan.workspace_bytes;
-        if ((!good || !plan.tensor_core) && ret->trouble[0] == '\0')
-            (void)snprintf(ret->trouble, sizeof ret->trouble, "%s: %.150s",
-                           conv_shape_text(s, text), good ? "no tensor cores" : why.msg);
-    }
+    for (int i = 0; i < shapes.n; i++)
+        count_shape(&shapes.all[i], card, ret);
     return ST_OK;
 }

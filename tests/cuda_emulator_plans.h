@@ -6,8 +6,7 @@
 #include "tests/cuda_emulator.h"
 
 /* The three functions of CudaEmulator. */
-Status emulated_networks(int card, int32_t batch, int32_t width, int32_t side, EmulatedTally *ret,
-                         Err *err);
+Status emulated_networks(int card, const EmulatedNetworks *networks, EmulatedTally *ret, Err *err);
 Status emulated_plan(EmulatedPlan *plan, Err *err);
 Status emulated_reload(const EmulatedPlan *plan, int other_card, const char *from, const char *to,
                        Err *err);

@@ -9,6 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define BACK_DATA "CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR"
+#define BACK_FILTER "CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR"
+
 enum { MAX_TENSORS = 16 };
 
 typedef struct Tensor4 { /* (n, c, h, w) */
@@ -125,13 +128,22 @@ static Status add_tensor(Machine *m, const cJSON *json, const PlanBinding *bindi
     return ST_OK;
 }
 
+/* The name of the tensor that an operation writes. */
+static const char *output_key(const cJSON *node)
+{
+    const char *kind = text(node, "operation");
+    if (strcmp(kind, BACK_DATA) == 0)
+        return text(node, "dX");
+    return text(node, strcmp(kind, BACK_FILTER) == 0 ? "dW" : "Y");
+}
+
 /* Outputs begin as NaN; an output that shares memory with an input is refused. */
 static Status prepare_outputs(Machine *m, const cJSON *nodes)
 {
     const cJSON *node;
     cJSON_ArrayForEach(node, nodes)
     {
-        Tensor4 *y = find(m, text(node, "Y"));
+        Tensor4 *y = find(m, output_key(node));
         if (y == NULL)
             return REFUSE(m, "an operation without output");
         for (int i = 0; i < m->n; i++) {
@@ -174,6 +186,52 @@ static void convolve(const Window *o, const Tensor4 *x, const Tensor4 *w, Tensor
                 }
 }
 
+/* Adds to dx what each output's gradient gives to the inputs that it was computed from. */
+static void back_data(const Window *o, const Tensor4 *x, const Tensor4 *w, const Tensor4 *y,
+                      float *dx, const float *wf, const float *dy)
+{
+    int64_t c_in = w->dims[1], c_out = w->dims[0];
+    for (int64_t n = 0; n < y->dims[0]; n++)
+        for (int64_t p = 0; p < y->dims[2]; p++)
+            for (int64_t q = 0; q < y->dims[3]; q++, dy += c_out)
+                for (int64_t r = 0; r < w->dims[2]; r++)
+                    for (int64_t s = 0; s < w->dims[3]; s++) {
+                        int64_t ih = p * o->stride[0] - o->pad[0] + r;
+                        int64_t iw = q * o->stride[1] - o->pad[1] + s;
+                        if (ih < 0 || iw < 0 || ih >= x->dims[2] || iw >= x->dims[3])
+                            continue;
+                        float *a = dx + ((n * x->dims[2] + ih) * x->dims[3] + iw) * c_in;
+                        for (int64_t k = 0; k < c_out; k++) {
+                            const float *b = wf + ((k * w->dims[2] + r) * w->dims[3] + s) * c_in;
+                            for (int64_t c = 0; c < c_in; c++)
+                                a[c] += dy[k] * b[c];
+                        }
+                    }
+}
+
+/* Adds to dw the products of each output's gradient with the inputs. */
+static void back_filter(const Window *o, const Tensor4 *x, const Tensor4 *w, const Tensor4 *y,
+                        const float *xf, float *dw, const float *dy)
+{
+    int64_t c_in = w->dims[1], c_out = w->dims[0];
+    for (int64_t n = 0; n < y->dims[0]; n++)
+        for (int64_t p = 0; p < y->dims[2]; p++)
+            for (int64_t q = 0; q < y->dims[3]; q++, dy += c_out)
+                for (int64_t r = 0; r < w->dims[2]; r++)
+                    for (int64_t s = 0; s < w->dims[3]; s++) {
+                        int64_t ih = p * o->stride[0] - o->pad[0] + r;
+                        int64_t iw = q * o->stride[1] - o->pad[1] + s;
+                        if (ih < 0 || iw < 0 || ih >= x->dims[2] || iw >= x->dims[3])
+                            continue;
+                        const float *a = xf + ((n * x->dims[2] + ih) * x->dims[3] + iw) * c_in;
+                        for (int64_t k = 0; k < c_out; k++) {
+                            float *b = dw + ((k * w->dims[2] + r) * w->dims[3] + s) * c_in;
+                            for (int64_t c = 0; c < c_in; c++)
+                                b[c] += dy[k] * a[c];
+                        }
+                    }
+}
+
 /* The tensor as floats (n, h, w, c), whatever its strides say. */
 static float *dense(const Tensor4 *t)
 {
@@ -187,8 +245,23 @@ static float *dense(const Tensor4 *t)
     return v;
 }
 
-static Status run_conv(Machine *m, const cJSON *node, const Tensor4 *x, const Tensor4 *w,
-                       Tensor4 *y)
+static float *zeros(const Tensor4 *t)
+{
+    return calloc((size_t)(t->dims[0] * t->dims[1] * t->dims[2] * t->dims[3]), sizeof(float));
+}
+
+/* Floats (n, h, w, c) to the tensor. */
+static void store_dense(Tensor4 *t, const float *v)
+{
+    for (int64_t n = 0; n < t->dims[0]; n++)
+        for (int64_t h = 0; h < t->dims[2]; h++)
+            for (int64_t w = 0; w < t->dims[3]; w++)
+                for (int64_t c = 0; c < t->dims[1]; c++)
+                    store(t, offset(t, n, c, h, w), *v++);
+}
+
+/* One of x, w and y is written; the other two are read. */
+static Status run_conv(Machine *m, const cJSON *node, Tensor4 *x, Tensor4 *w, Tensor4 *y)
 {
     Window o;
     int64_t dilation[2];
@@ -203,12 +276,23 @@ static Status run_conv(Machine *m, const cJSON *node, const Tensor4 *x, const Te
         fits = y->dims[2 + d] == (x->dims[2 + d] + 2 * o.pad[d] - w->dims[2 + d]) / o.stride[d] + 1;
     if (!fits)
         return REFUSE(m, "a convolution's shapes do not fit");
-    float *xf = dense(x), *wf = dense(w);
-    if (xf != NULL && wf != NULL)
+    const char *kind = text(node, "operation");
+    bool data = strcmp(kind, BACK_DATA) == 0, filter = strcmp(kind, BACK_FILTER) == 0;
+    float *xf = data ? zeros(x) : dense(x), *wf = filter ? zeros(w) : dense(w);
+    float *yf = dense(y);
+    bool good = xf != NULL && wf != NULL && yf != NULL;
+    if (good && data) {
+        back_data(&o, x, w, y, xf, wf, yf);
+        store_dense(x, xf);
+    } else if (good && filter) {
+        back_filter(&o, x, w, y, xf, wf, yf);
+        store_dense(w, wf);
+    } else if (good) {
         convolve(&o, x, w, y, xf, wf);
-    bool good = xf != NULL && wf != NULL;
+    }
     free(xf);
     free(wf);
+    free(yf);
     return good ? ST_OK : REFUSE(m, "memory of the interpreter");
 }
 
@@ -243,17 +327,34 @@ static Status run_pointwise(Machine *m, const cJSON *node, const Tensor4 *x, con
 static Status run_node(Machine *m, const cJSON *node)
 {
     const char *kind = text(node, "operation");
-    Tensor4 *y = find(m, text(node, "Y"));
-    const Tensor4 *x = find(m, text(node, "X"));
-    const Tensor4 *w = find(m, text(node, "W")), *b = find(m, text(node, "B"));
+    bool data = strcmp(kind, BACK_DATA) == 0, filter = strcmp(kind, BACK_FILTER) == 0;
+    Tensor4 *y = find(m, text(node, data || filter ? "dY" : "Y"));
+    Tensor4 *x = find(m, text(node, data ? "dX" : "X"));
+    Tensor4 *w = find(m, text(node, filter ? "dW" : "W"));
+    const Tensor4 *b = find(m, text(node, "B"));
     if (x == NULL || y == NULL || (x->is_virtual && !x->written))
         return REFUSE(m, "an operation reads what is not there");
+    if (data || filter)
+        return w != NULL ? run_conv(m, node, x, w, y) : REFUSE(m, "a gradient without weights");
     y->written = true;
     if (strcmp(kind, "CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR") == 0)
         return run_pointwise(m, node, x, b, y);
     if (strcmp(kind, "CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR") == 0 && w != NULL)
         return run_conv(m, node, x, w, y);
     return REFUSE(m, "operation %s is not known", kind);
+}
+
+/* Multiplies what the last operation wrote. */
+static void spoil(Machine *m, const cJSON *nodes, float factor)
+{
+    const cJSON *last = cJSON_GetArrayItem(nodes, cJSON_GetArraySize(nodes) - 1);
+    Tensor4 *y = find(m, output_key(last));
+    float *v = y != NULL ? dense(y) : NULL;
+    ASSERT(v != NULL);
+    for (int64_t i = 0; i < y->dims[0] * y->dims[1] * y->dims[2] * y->dims[3]; i++)
+        v[i] *= factor;
+    store_dense(y, v);
+    free(v);
 }
 
 Status plan_interpret(const char *json, const PlanBinding *binding, Err *err)
@@ -280,6 +381,8 @@ Status plan_interpret(const char *json, const PlanBinding *binding, Err *err)
         if (status == ST_OK)
             status = run_node(&m, item);
     }
+    if (status == ST_OK && (binding->factor < 1 || binding->factor > 1))
+        spoil(&m, nodes, binding->factor);
     for (int i = 0; i < m.n; i++)
         if (m.t[i].is_virtual)
             free(m.t[i].memory);

@@ -16,6 +16,7 @@ typedef struct PlanBinding {
     void *const *pointers;
     /* True if the memory is the device's, all of it. */
     bool (*is_memory)(const void *at, size_t size_bytes);
+    float factor; /* the result is multiplied by it: a planted fault; 1: none */
 } PlanBinding;
 
 /* Errors: BACKEND, with the reason. */

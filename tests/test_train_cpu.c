@@ -9,22 +9,6 @@
 
 static const ModelArch ARCHS[] = {ARCH_UNET, ARCH_DRUNET34, ARCH_DRUNET50, ARCH_DRUNET101};
 
-/* Batch norm's shift at +-margin of its scale, of one sign in a channel throughout: a third of the
-** channels is closed, the others are open. */
-static void decide_gates(TrainNet *net, float margin)
-{
-    int32_t n;
-    Err err = {0};
-    TrainParameter *p = train_net_parameters(net, &n);
-    for (int32_t i = 0; i + 1 < n; i++) {
-        const char *leaf = strrchr(p[i].name, '.');
-        bool is_beta = strcmp(leaf, ".bias") == 0 && strstr(p[i + 1].name, "running_mean") != NULL;
-        for (int64_t k = 0; is_beta && k < p[i].n; k++)
-            p[i].value[k] = (k % 3 == 1 ? -margin : margin) * p[i - 1].value[k];
-    }
-    CHECK_OK(train_net_changed(net, &err), &err);
-}
-
 typedef struct Step { /* what a step gives; malloc'ed */
     float *y, *dx;
     size_t n_in, n_out;
@@ -112,8 +96,8 @@ static void compare(ModelArch arch, const TrainOptions *options, int32_t n, doub
     train_load_random(got.net, arch, 4);
     float margin =
         options->precision == PRECISION_BF16 ? 2 : 8; /* 8 +- 1 has 5 bits left in bf16 */
-    decide_gates(want.net, margin);
-    decide_gates(got.net, margin);
+    train_decide_gates(want.net, margin);
+    train_decide_gates(got.net, margin);
     for (int round = 0; round < 2; round++) { /* the second in memory that the first has used */
         Step a = run_step(&got, n, round == 0), b = run_step(&want, n, round == 0);
         CHECK_NEAR(train_distance(a.y, b.y, a.n_out), 0, tolerance);
@@ -149,8 +133,8 @@ TEST_TIMEOUT(train_cpu_frozen, "a frozen network by cpu: y and dx are ref's to 1
         TrainCase b = train_open(ARCHS[i], 4, 64, 32, &ref);
         train_load_random(a.net, ARCHS[i], 4);
         train_load_random(b.net, ARCHS[i], 4);
-        decide_gates(a.net, 8);
-        decide_gates(b.net, 8);
+        train_decide_gates(a.net, 8);
+        train_decide_gates(b.net, 8);
         Step got = run_step(&a, 2, true), want = run_step(&b, 2, true);
         CHECK_NEAR(train_distance(got.y, want.y, got.n_out), 0, 1e-4);
         CHECK_NEAR(train_distance(got.dx, want.dx, got.n_in), 0, 1e-4);
@@ -281,7 +265,7 @@ static void set_random(TrainNet *net)
             p[i].value[k] = (float)(p[i].n_dims == 1 && strstr(p[i].name, "weight") != NULL
                                         ? 0.5 + model_file_random(&seed)
                                         : model_file_random(&seed) - 0.5);
-    decide_gates(net, 4);
+    train_decide_gates(net, 4);
 }
 
 TEST(train_cpu_bf16_operations, "a short network in bf16: output is ref's to "
@@ -339,8 +323,8 @@ TEST_TIMEOUT(train_cpu_bf16,
         TrainCase b = train_open(ARCHS[i], 4, 64, 96, &ref);
         train_load_random(a.net, ARCHS[i], 4);
         train_load_random(b.net, ARCHS[i], 4);
-        decide_gates(a.net, 8);
-        decide_gates(b.net, 8);
+        train_decide_gates(a.net, 8);
+        train_decide_gates(b.net, 8);
         Step got = run_step(&a, 3, false), want = run_step(&b, 3, false);
         CHECK_NEAR(train_distance(got.y, want.y, got.n_out), 0, 0.03);
         CHECK(least_agreement(&a, &b) >= (ARCHS[i] == ARCH_DRUNET101 ? 0.7 : 0.9));

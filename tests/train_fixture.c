@@ -70,6 +70,20 @@ const TrainParameter *train_parameter(TrainNet *net, const char *name)
     test_fail(__FILE__, __LINE__, "no parameter %s", name);
 }
 
+void train_decide_gates(TrainNet *net, float margin)
+{
+    int32_t n;
+    Err err = {0};
+    TrainParameter *p = train_net_parameters(net, &n);
+    for (int32_t i = 0; i + 1 < n; i++) {
+        const char *leaf = strrchr(p[i].name, '.');
+        bool is_beta = strcmp(leaf, ".bias") == 0 && strstr(p[i + 1].name, "running_mean") != NULL;
+        for (int64_t k = 0; is_beta && k < p[i].n; k++)
+            p[i].value[k] = (k % 3 == 1 ? -margin : margin) * p[i - 1].value[k];
+    }
+    CHECK_OK(train_net_changed(net, &err), &err);
+}
+
 float *train_random(size_t n, uint64_t seed)
 {
     float *x = malloc(n * sizeof *x);

@@ -22,6 +22,9 @@ void train_load(TrainNet *net, const char *path);
 /* A random model file of that kind, loaded. */
 void train_load_random(TrainNet *net, ModelArch arch, int32_t width);
 const TrainParameter *train_parameter(TrainNet *net, const char *name);
+/* Batch norm's shift at +-margin of its scale, of one sign in a channel throughout: a third of the
+** channels is closed, the others are open. At a ReLU's kink two right engines may part. */
+void train_decide_gates(TrainNet *net, float margin);
 /* malloc'ed, uniform in [-2, 2). */
 float *train_random(size_t n, uint64_t seed);
 /* |a - b| / |b| in the Euclidean norm; infinite if a value is not a number. */
