@@ -14,8 +14,8 @@
 #define SCALE_MIN 0.85
 #define SCALE_MAX 1.35
 #define COST_MAX 0.47
-#define SCORE_MAX_MM 8.0
-#define SCORE_DOUBTFUL_MM 7.0
+#define SCORE_MAX_MM 7.5
+#define SCORE_DOUBTFUL_MM 6.5
 
 Status align_gate(const RegResult *r, Err *err)
 {

@@ -136,8 +136,12 @@ static void finish_cost(const MetricLevel *level, const CostChunk *sum, MetricCo
     ret->variance = within / w;
     ret->total = total;
     ret->cost = within / total;
-    if (ret->overlap_frac < OVERLAP_WANTED)
-        ret->cost += 0.5 * (OVERLAP_WANTED - ret->overlap_frac);
+    ret->cost += metric_penalty(ret->overlap_frac);
+}
+
+double metric_penalty(double overlap_frac)
+{
+    return overlap_frac < OVERLAP_WANTED ? 0.5 * (OVERLAP_WANTED - overlap_frac) : 0;
 }
 
 void metric_cost(const MetricLevel *level, Affine moving_from_fixed, int threads, MetricCost *ret)

@@ -47,6 +47,8 @@ typedef struct MetricSystem {
 
 /* moving.grid and fixed.nx must be at most PYRAMID_LEVEL_ROW_MAX wide, moving 2 voxels at least. */
 void metric_cost(const MetricLevel *level, Affine moving_from_fixed, int threads, MetricCost *ret);
+/* What too little overlap adds to that cost. */
+double metric_penalty(double overlap_frac);
 /* Gauss-Newton matrix J'WJ and gradient J'Wr at a transform whose cost is known. */
 void metric_system(const MetricLevel *level, Affine moving_from_fixed, const MetricCost *at,
                    int threads, MetricSystem *ret);

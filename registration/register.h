@@ -2,8 +2,9 @@
 **
 ** Cost: correlation ratio of `moving` explained by the intensities of `fixed` (48 bins, conditional
 ** mean piecewise linear), weights apodised at the edge of the overlap, robust (Geman-McClure) in
-** the Gauss-Newton step. Multi-start over rotations at 8 mm, refined at 4 and 1.5 mm. Where the
-** moving image is an MR, its brightness is evened out and mutual information has the last word. The
+** the Gauss-Newton step. Multi-start over rotations at 8 mm, refined at 4 and 1.5 mm; mutual
+** information chooses among the starts. Where the moving image is an MR, its brightness is evened
+** out and mutual information has the last word. The
 ** fixed image is the one that is binned, with narrow bins where tissues differ by few HU: give the
 ** noisy CT as fixed and the clean reference or MR as moving.
 ** Sources: Roche et al. 1998 (correlation ratio), Jenkinson & Smith 2001, Jenkinson et al. 2002

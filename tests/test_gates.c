@@ -168,10 +168,10 @@ TEST(align_gate_limits, "a plausible result passes, each implausible one is refu
     bad.cost = 0.48;
     CHECK_STATUS(align_gate(&bad, &err), ST_REG_QUALITY);
     bad = good;
-    bad.score_mm = 7.5;
+    bad.score_mm = 7.0;
     CHECK_OK(align_gate(&bad, &err), &err);
     CHECK(align_doubtful(&bad) && !align_doubtful(&good));
-    bad.score_mm = 8.5;
+    bad.score_mm = 7.6;
     CHECK_STATUS(align_gate(&bad, &err), ST_REG_QUALITY);
     bad.score_mm = HUGE_VAL; /* the way back does not overlap */
     CHECK_STATUS(align_gate(&bad, &err), ST_REG_QUALITY);

@@ -371,3 +371,59 @@ TEST_TIMEOUT(register_simulated_ct_to_colin27,
         CHECK(mean < 1.0 && most < 3.0);
     }
 }
+
+/* What a thermoplastic shell of the open face and skull looks like: 0 HU around the tissue, thicker
+** than what finding the head cuts off; none under the head. */
+static void add_shell(VolumeI16 *v, int gap, int thickness, int y_end)
+{
+    size_t n = grid_voxels(&v->grid), nx = (size_t)v->grid.nx, ny = (size_t)v->grid.ny;
+    uint8_t *inner = malloc(n), *outer = malloc(n);
+    CHECK(inner != NULL && outer != NULL);
+    for (size_t i = 0; i < n; i++)
+        inner[i] = v->v[i] > -400;
+    for (int axis = 0; axis < 2; axis++)
+        grow_axis(&v->grid, inner, axis, gap);
+    memcpy(outer, inner, n);
+    for (int axis = 0; axis < 2; axis++)
+        grow_axis(&v->grid, outer, axis, thickness);
+    for (size_t i = 0; i < n; i++)
+        if (outer[i] && !inner[i] && i / nx % ny < (size_t)y_end)
+            v->v[i] = 0;
+    free(inner);
+    free(outer);
+}
+
+TEST_TIMEOUT(register_a_cut_head_in_a_shell,
+             "pitched by 40 degrees, a fifth smaller, without base, in a shell: mean < 1 mm", 180)
+{
+    if (access(COLIN27, R_OK) != 0 || access(COLIN27_BRAIN, R_OK) != 0)
+        SKIP("mricron-data is not installed");
+    enum { FIRST_SLICE = 40, GAP = 2, THICKNESS = 6, Y_END = 140 };
+    open_arena();
+    VolumeI16 t1, brain;
+    CHECK_OK(nifti_read(COLIN27, &arena, &t1, &err), &err);
+    CHECK_OK(nifti_read(COLIN27_BRAIN, &arena, &brain, &err), &err);
+    const double degree = acos(-1.0) / 180, p = 40 * degree, q = 20 * degree, scale = 0.8;
+    Affine pitch = {{{1, 0, 0, 0}, {0, cos(p), -sin(p), 0}, {0, sin(p), cos(p), 0}}};
+    Affine roll = {{{cos(q), 0, sin(q), 0}, {0, 1, 0, 0}, {-sin(q), 0, cos(q), 0}}};
+    Affine smaller = {{{scale, 0, 0, 0}, {0, scale, 0, 0}, {0, 0, scale, 0}}}, head_from_scan;
+    Affine scan_from_head = affine_mul(affine_mul(pitch, roll), smaller);
+    CHECK(affine_inverse(scan_from_head, &head_from_scan));
+    Affine colin_from_head = affine_identity();
+    colin_from_head.m[1][3] = 18;
+    colin_from_head.m[2][3] = 10;
+    Affine truth = affine_mul(colin_from_head, head_from_scan);
+    VolumeI16 head = simulate_ct(&t1, &brain), ct = scan(&head, truth, 77);
+    add_shell(&ct, GAP, THICKNESS, Y_END);
+    ct.v += (size_t)FIRST_SLICE * (size_t)ct.grid.nx * (size_t)ct.grid.ny;
+    ct.grid.nz -= FIRST_SLICE;
+    ct.grid.lps_from_vox.m[2][3] += FIRST_SLICE * ct.grid.lps_from_vox.m[2][2];
+    RegOptions options = {REG_CT, REG_MR, 12, 0};
+    RegResult r;
+    double mean, most;
+    CHECK_OK(reg_affine(&ct, &t1, &options, &r, &arena, &err), &err);
+    phantom_tre(r.moving_from_fixed, truth, scan_from_head, &mean, &most);
+    (void)printf("# mean %.3f mm, max %.3f mm, cost %.4f, score %.2f mm, scales %.2f to %.2f\n",
+                 mean, most, r.cost, r.score_mm, r.scale_min, r.scale_max);
+    CHECK(mean < 1.0 && most < 3.0);
+}
