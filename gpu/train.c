@@ -362,6 +362,17 @@ static TrainRow begin_row(const Training *t)
 }
 
 /* Validation, the model if it is the best, the row. *ret_stopped: given up for a person. */
+/* By PSNR; a contextual loss is there for what PSNR punishes, so it judges itself. */
+static bool is_best_row(const Training *t, const TrainRow *row)
+{
+    const TrainState *s = &t->state;
+    if (s->best_epoch == 0 || t->n_validation == 0)
+        return true;
+    return t->spec.weight[LOSS_CONTEXTUAL] > 0
+               ? row->validation.total < s->rows[s->best_epoch - 1].validation.total
+               : row->psnr_db > s->best_psnr_db;
+}
+
 static Status end_epoch(Training *t, bool *ret_stopped, Err *err)
 {
     TrainState *s = &t->state;
@@ -369,7 +380,7 @@ static Status end_epoch(Training *t, bool *ret_stopped, Err *err)
     TRY(training_validate(t, &row, ret_stopped, err));
     if (*ret_stopped)
         return ST_OK;
-    bool is_best = s->best_epoch == 0 || t->n_validation == 0 || row.psnr_db > s->best_psnr_db;
+    bool is_best = is_best_row(t, &row);
     if (is_best) {
         s->best_epoch = row.epoch;
         s->best_psnr_db = row.psnr_db;

@@ -80,6 +80,7 @@ static bool same_files(const char *a, const char *b)
 typedef struct Seen {
     int32_t steps, stop_after, rows;
     double first_loss, last_loss;
+    int32_t least_loss, most_psnr; /* epochs, of the held-out slices */
 } Seen;
 
 static void see_step(void *context, const TrainProgress *progress)
@@ -96,6 +97,13 @@ static void see_epoch(void *context, const TrainRow *rows, int32_t n, bool is_be
     seen->rows = n;
     seen->first_loss = rows[0].training.total;
     seen->last_loss = rows[n - 1].training.total;
+    int32_t least = 0, most = 0;
+    for (int32_t i = 1; i < n; i++) {
+        least = rows[i].validation.total < rows[least].validation.total ? i : least;
+        most = rows[i].psnr_db > rows[most].psnr_db ? i : most;
+    }
+    seen->least_loss = least + 1;
+    seen->most_psnr = most + 1;
 }
 
 static bool stop(void *context)
@@ -455,6 +463,28 @@ TEST(train_ends_early, "without progress for `patience` epochs; by time")
     result = run_seen(config, &seen);
     CHECK_INT(result.end, TRAIN_TIME);
     CHECK(result.elapsed_s >= 0.6 && result.elapsed_s < 10 && result.epochs >= 1);
+    pack_close(pack);
+}
+
+TEST_TIMEOUT(train_keeps_the_best_epoch,
+             "the model is of the best PSNR; with a contextual loss, of the least held-out loss",
+             120)
+{
+    Pack *pack = open_pack(32, 4, 4, 4);
+    TrainConfig config = small_config(pack);
+    Seen seen = {0};
+    config.epochs = 12;
+    config.schedule.lr = 2e-2;
+    TrainResult result = run_seen(config, &seen);
+    (void)printf("# best %d, least loss %d, most PSNR %d\n", result.best_epoch, seen.least_loss,
+                 seen.most_psnr);
+    CHECK_INT(result.best_epoch, seen.most_psnr);
+    config.loss = "contextual";
+    result = run_seen(config, &seen);
+    (void)printf("# best %d, least loss %d, most PSNR %d\n", result.best_epoch, seen.least_loss,
+                 seen.most_psnr);
+    CHECK(seen.least_loss != seen.most_psnr); /* else it would show nothing */
+    CHECK_INT(result.best_epoch, seen.least_loss);
     pack_close(pack);
 }
 
