@@ -155,8 +155,9 @@ static void print_show(const Model *model, const Graph *graph, const Graph *fast
     (void)printf("network      %s, width %d, %s, %lld parameters, %.2f GMAC per slice\n",
                  network_name(info->arch), info->width, activation_name(info->activation),
                  (long long)info->n_parameters, (double)graph_macs(graph) * 1e-9);
-    (void)printf("target       %s\ninput        %d x %d at %g mm, %s pose, %s mask\n", info->target,
-                 info->grid_pixels, info->grid_pixels, info->grid_spacing_mm, pose_name(info->pose),
+    (void)printf("target       %s\ninput        %d x %d at %g mm, %s pose%s%s, %s mask\n",
+                 info->target, info->grid_pixels, info->grid_pixels, info->grid_spacing_mm,
+                 pose_name(info->pose), info->axes[0] != '\0' ? " to " : "", info->axes,
                  mask_name(info->mask));
     (void)printf("window       level %g HU, width %g HU\n", info->window_level_hu,
                  info->window_width_hu);
@@ -245,6 +246,7 @@ static void add_metadata(cJSON *json, const Model *model)
     (void)cJSON_AddStringToObject(json, "activation", activation_name(info->activation));
     (void)cJSON_AddStringToObject(json, "target", info->target);
     (void)cJSON_AddStringToObject(json, "pose", pose_name(info->pose));
+    (void)cJSON_AddStringToObject(json, "axes", info->axes);
     (void)cJSON_AddStringToObject(json, "interpolation",
                                   info->interpolation == INTERPOLATION_CUBIC ? "cubic" : "linear");
     (void)cJSON_AddStringToObject(json, "mask", mask_name(info->mask));

@@ -267,8 +267,7 @@ static Status with_reference(Packing *p, Arena *arena, Err *err)
         path = config.align_reference;
     }
     TRY(fill_wanted(p->a, &p->spec, err));
-    TRY(reference_read(path, arena, &reference, err));
-    TRY(digest_file(path, p->reference_digest, err));
+    TRY(reference_read(path, arena, &reference, p->reference_digest, err));
     p->spec.reference = &reference;
     return pack_all(p, err);
 }

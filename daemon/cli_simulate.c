@@ -10,6 +10,7 @@
 #include "pipeline/nifti.h"
 #include "pipeline/pack.h"
 #include "pipeline/simulate.h"
+#include "pipeline/volume_io.h"
 
 #include <getopt.h>
 #include <stdio.h>
@@ -129,23 +130,18 @@ static Status draw_cases(const Arguments *a, Drawing *d, SliceRecipe *recipes, i
     return ST_OK;
 }
 
-static char axis_letter(const Grid *grid, int axis, char positive, char negative)
-{
-    return grid->lps_from_vox.m[axis][axis] > 0 ? positive : negative;
-}
-
 static Status write_pack(const Arguments *a, const SimulatedHead *head, Arena *arena, Err *err)
 {
     const Grid *grid = &head->t1.grid;
-    const PackInfo info = {
-        .pixels = SIDE,
-        .spacing_mm = grid_spacing_mm(grid, 0),
-        .window_level_hu = 40,
-        .window_width_hu = 80,
-        .pose = POSE_REFERENCE,
-        .mask = MASK_HEAD,
-        .target = "T1",
-        .axes = {axis_letter(grid, 0, 'L', 'R'), axis_letter(grid, 1, 'P', 'A'), '\0'}};
+    PackInfo info = {.pixels = SIDE,
+                     .spacing_mm = grid_spacing_mm(grid, 0),
+                     .window_level_hu = 40,
+                     .window_width_hu = 80,
+                     .pose = POSE_REFERENCE,
+                     .mask = MASK_HEAD,
+                     .target = "T1"};
+    if (!grid_axes(grid, info.axes))
+        return err_set(err, ST_NIFTI, "the template's slices are not axial");
     int32_t n = a->slices > 0 ? (int32_t)a->slices : grid->nz - LAST_VOX - FIRST_VOX;
     if (n < 1)
         return err_set(err, ST_NIFTI, "the template has %d slices", grid->nz);

@@ -56,6 +56,8 @@ typedef struct ModelInfo {
     int32_t width;  /* channels of the first stage; 64 in the paper */
     char target[8]; /* "T1" or "T2" */
     ModelPose pose;
+    char
+        axes[3]; /* pose reference: to where columns and rows run, as PackInfo.axes; "" if unsaid */
     ModelInterpolation interpolation; /* from the CT's grid to the model's and back */
     int32_t grid_pixels;              /* slices are grid_pixels x grid_pixels, a multiple of 32 */
     double grid_spacing_mm;

@@ -252,9 +252,9 @@ static Status check_needed(const Import *m, Err *err)
 
 static Status make_metadata(Import *m, Err *err)
 {
-    static const char *const TAKEN[] = {"target",     "pose",    "grid",           "window",
-                                        "activation", "mask",    "interpolation",  "envelope",
-                                        "label",      "licence", TRAINED_CASES_KEY};
+    static const char *const TAKEN[] = {"target",   "pose",       "axes",    "grid",
+                                        "window",   "activation", "mask",    "interpolation",
+                                        "envelope", "label",      "licence", TRAINED_CASES_KEY};
     static const char *const MEAN = "[0.485,0.456,0.406]", *const STD = "[0.229,0.224,0.225]";
     char width[16], untrained[160];
     ModelInfo info;

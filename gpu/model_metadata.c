@@ -273,6 +273,20 @@ static Status parse_interpolation(const cJSON *metadata, ModelInfo *info, Err *e
     return ST_OK;
 }
 
+/* "" if absent, as older files do not say. */
+static Status parse_axes(const cJSON *metadata, ModelInfo *info, Err *err)
+{
+    static const Choice AXES[] = {{"LP", 0}, {"LA", 1}, {"RP", 2}, {"RA", 3}, {NULL, 0}};
+    const char *text;
+    int axes;
+    TRY(find_text(metadata, "axes", &text, err));
+    if (text == NULL)
+        return ST_OK;
+    TRY(get_choice(metadata, "axes", AXES, "LP, LA, RP, RA", &axes, err));
+    (void)snprintf(info->axes, sizeof info->axes, "%s", AXES[axes].text);
+    return ST_OK;
+}
+
 static Status parse_images(const cJSON *metadata, ModelInfo *info, Err *err)
 {
     static const Choice TARGETS[] = {{"T1", 1}, {"T2", 2}, {NULL, 0}};
@@ -286,6 +300,7 @@ static Status parse_images(const cJSON *metadata, ModelInfo *info, Err *err)
     (void)snprintf(info->target, sizeof info->target, "T%d", target);
     info->pose = (ModelPose)pose;
     info->mask = (ModelMask)mask;
+    TRY(parse_axes(metadata, info, err));
     TRY(parse_interpolation(metadata, info, err));
     TRY(parse_grid(metadata, info, err));
     TRY(parse_window(metadata, info, err));

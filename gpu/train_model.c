@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TEXT_SIZE = 256, MAX_VALUES = 16 };
+enum { TEXT_SIZE = 256, MAX_VALUES = 17 };
 
 static void add_text(cJSON *json, const char *key, const char *text)
 {
@@ -149,6 +149,7 @@ static void make_metadata(const Training *t, const TrainRow *row, Metadata *ret)
     set(ret, "width", ret->width);
     set(ret, "target", p->target);
     set(ret, "pose", p->pose == POSE_REFERENCE ? "reference" : "native");
+    set(ret, "axes", p->pose == POSE_REFERENCE ? p->axes : NULL);
     set(ret, "grid", ret->grid);
     set(ret, "window", ret->window);
     set(ret, "mean", ret->mean);

@@ -1,29 +1,17 @@
 /* What all kinds of cases share: see pack.h. */
 #include "pipeline/pack.h"
 
-#include <math.h>
+#include "pipeline/volume_io.h"
+
 #include <stdlib.h>
 #include <string.h>
 
-#define AXIAL_MIN 0.8 /* cosine between an axis of the reference and that of the patient */
 enum { SAMPLES_MAX = 1000000 };
-
-/* The letter for where voxel axis `axis` of the grid runs along patient axis `row`; 0: it does
-** not. */
-static char letter_of(const Grid *grid, int axis, int row, char positive, char negative)
-{
-    double along = grid->lps_from_vox.m[row][axis] / grid_spacing_mm(grid, axis);
-    return fabs(along) < AXIAL_MIN ? '\0' : along > 0 ? positive : negative;
-}
 
 Status pack_axes(const PackSpec *spec, char ret[3], Err *err)
 {
     char axes[3] = "LP";
-    if (spec->wanted.pose == POSE_REFERENCE) {
-        axes[0] = letter_of(&spec->reference->grid, 0, 0, 'L', 'R');
-        axes[1] = letter_of(&spec->reference->grid, 1, 1, 'P', 'A');
-    }
-    if (axes[0] == '\0' || axes[1] == '\0')
+    if (spec->wanted.pose == POSE_REFERENCE && !grid_axes(&spec->reference->grid, axes))
         return err_set(err, ST_REFERENCE, "the reference's slices are not axial");
     memcpy(ret, axes, sizeof axes);
     return ST_OK;

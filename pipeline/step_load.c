@@ -3,11 +3,11 @@
 ** seconds. */
 #include "pipeline/steps.h"
 
-#include "base/digest.h"
 #include "pipeline/slice_gate.h"
 #include "pipeline/volume_io.h"
 
 #include <stdio.h>
+#include <string.h>
 
 static Status check_envelope(Job *job, Err *err)
 {
@@ -23,6 +23,23 @@ static Status check_envelope(Job *job, Err *err)
         return ST_OK;
     }
     return ST_OK;
+}
+
+/* Slices that run another way than those of training would be another picture to the model. */
+static Status check_axes(const Job *job, Err *err)
+{
+    const ModelInfo *info = job->wanted;
+    char axes[3];
+    if (info->pose != POSE_REFERENCE)
+        return ST_OK;
+    if (!grid_axes(&job->reference.grid, axes))
+        return err_set(err, ST_REFERENCE, "the reference's slices are not axial");
+    return info->axes[0] == '\0' || strcmp(axes, info->axes) == 0
+               ? ST_OK
+               : err_set(err, ST_REFERENCE,
+                         "the model was trained on slices that run to %s, the reference's run to "
+                         "%s: the reference must be the one of the training",
+                         info->axes, axes);
 }
 
 Status step_load(Job *job, Err *err)
@@ -44,6 +61,7 @@ Status step_load(Job *job, Err *err)
         return err_set(err, ST_MODEL_UNFIT, "the model is not trained: its decoder is random");
     job->wanted = model_info(job->model);
     TRY(check_envelope(job, err));
-    TRY(reference_read(job->options.reference_path, &job->arena, &job->reference, err));
-    return digest_file(job->options.reference_path, job->reference_digest, err);
+    TRY(reference_read(job->options.reference_path, &job->arena, &job->reference,
+                       job->reference_digest, err));
+    return check_axes(job, err);
 }

@@ -206,9 +206,10 @@ TEST(model_reads_the_shipped_one, "the demonstration model: counts, envelope, se
     CHECK_OK(model_open("etc/models/demo-t1-w16.safetensors", &model, &err), &err);
     const ModelInfo *info = model_info(model);
     CHECK_STR(info->name, "demo-t1-w16");
-    CHECK_STR(info->digest, "e00358b8a5ed5f52548d609d9110cff12d7650c3ec07b132f5310d1c2fbe529f");
+    CHECK_STR(info->digest, "00e9ded09c2f6f58ea5b7c350c8e75c4e17326123e576c2d542415897e824a70");
     CHECK(info->arch == ARCH_DRUNET34 && info->width == 16);
     CHECK_STR(info->target, "T1");
+    CHECK_STR(info->axes, "RA");
     CHECK(info->grid_pixels == 256 && info->grid_spacing_mm == 1.0);
     CHECK_STR(info->body_part, "HEAD");
     CHECK(info->age_years.present && info->age_years.low == 18 && info->age_years.high == 90);
@@ -435,6 +436,7 @@ TEST(model_refuses_hostile_metadata, "missing, unknown, repeated, out of range, 
         {META_OF(NEED "\"target\":\"T1\",\"pose\":\"native\",\"mask\":\"head\",\"grid\":"
                       "\"{\\\"pixels\\\":256,\\\"spacing_mm\\\":0}\""),
          "metadata grid: wants {\"pixels\": a multiple of 32, \"spacing_mm\": above 0}"},
+        {META_OF(FIELDS ",\"axes\":\"PL\""), "metadata axes is none of LP, LA, RP, RA"},
         {META_OF(FIELDS ",\"interpolation\":\"sinc\""),
          "metadata interpolation is none of linear, cubic"},
         {META_OF(FIELDS ",\"label\":\"a\\u001b[2Jb\""),

@@ -44,13 +44,13 @@ TEST(
     static const char text[] = "this is no volume";
     Arena arena;
     VolumeI16 got;
-    char path[PATH_SIZE];
+    char path[PATH_SIZE], digest[DIGEST_HEX_SIZE];
     Err err = {0};
     CHECK_OK(arena_open(1 << 24, &arena, &err), &err);
     CHECK_OK(path_format(path, &err, "%s/v.nii", test_dir()), &err);
     CHECK_OK(file_write_durable(path, text, sizeof text, &err), &err);
     CHECK_STATUS(volume_read(path, &arena, &got, NULL, &err), ST_NIFTI);
-    CHECK_STATUS(reference_read(path, &arena, &got, &err), ST_REFERENCE);
+    CHECK_STATUS(reference_read(path, &arena, &got, digest, &err), ST_REFERENCE);
     CHECK_INT(err.status, ST_REFERENCE);
     CHECK(strstr(status_remedy(ST_NIFTI), "align.reference") == NULL);
     CHECK(strstr(status_remedy(ST_REFERENCE), "align.reference") != NULL);
@@ -69,4 +69,19 @@ TEST(volume_read_missing, "a path that is not there is NOT_FOUND, an empty folde
     CHECK(volume_read(test_dir(), &arena, &got, NULL, NULL) != ST_OK);
     CHECK(got.v == NULL);
     arena_close(&arena);
+}
+
+TEST(volume_axes,
+     "to where slices run: in patient coordinates, oblique ones to the nearest, else none")
+{
+    Grid grid = {4, 4, 4, {{{-2, 0, 0, 0}, {0, 0.9, 0.2, 0}, {0, -0.2, 0.9, 0}}}};
+    char axes[3];
+    CHECK(grid_axes(&grid, axes));
+    CHECK_STR(axes, "RP");
+    grid.lps_from_vox.m[0][0] = 2;
+    grid.lps_from_vox.m[1][1] = -0.9;
+    CHECK(grid_axes(&grid, axes));
+    CHECK_STR(axes, "LA");
+    const Grid sagittal = {4, 4, 4, {{{0, 0, 1, 0}, {1, 0, 0, 0}, {0, -1, 0, 0}}}};
+    CHECK(!grid_axes(&sagittal, axes));
 }
