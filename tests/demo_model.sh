@@ -13,10 +13,10 @@ grep -q avx512_bf16 /proc/cpuinfo && precision=bf16 # three steps in the time of
     echo "demo-model: this ct2mr cannot train" >&2
     exit 1
 }
-"$ct2mr" simulate --pack "$out/train.pack" --cases 24 --seed 1 --overwrite
+"$ct2mr" simulate --pack "$out/train.pack" --cases 10 --slices 800 --seed 1 --overwrite # 2.6 GB
 "$ct2mr" simulate --pack "$out/validation.pack" --slices 40 --seed 12345 --overwrite
 "$ct2mr" train --data "$out/train.pack" --out "$out/demo-t1-w16.safetensors" --overwrite \
-    --arch drunet-34 --width 16 --batch 4 --lr 0.002 --minutes "$minutes" --validation 0.04 --f16 --precision "$precision" \
+    --arch drunet-34 --width 16 --batch 4 --lr 0.002 --minutes "$minutes" --validation 0.1 --epoch-slices 4000 --augment flip --f16 --precision "$precision" \
     --label "DEMONSTRATION ONLY - trained on simulated CT of one head - not for clinical use" \
     --licence "see etc/models/README.md"
 "$ct2mr" eval --model "$out/demo-t1-w16.safetensors" --data "$out/validation.pack" --min-masked 0 \
