@@ -22,6 +22,15 @@ struct alignas(16) Vector {
     __half lane[LANES];
 };
 
+struct alignas(8) Bytes {
+    unsigned char lane[LANES];
+};
+
+__device__ inline float at(const Vector &v, int lane)
+{
+    return __half2float(v.lane[lane]);
+}
+
 __device__ inline long long thread_index()
 {
     return (long long)blockIdx.x * blockDim.x + threadIdx.x;

@@ -31,9 +31,9 @@ __global__ void __launch_bounds__(BLOCK) maxpool(const KernelCall k)
         return;
     long long c = i % vectors, p = i / vectors, ox = p % out_w, q = p / out_w, oy = q % out_h;
     const Vector *x = (const Vector *)k.a + q / out_h * k.h * k.w * vectors + c;
-    float largest[LANES];
-    for (int lane = 0; lane < LANES; lane++)
-        largest[lane] = -INFINITY;
+    Vector largest = {};
+    Bytes which = {};
+    bool begun = false;
     for (int dy = 0; dy < k.side; dy++)
         for (int dx = 0; dx < k.side; dx++) {
             long long iy = 2 * oy - pad + dy, ix = 2 * ox - pad + dx;
@@ -41,15 +41,17 @@ __global__ void __launch_bounds__(BLOCK) maxpool(const KernelCall k)
                 continue;
             Vector v = x[(iy * k.w + ix) * vectors];
             for (int lane = 0; lane < LANES; lane++) {
-                float value = __half2float(v.lane[lane]);
-                if (value > largest[lane] || isnan(value))
-                    largest[lane] = value;
+                float value = at(v, lane);
+                if (begun && !(value > at(largest, lane)) && !isnan(value))
+                    continue;
+                largest.lane[lane] = v.lane[lane];
+                which.lane[lane] = (unsigned char)(dy * k.side + dx);
             }
+            begun = true;
         }
-    Vector v;
-    for (int lane = 0; lane < LANES; lane++)
-        v.lane[lane] = __float2half(largest[lane]);
-    ((Vector *)k.y)[i] = v;
+    ((Vector *)k.y)[i] = largest;
+    if (k.y2 != nullptr)
+        ((Bytes *)k.y2)[i] = which;
 }
 
 /* One thread is 8 channels of one output pixel. */
@@ -100,6 +102,7 @@ extern "C" cudaError_t kernel_launch(const KernelCall *call, cudaStream_t stream
         LAUNCH(pack, blocks(pixels), BLOCK, stream, k);
         break;
     case KERNEL_MAXPOOL:
+    case KERNEL_POOL:
         LAUNCH(maxpool, blocks(pixels / 4 * (k.c / LANES)), BLOCK, stream, k);
         break;
     case KERNEL_CONCAT:

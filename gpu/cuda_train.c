@@ -96,16 +96,9 @@ static Status cast_conv(const TrainNet *net, const TrainCuda *d, int32_t i, Err 
     const TrainStep *step = &d->steps->steps[i];
     const CudaConv *conv = &d->convs[i];
     const TrainTensors *t = &net->of_op[step->op];
-    KernelCall cast = {.kind = KERNEL_CAST_WEIGHTS,
-                       .a = d->parameters + d->offsets[t->weight - net->parameters],
-                       .y = conv->weight,
-                       .n = conv->n_out,
-                       .c = conv->n_in,
-                       .side = conv->side,
-                       .h = d->steps->values[step->output].c,
-                       .w = d->steps->values[step->input].c,
-                       .stride_o = conv->stride_o,
-                       .stride_i = conv->stride_i};
+    KernelCall cast = cuda_train_weights_call(d, KERNEL_CAST_WEIGHTS, i);
+    cast.a = d->parameters + d->offsets[t->weight - net->parameters];
+    cast.y = conv->weight;
     TRY(cuda_train_launch(d, &cast, net->graph->ops[step->op].name, err));
     if (t->bias == NULL || step->taps) /* then it is zero, as it was made */
         return ST_OK;

@@ -85,18 +85,11 @@ static Status back_conv(const Back *b, int32_t i, void *dy, const char *name, Er
     TRY(cudnn_check(d->api->dnn_execute(d->dnn, d->plans.plans[conv->back_weights].plan, 3, uids,
                                         weights, d->workspace),
                     name, err));
-    const KernelCall take = {.kind = KERNEL_TAKE_WEIGHTS,
-                             .a = d->weight_gradient,
-                             .y = gradient_of(b, weight),
-                             .count = d->count,
-                             .n = conv->n_out,
-                             .c = conv->n_in,
-                             .side = conv->side,
-                             .h = d->steps->values[step->output].c,
-                             .w = d->steps->values[step->input].c,
-                             .stride_o = conv->stride_o,
-                             .stride_i = conv->stride_i,
-                             .scale = b->unscale};
+    KernelCall take = cuda_train_weights_call(d, KERNEL_TAKE_WEIGHTS, i);
+    take.a = d->weight_gradient;
+    take.y = gradient_of(b, weight);
+    take.count = d->count;
+    take.scale = b->unscale;
     TRY(cuda_train_launch(d, &take, name, err));
     return step->taps ? ST_OK : back_bias(b, step, dy, name, err);
 }

@@ -17,6 +17,20 @@ KernelCall cuda_train_call(const TrainNet *net, const TrainCuda *d, KernelKind k
     return (KernelCall){.kind = kind, .n = net->n, .h = v->h, .w = v->w, .c = v->c};
 }
 
+KernelCall cuda_train_weights_call(const TrainCuda *d, KernelKind kind, int32_t step)
+{
+    const CudaConv *conv = &d->convs[step];
+    const TrainStep *s = &d->steps->steps[step];
+    return (KernelCall){.kind = kind,
+                        .n = conv->n_out,
+                        .c = conv->n_in,
+                        .side = conv->side,
+                        .h = d->steps->values[s->output].c,
+                        .w = d->steps->values[s->input].c,
+                        .stride_o = conv->stride_o,
+                        .stride_i = conv->stride_i};
+}
+
 Status cuda_train_launch(const TrainCuda *d, const KernelCall *call, const char *name, Err *err)
 {
     return cuda_check(d->api->kernel(call, d->stream), name, err);

@@ -69,6 +69,8 @@ void *cuda_train_piece(const TrainCuda *d, int32_t piece);
 void *cuda_train_value(const TrainCuda *d, int32_t value);
 /* A call on net->n slices of that value's size, to be completed. */
 KernelCall cuda_train_call(const TrainNet *net, const TrainCuda *d, KernelKind kind, int32_t value);
+/* Between a convolution's float32 weights and their halves; a, y, count, scale are missing. */
+KernelCall cuda_train_weights_call(const TrainCuda *d, KernelKind kind, int32_t step);
 MUST_CHECK Status cuda_train_launch(const TrainCuda *d, const KernelCall *call, const char *name,
                                     Err *err);
 /* Launches a call whose y is value or gradient of that value; slices that are not there become 0:

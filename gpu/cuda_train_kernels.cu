@@ -9,15 +9,6 @@
 namespace
 {
 
-struct alignas(8) Bytes {
-    unsigned char lane[LANES];
-};
-
-__device__ inline float at(const Vector &v, int lane)
-{
-    return __half2float(v.lane[lane]);
-}
-
 /* ---- weights and gradients ----------------------------------------------------------------- */
 
 /* One thread is one half. */
@@ -246,37 +237,6 @@ __global__ void __launch_bounds__(BLOCK) point(const KernelCall k)
         ((Vector *)k.y2)[i] = v;
 }
 
-/* One thread is 8 channels of one output pixel. */
-__global__ void __launch_bounds__(BLOCK) pool(const KernelCall k)
-{
-    long long i = thread_index();
-    int vectors = k.c / LANES, out_h = k.h / 2, out_w = k.w / 2, pad = k.side == 3 ? 1 : 0;
-    if (i >= (long long)k.n * out_h * out_w * vectors)
-        return;
-    long long c = i % vectors, p = i / vectors, ox = p % out_w, q = p / out_w, oy = q % out_h;
-    const Vector *x = (const Vector *)k.a + q / out_h * k.h * k.w * vectors + c;
-    Vector largest = {};
-    Bytes which = {};
-    bool begun = false;
-    for (int dy = 0; dy < k.side; dy++)
-        for (int dx = 0; dx < k.side; dx++) {
-            long long iy = 2 * oy - pad + dy, ix = 2 * ox - pad + dx;
-            if (iy < 0 || iy >= k.h || ix < 0 || ix >= k.w)
-                continue;
-            Vector v = x[(iy * k.w + ix) * vectors];
-            for (int lane = 0; lane < LANES; lane++) {
-                float value = at(v, lane);
-                if (begun && !(value > at(largest, lane)) && !isnan(value))
-                    continue;
-                largest.lane[lane] = v.lane[lane];
-                which.lane[lane] = (unsigned char)(dy * k.side + dx);
-            }
-            begun = true;
-        }
-    ((Vector *)k.y)[i] = largest;
-    ((Bytes *)k.y2)[i] = which;
-}
-
 /* One thread is 8 channels of one input pixel: of every window that it is in, if it was largest. */
 __global__ void __launch_bounds__(BLOCK) pool_back(const KernelCall k)
 {
@@ -423,9 +383,6 @@ extern "C" cudaError_t train_kernel_launch(const KernelCall *call, cudaStream_t 
         break;
     case KERNEL_POINT:
         LAUNCH(point, blocks(pixels * vectors), BLOCK, stream, k);
-        break;
-    case KERNEL_POOL:
-        LAUNCH(pool, blocks(pixels / 4 * vectors), BLOCK, stream, k);
         break;
     case KERNEL_POOL_BACK:
         LAUNCH(pool_back, blocks(pixels * vectors), BLOCK, stream, k);

@@ -186,9 +186,10 @@ static void convolve(const Window *o, const Tensor4 *x, const Tensor4 *w, Tensor
                 }
 }
 
-/* Adds to dx what each output's gradient gives to the inputs that it was computed from. */
-static void back_data(const Window *o, const Tensor4 *x, const Tensor4 *w, const Tensor4 *y,
-                      float *dx, const float *wf, const float *dy)
+/* From each output's gradient: adds to xf (for_inputs) what the inputs get, or to wf what the
+** weights get; the other of the two is read. */
+static void convolve_back(const Window *o, const Tensor4 *x, const Tensor4 *w, const Tensor4 *y,
+                          float *xf, float *wf, const float *dy, bool for_inputs)
 {
     int64_t c_in = w->dims[1], c_out = w->dims[0];
     for (int64_t n = 0; n < y->dims[0]; n++)
@@ -200,34 +201,13 @@ static void back_data(const Window *o, const Tensor4 *x, const Tensor4 *w, const
                         int64_t iw = q * o->stride[1] - o->pad[1] + s;
                         if (ih < 0 || iw < 0 || ih >= x->dims[2] || iw >= x->dims[3])
                             continue;
-                        float *a = dx + ((n * x->dims[2] + ih) * x->dims[3] + iw) * c_in;
+                        float *a = xf + ((n * x->dims[2] + ih) * x->dims[3] + iw) * c_in;
                         for (int64_t k = 0; k < c_out; k++) {
-                            const float *b = wf + ((k * w->dims[2] + r) * w->dims[3] + s) * c_in;
+                            float *b = wf + ((k * w->dims[2] + r) * w->dims[3] + s) * c_in;
+                            float *to = for_inputs ? a : b;
+                            const float *from = for_inputs ? b : a;
                             for (int64_t c = 0; c < c_in; c++)
-                                a[c] += dy[k] * b[c];
-                        }
-                    }
-}
-
-/* Adds to dw the products of each output's gradient with the inputs. */
-static void back_filter(const Window *o, const Tensor4 *x, const Tensor4 *w, const Tensor4 *y,
-                        const float *xf, float *dw, const float *dy)
-{
-    int64_t c_in = w->dims[1], c_out = w->dims[0];
-    for (int64_t n = 0; n < y->dims[0]; n++)
-        for (int64_t p = 0; p < y->dims[2]; p++)
-            for (int64_t q = 0; q < y->dims[3]; q++, dy += c_out)
-                for (int64_t r = 0; r < w->dims[2]; r++)
-                    for (int64_t s = 0; s < w->dims[3]; s++) {
-                        int64_t ih = p * o->stride[0] - o->pad[0] + r;
-                        int64_t iw = q * o->stride[1] - o->pad[1] + s;
-                        if (ih < 0 || iw < 0 || ih >= x->dims[2] || iw >= x->dims[3])
-                            continue;
-                        const float *a = xf + ((n * x->dims[2] + ih) * x->dims[3] + iw) * c_in;
-                        for (int64_t k = 0; k < c_out; k++) {
-                            float *b = dw + ((k * w->dims[2] + r) * w->dims[3] + s) * c_in;
-                            for (int64_t c = 0; c < c_in; c++)
-                                b[c] += dy[k] * a[c];
+                                to[c] += dy[k] * from[c];
                         }
                     }
 }
@@ -281,12 +261,9 @@ static Status run_conv(Machine *m, const cJSON *node, Tensor4 *x, Tensor4 *w, Te
     float *xf = data ? zeros(x) : dense(x), *wf = filter ? zeros(w) : dense(w);
     float *yf = dense(y);
     bool good = xf != NULL && wf != NULL && yf != NULL;
-    if (good && data) {
-        back_data(&o, x, w, y, xf, wf, yf);
-        store_dense(x, xf);
-    } else if (good && filter) {
-        back_filter(&o, x, w, y, xf, wf, yf);
-        store_dense(w, wf);
+    if (good && (data || filter)) {
+        convolve_back(&o, x, w, y, xf, wf, yf, data);
+        store_dense(data ? x : w, data ? xf : wf);
     } else if (good) {
         convolve(&o, x, w, y, xf, wf);
     }

@@ -10,36 +10,12 @@
 #include "gpu/train.h"
 #include "tests/cuda_fixture.h"
 #include "tests/pack_fixture.h"
+#include "tests/training_fixture.h"
 
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-typedef struct Seen {
-    int32_t steps, stop_after;
-    double first_loss, last_loss;
-} Seen;
-
-static void see_step(void *context, const TrainProgress *progress)
-{
-    (void)progress;
-    ((Seen *)context)->steps++;
-}
-
-static void see_epoch(void *context, const TrainRow *rows, int32_t n, bool is_best)
-{
-    Seen *seen = context;
-    (void)is_best;
-    seen->first_loss = rows[0].training.total;
-    seen->last_loss = rows[n - 1].training.total;
-}
-
-static bool stop(void *context)
-{
-    const Seen *seen = context;
-    return seen->stop_after > 0 && seen->steps >= seen->stop_after;
-}
 
 static const char *path_of(char ret[PATH_SIZE], const char *name)
 {
@@ -61,45 +37,16 @@ static Pack *open_pack(void)
 static TrainConfig config_of(const Pack *pack, const char *name, char paths[2][PATH_SIZE])
 {
     char file[64];
-    TrainConfig config = train_defaults();
+    TrainConfig config = training_config(pack);
     (void)snprintf(file, sizeof file, "%s.safetensors", name);
     config.model = path_of(paths[0], file);
     (void)snprintf(file, sizeof file, "%s.checkpoint", name);
     config.checkpoint = path_of(paths[1], file);
-    config.pack = pack;
-    config.window = (LoaderWindow){NULL, pack_fixture_window};
     config.width = 8;
-    config.batch = 3;
-    config.epochs = 3;
-    config.schedule.warmup_steps = 2;
-    config.validation_frac = 0.3;
     config.backend = "cuda";
     config.precision = PRECISION_F16;
     config.threads = 1;
     return config;
-}
-
-static TrainResult run(TrainConfig config, Seen *seen)
-{
-    TrainResult result;
-    Err err = {0};
-    config.report = (TrainReport){seen, NULL, see_step, see_epoch};
-    config.is_stopped = stop;
-    CHECK_OK(train_run(&config, &result, &err), &err);
-    return result;
-}
-
-static bool same_files(const char *a, const char *b)
-{
-    char *x, *y;
-    size_t n, m;
-    Err err = {0};
-    CHECK_OK(file_read(a, 1 << 28, &x, &n, &err), &err);
-    CHECK_OK(file_read(b, 1 << 28, &y, &m, &err), &err);
-    bool same = n == m && memcmp(x, y, n) == 0;
-    free(x);
-    free(y);
-    return same;
 }
 
 /* The exponent of the loss's scale in a checkpoint; -1 if there is none. */
@@ -132,7 +79,7 @@ TEST_TIMEOUT(cuda_training_learns, "losses and held-out PSNR of a training are t
     cuda.epochs = cpu.epochs = 8;
     cpu.backend = "cpu";
     cpu.precision = PRECISION_F32;
-    TrainResult a = run(cuda, &by_cuda), b = run(cpu, &by_cpu);
+    TrainResult a = training_run(cuda, &by_cuda), b = training_run(cpu, &by_cpu);
     (void)printf("# cuda: loss %.4f to %.4f, %.2f dB; cpu: %.4f to %.4f, %.2f dB\n",
                  by_cuda.first_loss, by_cuda.last_loss, a.psnr_db, by_cpu.first_loss,
                  by_cpu.last_loss, b.psnr_db);
@@ -159,15 +106,15 @@ TEST_TIMEOUT(cuda_training_resumes,
     TrainConfig halves = config_of(pack, "halves", paths);
     Seen one = {0}, first = {.stop_after = 5}, second = {0};
     whole.loss = halves.loss = "300*bce"; /* overflows f16 in the beginning */
-    (void)run(whole, &one);
-    TrainResult result = run(halves, &first);
+    (void)training_run(whole, &one);
+    TrainResult result = training_run(halves, &first);
     CHECK_INT(result.end, TRAIN_STOPPED);
     CHECK(scale_of(halves.checkpoint) < 16);
     halves.resume = true;
-    (void)run(halves, &second);
+    (void)training_run(halves, &second);
     CHECK_INT(first.steps + second.steps, one.steps);
     CHECK(one.last_loss == second.last_loss);
-    CHECK(same_files(whole.model, halves.model));
+    CHECK(training_same_files(whole.model, halves.model));
     (void)printf("# scale 2^%d\n", scale_of(whole.checkpoint));
     CHECK_INT(scale_of(whole.checkpoint), scale_of(halves.checkpoint));
     pack_close(pack);

@@ -12,6 +12,7 @@
 #include "gpu/verify.h"
 #include "tests/model_file.h"
 #include "tests/pack_fixture.h"
+#include "tests/training_fixture.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -50,76 +51,12 @@ static Pack *open_pack(int32_t pixels, int32_t n_cases, int32_t n_slices, double
 /* A narrow DRUNet-34 on backend ref; files model.safetensors and model.checkpoint. */
 static TrainConfig small_config(const Pack *pack)
 {
-    TrainConfig config = train_defaults();
-    config.pack = pack;
-    config.window = (LoaderWindow){NULL, pack_fixture_window};
+    TrainConfig config = training_config(pack);
     config.width = 4;
-    config.batch = 3;
-    config.epochs = 3;
-    config.schedule.warmup_steps = 2;
-    config.validation_frac = 0.3;
     config.backend = "ref";
     config.model = keep(path_of("model.safetensors"));
     config.checkpoint = keep(path_of("model.checkpoint"));
     return config;
-}
-
-static bool same_files(const char *a, const char *b)
-{
-    char *x, *y;
-    size_t n, m;
-    Err err = {0};
-    CHECK_OK(file_read(a, 1 << 28, &x, &n, &err), &err);
-    CHECK_OK(file_read(b, 1 << 28, &y, &m, &err), &err);
-    bool same = n == m && memcmp(x, y, n) == 0;
-    free(x);
-    free(y);
-    return same;
-}
-
-typedef struct Seen {
-    int32_t steps, stop_after, rows;
-    double first_loss, last_loss;
-    int32_t least_loss, most_psnr; /* epochs, of the held-out slices */
-} Seen;
-
-static void see_step(void *context, const TrainProgress *progress)
-{
-    Seen *seen = context;
-    seen->steps++;
-    CHECK(progress->left_s >= 0 && progress->slices_per_s > 0 && progress->step >= 1);
-}
-
-static void see_epoch(void *context, const TrainRow *rows, int32_t n, bool is_best)
-{
-    Seen *seen = context;
-    (void)is_best;
-    seen->rows = n;
-    seen->first_loss = rows[0].training.total;
-    seen->last_loss = rows[n - 1].training.total;
-    int32_t least = 0, most = 0;
-    for (int32_t i = 1; i < n; i++) {
-        least = rows[i].validation.total < rows[least].validation.total ? i : least;
-        most = rows[i].psnr_db > rows[most].psnr_db ? i : most;
-    }
-    seen->least_loss = least + 1;
-    seen->most_psnr = most + 1;
-}
-
-static bool stop(void *context)
-{
-    const Seen *seen = context;
-    return seen->stop_after > 0 && seen->steps >= seen->stop_after;
-}
-
-static TrainResult run_seen(TrainConfig config, Seen *seen)
-{
-    TrainResult result;
-    Err err = {0};
-    config.report = (TrainReport){seen, NULL, see_step, see_epoch};
-    config.is_stopped = stop;
-    CHECK_OK(train_run(&config, &result, &err), &err);
-    return result;
 }
 
 TEST_TIMEOUT(train_learns_by_heart,
@@ -137,7 +74,7 @@ TEST_TIMEOUT(train_learns_by_heart,
     config.loss = "l1+gradient";
     config.schedule.lr = 1e-2;
     Seen seen = {0};
-    TrainResult result = run_seen(config, &seen);
+    TrainResult result = training_run(config, &seen);
     (void)printf("# loss %.4f at first, %.4f at last\n", seen.first_loss, seen.last_loss);
     CHECK_INT(result.end, TRAIN_DONE);
     CHECK_INT(seen.steps, 150);
@@ -151,7 +88,7 @@ TEST_TIMEOUT(train_resumed_has_the_same_bits,
     Pack *pack = open_pack(32, 4, 4, 4);
     TrainConfig config = small_config(pack);
     Seen whole = {0}, first = {.stop_after = 6}, second = {0}, threads = {0};
-    TrainResult result = run_seen(config, &whole);
+    TrainResult result = training_run(config, &whole);
     CHECK_INT(result.end, TRAIN_DONE);
     CHECK_INT(result.epochs, 3);
     CHECK_INT(result.n_validation_cases, 1);
@@ -161,22 +98,22 @@ TEST_TIMEOUT(train_resumed_has_the_same_bits,
     CHECK(rename(config.model, path_of("whole.safetensors")) == 0);
     CHECK(rename(config.checkpoint, path_of("whole.checkpoint")) == 0);
 
-    result = run_seen(config, &first);
+    result = training_run(config, &first);
     CHECK_INT(result.end, TRAIN_STOPPED);
     CHECK_INT(result.steps, 6);
     config.resume = true;
-    result = run_seen(config, &second);
+    result = training_run(config, &second);
     CHECK_INT(result.end, TRAIN_DONE);
     CHECK_INT(second.steps, 6);
     CHECK_INT(second.rows, 3);
     CHECK(whole.last_loss == second.last_loss && whole.first_loss == second.first_loss);
-    CHECK(same_files(config.model, path_of("whole.safetensors")));
+    CHECK(training_same_files(config.model, path_of("whole.safetensors")));
 
     config.resume = false;
     config.threads = 1;
     config.loader_threads = 3;
-    (void)run_seen(config, &threads);
-    CHECK(same_files(config.model, path_of("whole.safetensors")));
+    (void)training_run(config, &threads);
+    CHECK(training_same_files(config.model, path_of("whole.safetensors")));
     pack_close(pack);
 }
 
@@ -188,7 +125,7 @@ TEST(train_checkpoint_is_of_its_training,
     Seen seen = {0};
     TrainResult result;
     config.epochs = 1;
-    (void)run_seen(config, &seen);
+    (void)training_run(config, &seen);
     config.resume = true;
     config.seed = 2;
     Err err = {0};
@@ -201,7 +138,7 @@ TEST(train_checkpoint_is_of_its_training,
     CHECK(strstr(err.msg, "loss was") != NULL);
     config.loss = "bce+2*l1+2*gradient";
     config.epochs = 2; /* more of the same is no other training */
-    result = run_seen(config, &seen);
+    result = training_run(config, &seen);
     CHECK_INT(result.epochs, 2);
 
     CHECK(truncate(config.checkpoint, 100000) == 0);
@@ -234,7 +171,7 @@ TEST(train_checkpoint_has_a_checksum,
     char *text;
     size_t n;
     config.epochs = 1;
-    (void)run_seen(config, &seen);
+    (void)training_run(config, &seen);
     config.resume = true;
     config.epochs = 2;
     Err err = {0};
@@ -252,7 +189,7 @@ TEST(train_checkpoint_has_a_checksum,
         flip(config.checkpoint, places[i]);
     }
     free(text);
-    CHECK_INT(run_seen(config, &seen).epochs, 2);
+    CHECK_INT(training_run(config, &seen).epochs, 2);
     pack_close(pack);
 }
 
@@ -266,7 +203,7 @@ TEST(train_resume_wants_the_same_threads, "cpu: another number is refused, both 
     config.backend = "cpu";
     config.threads = 2;
     config.epochs = 1;
-    (void)run_seen(config, &seen);
+    (void)training_run(config, &seen);
     config.resume = true;
     config.epochs = 2;
     config.threads = 1;
@@ -274,7 +211,7 @@ TEST(train_resume_wants_the_same_threads, "cpu: another number is refused, both 
     CHECK(strstr(err.msg, "is of 2 threads, here are 1") != NULL);
     CHECK(strstr(err.msg, "--threads 2") != NULL);
     config.threads = 2;
-    CHECK_INT(run_seen(config, &seen).epochs, 2);
+    CHECK_INT(training_run(config, &seen).epochs, 2);
     pack_close(pack);
 }
 
@@ -291,7 +228,7 @@ TEST(train_model_is_good,
     config.licence = "none";
     config.envelope = "{\"kvp\":[80,140]}";
     config.epochs = 2;
-    TrainResult result = run_seen(config, &seen);
+    TrainResult result = training_run(config, &seen);
     CHECK_OK(model_open(config.model, &model, &err), &err);
     CHECK_OK(model_verify(model, "cpu", &difference, &err), &err);
     const ModelInfo *info = model_info(model);
@@ -315,7 +252,7 @@ TEST(train_model_is_good,
     CHECK(n_use[CASE_TRAINED] == 2 && n_use[CASE_HELD_OUT] == 1);
     model_close(model);
     config.is_f16 = true;
-    (void)run_seen(config, &seen);
+    (void)training_run(config, &seen);
     CHECK_OK(model_open(config.model, &model, &err), &err);
     CHECK_OK(model_verify(model, "cpu", &difference, &err), &err);
     model_close(model);
@@ -377,7 +314,7 @@ TEST(train_further_remembers,
     bool told = false;
     Err err = {0};
     config.epochs = 1;
-    (void)run_seen(config, &seen);
+    (void)training_run(config, &seen);
     CHECK(rename(config.model, path_of("first.safetensors")) == 0);
     config.encoder = keep(path_of("first.safetensors"));
     config.fold = 1;
@@ -435,7 +372,7 @@ TEST(train_folds_hold_out_each_case_once,
     for (int32_t fold = 0; fold < 4; fold++) {
         Seen seen = {0};
         config.fold = fold;
-        TrainResult result = run_seen(config, &seen);
+        TrainResult result = training_run(config, &seen);
         CHECK_INT(result.n_validation_slices, 2);
         CHECK_INT(result.n_training_slices, 6);
         psnr[fold] = result.psnr_db;
@@ -454,13 +391,13 @@ TEST(train_ends_early, "without progress for `patience` epochs; by time")
     config.schedule.warmup_steps = 0;
     config.epochs = 200;
     config.patience = 3;
-    TrainResult result = run_seen(config, &seen);
+    TrainResult result = training_run(config, &seen);
     CHECK_INT(result.end, TRAIN_EARLY);
     CHECK(result.epochs < 200 && result.best_epoch == result.epochs - 3);
     config.patience = 0;
     config.epochs = 0;
     config.minutes = 0.01;
-    result = run_seen(config, &seen);
+    result = training_run(config, &seen);
     CHECK_INT(result.end, TRAIN_TIME);
     CHECK(result.elapsed_s >= 0.6 && result.elapsed_s < 10 && result.epochs >= 1);
     pack_close(pack);
@@ -475,12 +412,12 @@ TEST_TIMEOUT(train_keeps_the_best_epoch,
     Seen seen = {0};
     config.epochs = 12;
     config.schedule.lr = 2e-2;
-    TrainResult result = run_seen(config, &seen);
+    TrainResult result = training_run(config, &seen);
     (void)printf("# best %d, least loss %d, most PSNR %d\n", result.best_epoch, seen.least_loss,
                  seen.most_psnr);
     CHECK_INT(result.best_epoch, seen.most_psnr);
     config.loss = "contextual";
-    result = run_seen(config, &seen);
+    result = training_run(config, &seen);
     (void)printf("# best %d, least loss %d, most PSNR %d\n", result.best_epoch, seen.least_loss,
                  seen.most_psnr);
     CHECK(seen.least_loss != seen.most_psnr); /* else it would show nothing */
@@ -567,7 +504,7 @@ TEST_TIMEOUT(train_command_saves_on_ctrl_c,
     CHECK_INT(wait_cli(pid), CLI_PARTIAL);
     CHECK(out_has("stopped; --resume goes on"));
     CHECK_INT(wait_cli(start_cli(RESUME)), CLI_OK);
-    CHECK(same_files(path_of("m.safetensors"), path_of("whole.safetensors")));
+    CHECK(training_same_files(path_of("m.safetensors"), path_of("whole.safetensors")));
     char *csv;
     size_t n;
     Err err = {0};

@@ -24,6 +24,15 @@ fail() {
 need() {
     for tool in "$@"; do command -v "$tool" >/dev/null || skip "$tool is not installed"; done
 }
+# runs CODE COMMAND...: the exit code is CODE; stdout and stderr are in $TEST_DIR/out.
+runs() {
+    local want=$1
+    shift
+    "$@" >"$TEST_DIR/out" 2>&1
+    local got=$?
+    [ $got = "$want" ] || fail "exit $got, not $want, from $*: $(cat "$TEST_DIR/out")"
+}
+says() { grep -qF -- "$1" "$TEST_DIR/out" || fail "no '$1' in: $(cat "$TEST_DIR/out")"; }
 cleanup() {
     for pid in "${pids[@]}"; do kill -9 "$pid" 2>/dev/null; done
     wait 2>/dev/null

@@ -8,15 +8,6 @@ write_config
 dir=$TEST_DIR/in
 mkdir "$dir"
 cp "$CT"/*.dcm "$dir"
-# runs CODE COMMAND...: the exit code is CODE; stdout and stderr are in $TEST_DIR/out.
-runs() {
-    local want=$1
-    shift
-    "$@" >"$TEST_DIR/out" 2>&1
-    local got=$?
-    [ $got = "$want" ] || fail "exit $got, not $want, from $*: $(cat "$TEST_DIR/out")"
-}
-says() { grep -qF -- "$1" "$TEST_DIR/out" || fail "no '$1' in: $(cat "$TEST_DIR/out")"; }
 
 # A secondary capture, a DICOMDIR's class and subfolders beside the series.
 first=$(find "$CT" -name '*.dcm' | sort | head -1)

@@ -5,15 +5,6 @@
 . tests/e2e/lib.sh
 make_ct
 model=etc/models/demo-t1-w16.safetensors
-# runs CODE COMMAND...: the exit code is CODE; stdout and stderr are in $TEST_DIR/out.
-runs() {
-    local want=$1
-    shift
-    "$@" >"$TEST_DIR/out" 2>&1
-    local got=$?
-    [ $got = "$want" ] || fail "exit $got, not $want, from $*: $(cat "$TEST_DIR/out")"
-}
-says() { grep -qF -- "$1" "$TEST_DIR/out" || fail "no '$1' in: $(cat "$TEST_DIR/out")"; }
 
 # The synthetic MR of the first run is an MR of that head; DICOM's slices run left and back (LP).
 runs 0 "$ct2mr" run --model $model --out "$TEST_DIR/mr" "$CT"
