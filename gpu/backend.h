@@ -22,10 +22,16 @@ typedef struct BackendOptions {
     int32_t winograd_mib; /* of the CPU backend in f32: see NetOptions */
 } BackendOptions;
 
+typedef struct Steps {     /* numbers of 8 bits: multiples of step from low to high */
+    float step, low, high; /* step 0: floats */
+} Steps;
+
 typedef struct ShownValue { /* a value as the backend holds it */
     const float *y;         /* (c, h, w), valid during the call */
-    float step;             /* of 8-bit numbers: multiples of it from low to high; 0: floats */
-    float low, high;
+    Steps steps;
+    /* Of the operation that gave it, and of those that were done with it: */
+    Precision weights;
+    Steps inputs[2]; /* what it first rounded its inputs to */
 } ShownValue;
 
 /* What operation `op` of the table that open() was given gave; -1: the network's input. Anything
@@ -69,12 +75,13 @@ typedef struct Backend {
 extern const Backend backend_ref, backend_dnnl;
 
 /* One operation of a table by itself, as backend ref computes it, before its ReLU. A convolution's
-** weights, and in f16 its bias, are first rounded to f16 or bf16 where that is the precision.
+** weights, and in f16 its bias, are first rounded to the precision `weights`; in int8 to multiples
+** of 1/127 of each output channel's largest.
 **   x, second  the inputs (c, h, w); second NULL where the operation has one
 **   ret_y      (c, h, w)
 ** Errors: NO_MEMORY, LIMIT, MODEL_FORMAT, IO. */
 MUST_CHECK Status ref_run_op(const Graph *graph, const Op *op, const Model *model,
-                             Precision precision, const float *x, const float *second, float *ret_y,
+                             Precision weights, const float *x, const float *second, float *ret_y,
                              Err *err);
 
 /* Calls slice(state, worker, i, err) for i in 0..n-1 on n_workers threads; a worker number is never

@@ -300,13 +300,26 @@ static void single(const Graph *graph, const Op *op, Graph *ret)
     }
 }
 
+/* To 255 steps, symmetric about 0. */
+static void round_to_steps(float *v, size_t n)
+{
+    float largest = 0;
+    for (size_t i = 0; i < n; i++)
+        largest = fmaxf(largest, fabsf(v[i]));
+    float step = largest / 127.0f;
+    for (size_t i = 0; i < n && step > 0; i++)
+        v[i] = step * rintf(v[i] / step);
+}
+
 static void round_weights(const Graph *one, Precision precision, Weights *w)
 {
     const Op *op = &one->ops[0];
     size_t k = (size_t)graph_conv_kernel(op), c_out = (size_t)one->values[op->output].c;
-    size_t n = c_out * (size_t)one->values[op->input].c * k * k;
-    for (size_t i = 0; i < n; i++)
+    size_t n = (size_t)one->values[op->input].c * k * k;
+    for (size_t i = 0; i < c_out * n; i++)
         w->weight[i] = precision_round(precision, w->weight[i]);
+    for (size_t o = 0; precision == PRECISION_INT8 && o < c_out; o++)
+        round_to_steps(w->weight + o * n, n);
     for (size_t i = 0; precision == PRECISION_F16 && i < c_out; i++)
         w->bias[i] = precision_round(precision, w->bias[i]);
 }
@@ -341,7 +354,7 @@ static void run_single(const Ref *ref, const float *x, const float *second, floa
     memcpy(ret_y, value(ref->workers, out), count(out) * sizeof *ret_y);
 }
 
-Status ref_run_op(const Graph *graph, const Op *op, const Model *model, Precision precision,
+Status ref_run_op(const Graph *graph, const Op *op, const Model *model, Precision weights,
                   const float *x, const float *second, float *ret_y, Err *err)
 {
     Ref *ref = calloc(1, sizeof *ref);
@@ -352,7 +365,7 @@ Status ref_run_op(const Graph *graph, const Op *op, const Model *model, Precisio
         free(ref);
     } else {
         single(graph, op, one);
-        status = open_single(one, model, precision, ref, err);
+        status = open_single(one, model, weights, ref, err);
         if (status == ST_OK)
             run_single(ref, x, second, ret_y);
         ref_close(ref);

@@ -244,7 +244,7 @@ static Status show_value(const Shown *s, int32_t v, int32_t op, Err *err)
     for (size_t i = 0; i < c; i++)
         for (size_t p = 0; p < plane; p++)
             s->floats[i * plane + p] = f32_from_f16(s->halves[p * lanes + i]);
-    const ShownValue shown = {.y = s->floats};
+    const ShownValue shown = {.y = s->floats, .weights = PRECISION_F16};
     return s->show(s->context, op, &shown, err);
 }
 
@@ -267,7 +267,7 @@ static Status run_shown(const Shown *s, const NetFeed *feed, int32_t n_given, Er
     }
     TRY(enqueue_unpack(cuda, slot, err));
     TRY(copy_and_wait(cuda, slot->host_out, slot->out, cuda->n_out * sizeof(float), err));
-    const ShownValue shown = {.y = slot->host_out};
+    const ShownValue shown = {.y = slot->host_out, .weights = PRECISION_F16};
     return n_given > graph->n_ops ? s->show(s->context, n_given - 1, &shown, err) : ST_OK;
 }
 

@@ -45,17 +45,31 @@ static Status run_step(const Dnnl *d, int32_t i, Err *err)
     return dnnl_check(s, &d->graph->ops[i], "running", err);
 }
 
-static Status show_value(const Dnnl *d, int32_t value, float *memory, int32_t op, BackendShow *show,
-                         void *context, Err *err)
+static Steps steps_of(const ValueType *t)
 {
-    const ValueType *t = &d->types[value];
-    ShownValue shown = {.y = memory};
-    read_value(d, value, d->workers[0].values, memory);
-    if (t->type == dnnl_u8 || t->type == dnnl_s8) {
-        shown.step = t->scale;
-        shown.low = t->type == dnnl_u8 ? 0 : -128 * t->scale;
-        shown.high = t->type == dnnl_u8 ? 255 * t->scale : 127 * t->scale;
+    if (t->type == dnnl_u8)
+        return (Steps){t->scale, 0, 255 * t->scale};
+    if (t->type == dnnl_s8)
+        return (Steps){t->scale, -128 * t->scale, 127 * t->scale};
+    return (Steps){0};
+}
+
+/* The value and how operation i of d->graph made it; -1: the input came in. */
+static Status show_value(const Dnnl *d, int32_t value, float *memory, int32_t i, int32_t op,
+                         BackendShow *show, void *context, Err *err)
+{
+    ShownValue shown = {.y = memory, .steps = steps_of(&d->types[value]), .weights = PRECISION_F32};
+    if (i >= 0) {
+        const Op *done = &d->graph->ops[i];
+        const ValueType *x = &d->types[done->input];
+        shown.weights = x->type == dnnl_u8     ? PRECISION_INT8
+                        : x->type == dnnl_bf16 ? PRECISION_BF16
+                                               : PRECISION_F32;
+        shown.inputs[0] = steps_of(x);
+        if (done->second >= 0)
+            shown.inputs[1] = steps_of(&d->types[done->second]);
     }
+    read_value(d, value, d->workers[0].values, memory);
     return show(context, op, &shown, err);
 }
 
@@ -73,11 +87,11 @@ Status dnnl_run_shown(void *state, const NetFeed *feed, BackendShow *show, void 
         return err_set(err, ST_NO_MEMORY, "a slice for the self-test");
     feed->fill(feed->context, 0, d->workers[0].x);
     dnnl_interleave(d, d->workers[0].x, graph->input, d->workers[0].values);
-    Status status = show_value(d, graph->input, memory, -1, show, context, err);
+    Status status = show_value(d, graph->input, memory, -1, -1, show, context, err);
     for (int32_t i = 0, op = 0; status == ST_OK && i < graph->n_ops; i++) {
         status = run_step(d, i, err);
         if (status == ST_OK && graph->ops[i].kind != OP_CONVERT)
-            status = show_value(d, graph->ops[i].output, memory, op++, show, context, err);
+            status = show_value(d, graph->ops[i].output, memory, i, op++, show, context, err);
     }
     free(memory);
     return status;

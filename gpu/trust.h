@@ -27,8 +27,8 @@ double trust_difference(const float *ref, const float *other, size_t n);
 
 /* Runs the golden slice (32 x 64) through `backend` with the given passes.
 **   Operation by operation: backend ref computes each from the very numbers that `backend` has for
-** its inputs, with weights rounded as `backend` rounds them, so that nothing but the operation's
-** own rounding is left. The difference is relative to the values before the ReLU.
+** its inputs, with inputs and weights rounded as `backend` rounds them, so that nothing but the
+** operation's own rounding is left. The difference is relative to the values before the ReLU.
 **   End to end: an ordinary run must give the bits that the run by operations gave; in f16 it must
 ** agree with the literal network of backend ref.
 **   ret   written on failure, too

@@ -261,7 +261,7 @@ TEST(calibration_refuses_what_is_no_head,
     allow_all(to); /* as a file made elsewhere may say */
     double difference;
     CHECK_OK(model_open(to, &model, &err), &err);
-    CHECK_STATUS(model_verify(model, "cpu", &difference, &err), ST_SELF_TEST);
+    CHECK_STATUS(model_verify(model, "cpu", &difference, &err), ST_BACKEND);
     CHECK(strstr(err.msg, "int8") != NULL);
     model_close(model);
 }

@@ -14,7 +14,7 @@ slices_mb=$((4 * (3 + 1) * 448 * 448 * 4 / 1024 / 1024))
 echo "float32 peak $peak GFLOP/s, $work GFLOP per slice; memory without the slices' own $slices_mb MB"
 
 # ms per slice and peak MB, the best of all calls so far of the same name
-declare -A best mb
+declare -A best mb why
 keep() { # name ms mb
     best[$1]=$(awk -v a="$2" -v b="${best[$1]:-1e9}" 'BEGIN { print a < b ? a : b }')
     mb[$1]=$3
@@ -22,7 +22,10 @@ keep() { # name ms mb
 infer() { # name precision mib
     local json
     json=$(command time -f '%M' -o "$dir/rss" "$B/ct2mr" infer --json --model "$dir/ranges.safetensors" \
-        --in "$dir/x.npy" --out "$dir/y.npy" --backend cpu --precision "$2" --winograd-mib "$3" 2>/dev/null) || return 0
+        --in "$dir/x.npy" --out "$dir/y.npy" --backend cpu --precision "$2" --winograd-mib "$3" 2>/dev/null) || {
+        why[$1]=$(sed 's/.*"message":"//; s/",".*//' <<<"$json")
+        return 0
+    }
     keep "$1" "$(sed 's/.*"per_slice_ms"://; s/[,}].*//' <<<"$json")" $(($(tail -1 "$dir/rss") / 1024 - slices_mb))
 }
 peer=""
@@ -44,7 +47,7 @@ for ((round = 0; round < rounds; round++)); do
     fi
 done
 for name in "f32, direct" "f32" "f32, 512 MiB" bf16 int8 onnxruntime; do
-    [ -n "${best[$name]:-}" ] || { [ "$name" = onnxruntime ] || echo "$name: not on this processor"; continue; }
+    [ -n "${best[$name]:-}" ] || { [ "$name" = onnxruntime ] || echo "$name: ${why[$name]}"; continue; }
     awk -v name="$name" -v ms="${best[$name]}" -v mb="${mb[$name]}" -v work="$work" -v peak="$peak" -v peer="${best[onnxruntime]:-0}" \
         'BEGIN { printf "%-13s %7.1f ms per slice, %.2f of the float32 peak, %4d MB", name, ms, work / ms * 1e3 / peak, mb
                  if (peer > 0) printf ", %.2f times onnxruntime", peer / ms

@@ -1,6 +1,7 @@
 """The same step in PyTorch: DRUNet-34, width 64, 224 x 224, batch 5, channels last, Adam.
 usage: bench_train.py f32|bf16 [ROUNDS]    prints "MS CPU_MS", the best of the rounds"""
 import contextlib
+import os
 import sys
 import time
 
@@ -64,6 +65,7 @@ class DRUNet34(nn.Module):
 def main():
     bf16 = sys.argv[1] == "bf16"
     rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 5
+    torch.set_num_threads(len(os.sched_getaffinity(0)))  # else half of them
     net = DRUNet34().to(memory_format=torch.channels_last).train()
     adam = torch.optim.Adam(net.parameters(), lr=1e-4)
     x = torch.randn(5, 3, 224, 224).to(memory_format=torch.channels_last)
