@@ -70,6 +70,8 @@ static cJSON *json_of(const Answer *answer)
         cJSON_AddNumberToObject(quality, "inverse_mm", r->inverse_mm);
         cJSON_AddNumberToObject(quality, "score_mm", r->score_mm);
     }
+    if (isfinite(r->turned_nats))
+        cJSON_AddNumberToObject(quality, "turned_nats", r->turned_nats);
     cJSON_AddStringToObject(quality, "grade",
                             answer->verdict.status != ST_OK ? "refuse"
                             : align_doubtful(r)             ? "warn"

@@ -14,6 +14,7 @@
 #define SCALE_MIN 0.85
 #define SCALE_MAX 1.35
 #define COST_MAX 0.47
+#define TURNED_MIN_NATS 0.05
 #define SCORE_MAX_MM 7.5
 #define SCORE_DOUBTFUL_MM 6.5
 
@@ -30,6 +31,11 @@ Status align_gate(const RegResult *r, Err *err)
                        r->scale_min, r->scale_max, SCALE_MIN, SCALE_MAX);
     if (!(r->cost <= COST_MAX))
         return err_set(err, ST_REG_QUALITY, "cost %.3f, at most %.2f accepted", r->cost, COST_MAX);
+    if (!(r->turned_nats >= TURNED_MIN_NATS))
+        return err_set(err, ST_REG_QUALITY,
+                       "the head fits as well facing another way (%.2f nats, at least %.2f between "
+                       "them): check the patient position (head or feet first, supine or prone)",
+                       r->turned_nats, TURNED_MIN_NATS);
     if (!(r->score_mm <= SCORE_MAX_MM))
         return err_set(err, ST_REG_QUALITY,
                        "%.1f mm apart there and back, %.1f mm from the second best; at most %.1f "

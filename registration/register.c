@@ -14,122 +14,19 @@
 #include "registration/bias.h"
 #include "registration/optimize.h"
 #include "registration/samples_int.h"
+#include "registration/starts_int.h"
+#include "registration/turned_int.h"
 
 #include <math.h>
 
 enum { PITCHES = 7, TURNS = 5, STARTS = PITCHES * TURNS * TURNS };
 enum { STARTS_SCALED = 40, STARTS_AFFINE = 16, STARTS_4MM = 6 };
-enum { STARTS_MUTUAL = 4, RANKERS = 8 }; /* mutual information needs histograms per thread */
+enum { STARTS_MUTUAL = 4 };
 enum { BACK_STEPS = 30, BIAS_ROUNDS = 2, MUTUAL_STEPS = 30 };
 #define STIFFNESS_8MM 0.15
 #define STIFFNESS_4MM 0.05
 #define STIFFNESS_MUTUAL 0.005
 #define STIFFNESS_FINE 0.02 /* at 10 % scale it moves the result by about 0.01 mm */
-
-typedef struct Start {
-    Affine moving_from_fixed;
-    double cost;
-} Start;
-
-typedef struct Search {
-    const MetricLevel *level;
-    OptimizeOptions options;
-    Start *start;
-    int n;
-    Mutual *ranker; /* [RANKERS] */
-} Search;
-
-/* Moves a start along the body's axis, and enlarges it, to where it costs least: where the vertex
- *or
- ** the base is cut off, the centroid says little about the height; and the average heads that serve
- ** as reference are larger than many patients' (Colin27 by a tenth). */
-static void place_one(void *context, int item)
-{
-    static const double height_mm[] = {0, -25, 25, -50, 50}, scale[] = {1, 1.15};
-    const Search *search = context;
-    Start *s = &search->start[item];
-    const Start first = *s;
-    const Vec3 centre = search->level->centre_lps;
-    const Vec3 image = affine_apply(first.moving_from_fixed, centre);
-    s->cost = HUGE_VAL;
-    for (int i = 0; i < 5; i++)
-        for (int k = 0; k < (search->options.dof == 6 ? 1 : 2); k++) {
-            Affine t = first.moving_from_fixed;
-            for (int r = 0; r < 3; r++)
-                for (int c = 0; c < 3; c++)
-                    t.m[r][c] *= scale[k];
-            Vec3 back = vec3_sub(image, affine_apply(t, centre));
-            t.m[0][3] += back.x;
-            t.m[1][3] += back.y;
-            t.m[2][3] += back.z + height_mm[i];
-            MetricCost at;
-            metric_cost(search->level, t, 1, &at);
-            if (at.cost < s->cost) {
-                s->cost = at.cost;
-                s->moving_from_fixed = t;
-            }
-        }
-}
-
-static void refine_one(void *context, int item)
-{
-    const Search *search = context;
-    Start *s = &search->start[item];
-    s->cost = optimize_affine(search->level, &search->options, &s->moving_from_fixed);
-}
-
-/* By cost; equal costs keep their order. */
-static void sort_starts(Start *start, int n)
-{
-    for (int i = 1; i < n; i++) {
-        Start moved = start[i];
-        int j = i;
-        for (; j > 0 && start[j - 1].cost > moved.cost; j--)
-            start[j] = start[j - 1];
-        start[j] = moved;
-    }
-}
-
-static void rank_some(void *context, int ranker)
-{
-    const Search *search = context;
-    for (int i = ranker; i < search->n; i += RANKERS) {
-        Start *s = &search->start[i];
-        MetricCost at;
-        if (s->cost >= METRIC_REJECTED)
-            continue;
-        metric_cost(search->level, s->moving_from_fixed, 1, &at);
-        s->cost = mutual_cost(&search->ranker[ranker], s->moving_from_fixed, 1) +
-                  metric_penalty(at.overlap_frac);
-    }
-}
-
-static void refine_mutual_one(void *context, int item)
-{
-    const Search *search = context;
-    Start *s = &search->start[item];
-    if (s->cost < METRIC_REJECTED)
-        (void)optimize_mutual(&search->ranker[item], &search->options, &s->moving_from_fixed);
-}
-
-/* Betters n starts, by the correlation ratio or by mutual information, and sorts them by mutual
-** information. */
-static Status refine(const MetricLevel *level, const Image *moving, OptimizeOptions options,
-                     void (*better)(void *search, int item), int n, Arena *arena, Start *start,
-                     Err *err)
-{
-    Mutual ranker[RANKERS];
-    size_t mark = arena_mark(arena);
-    for (int r = 0; r < RANKERS; r++)
-        TRY(mutual_open(level, moving->low, moving->high, arena, &ranker[r], err));
-    Search search = {level, options, start, n, ranker};
-    search.options.threads = 1;
-    parallel_for(options.threads, n, better, &search);
-    parallel_for(options.threads, RANKERS, rank_some, &search);
-    sort_starts(start, n);
-    arena_reset(arena, mark);
-    return ST_OK;
-}
 
 /* Rotations by multiples of 15 degrees about x (pitch, to 45), y and z (to 30). Roots, not libm's
 ** sine: same bits anywhere. */
@@ -156,21 +53,6 @@ static void starts_make(Vec3 fixed_centre, Vec3 moving_centre, Start start[START
                 t.m[2][3] = d.z;
                 start[n++] = (Start){.moving_from_fixed = t};
             }
-}
-
-/* Mean over the head's samples of the distance between where two transforms put them. */
-static double mean_distance_mm(const MetricLevel *level, Affine a, Affine b)
-{
-    double sum = 0;
-    size_t i = 0;
-    for (int z = 0; z < level->fixed.nz; z++)
-        for (int y = 0; y < level->fixed.ny; y++)
-            for (int x = 0; x < level->fixed.nx; x++)
-                if (level->head[i++] != 0) {
-                    Vec3 p = affine_apply(level->fixed.lps_from_vox, (Vec3){x, y, z});
-                    sum += vec3_norm(vec3_sub(affine_apply(a, p), affine_apply(b, p)));
-                }
-    return level->n_head > 0 ? sum / level->n_head : 0;
 }
 
 /* Least and greatest singular value of the linear part: roots of the eigenvalues of L'L, by Jacobi
@@ -248,8 +130,8 @@ static Status inverse_distance_mm(const Image *fixed, const Image *moving, Affin
         TRY(mutual_open(&level[l], fixed->low, fixed->high, arena, &mutual, err));
         (void)optimize_mutual(&mutual, &options, &fixed_from_moving);
     }
-    *ret =
-        mean_distance_mm(head, affine_mul(fixed_from_moving, moving_from_fixed), affine_identity());
+    *ret = starts_distance_mm(head, affine_mul(fixed_from_moving, moving_from_fixed),
+                              affine_identity());
     return ST_OK;
 }
 
@@ -260,22 +142,26 @@ static Status run_search(MetricLevel level[PYRAMID_LEVELS], const Image *moving,
     starts_make(level->centre_lps, moving->head.centroid_lps, start);
     const MetricLevel *finest = &level[PYRAMID_FINE];
     const OptimizeOptions last = {dof, 12, threads, STIFFNESS_FINE};
-    Search all = {.level = level, .options.dof = dof, .start = start};
-    parallel_for(threads, STARTS, place_one, &all);
+    starts_place(level, dof, threads, STARTS, start);
     const MetricLevel *middle = &level[PYRAMID_4MM];
     const OptimizeOptions move = {3, 6, threads, 0};
     const OptimizeOptions scale = {dof < 7 ? dof : 7, 15, threads, STIFFNESS_8MM};
     const OptimizeOptions affine = {dof, 20, threads, STIFFNESS_8MM};
     const OptimizeOptions at_4mm = {dof, 20, threads, STIFFNESS_4MM};
-    TRY(refine(level, moving, move, refine_one, STARTS, arena, start, err));
-    TRY(refine(level, moving, scale, refine_one, STARTS_SCALED, arena, start, err));
-    TRY(refine(level, moving, affine, refine_one, STARTS_AFFINE, arena, start, err));
-    TRY(refine(middle, moving, at_4mm, refine_one, STARTS_4MM, arena, start, err));
-    TRY(refine(middle, moving, at_4mm, refine_mutual_one, STARTS_MUTUAL, arena, start, err));
+    TRY(starts_refine(level, moving, &move, START_BY_CORRELATION_RATIO, STARTS, arena, start, err));
+    TRY(starts_refine(level, moving, &scale, START_BY_CORRELATION_RATIO, STARTS_SCALED, arena,
+                      start, err));
+    TRY(starts_refine(level, moving, &affine, START_BY_CORRELATION_RATIO, STARTS_AFFINE, arena,
+                      start, err));
+    TRY(starts_refine(middle, moving, &at_4mm, START_BY_CORRELATION_RATIO, STARTS_4MM, arena, start,
+                      err));
+    TRY(starts_refine(middle, moving, &at_4mm, START_BY_MUTUAL_INFORMATION, STARTS_MUTUAL, arena,
+                      start, err));
     if (start[0].cost >= METRIC_REJECTED)
         return err_set(err, ST_REG_OVERLAP, "no starting position overlaps");
+    TRY(turned_compare(level, moving, &start[0], dof, threads, arena, &ret->turned_nats, err));
     ret->runner_up_mm =
-        mean_distance_mm(level, start[0].moving_from_fixed, start[1].moving_from_fixed);
+        starts_distance_mm(level, start[0].moving_from_fixed, start[1].moving_from_fixed);
     (void)optimize_affine(finest, &last, &start[0].moving_from_fixed);
     MetricCost at;
     optimize_polish(finest, &last, &start[0].moving_from_fixed, &at);

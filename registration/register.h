@@ -37,6 +37,9 @@ typedef struct RegResult {
     double inverse_mm;        /* the same between there and back, sought from the result */
     /* Root of the sum of their squares: how far apart are answers that should be one. */
     double score_mm;
+    /* How much less mutual information the head has where it is turned by 60 to 180 degrees, at
+    ** 4 mm: negative, it fits better so; HUGE_VAL, it does not fit at all. */
+    double turned_nats;
     double determinant;          /* of the linear part */
     double scale_min, scale_max; /* singular values of the linear part */
     double seconds;

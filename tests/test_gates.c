@@ -150,6 +150,7 @@ TEST(align_gate_limits, "a plausible result passes, each implausible one is refu
                       .runner_up_mm = 1,
                       .inverse_mm = 4,
                       .score_mm = 4,
+                      .turned_nats = 0.12,
                       .determinant = 1.05,
                       .scale_min = 0.95,
                       .scale_max = 1.08};
@@ -166,6 +167,13 @@ TEST(align_gate_limits, "a plausible result passes, each implausible one is refu
     CHECK_STATUS(align_gate(&bad, &err), ST_REG_QUALITY);
     bad = good;
     bad.cost = 0.48;
+    CHECK_STATUS(align_gate(&bad, &err), ST_REG_QUALITY);
+    bad = good;
+    bad.turned_nats = HUGE_VAL; /* no other way overlaps */
+    CHECK_OK(align_gate(&bad, &err), &err);
+    bad.turned_nats = 0.04;
+    CHECK_STATUS(align_gate(&bad, &err), ST_REG_QUALITY);
+    bad.turned_nats = -0.1;
     CHECK_STATUS(align_gate(&bad, &err), ST_REG_QUALITY);
     bad = good;
     bad.score_mm = 7.0;
