@@ -2,7 +2,8 @@
 **
 ** --ct, --mr: the head's CT and MR as volumes. --pack: cases for training, each the head with other
 ** tissue HU, tilted otherwise, in slices 1 mm apart. --slices: cases of so many single slices in
-** which everything is random (pose, size, deformation, thickness, noise, blur, a couch). */
+** which everything is random (pose, size, deformation, thickness, noise, blur, a couch); from the
+** second on the ventricles have another width. */
 #include "daemon/cli.h"
 
 #include "base/parallel.h"
@@ -21,7 +22,7 @@
 #define ARENA_BYTES ((size_t)8 << 30) /* address space; memory is taken as it is touched */
 #define TEMPLATES "/usr/share/mricron/templates/"
 enum { SIDE = 256, PIXELS = SIDE * SIDE, FIRST_VOX = 8, LAST_VOX = 12 /* from the top */ };
-/* Streams of the seed: 1 and 2 make the recipes. */
+/* Streams of the seed: 1 and 2 make the recipes, 3 the ventricles. */
 enum { SLICES_STREAM = 1 << 20, CASES_STREAM = 4 };
 
 typedef struct Arguments {
@@ -46,7 +47,7 @@ static Status write_volumes(const Arguments *a, const SimulatedHead *head, Arena
 /* ---- slices ---------------------------------------------------------------------------------- */
 
 typedef struct Drawing {
-    const SimulatedHead *head;
+    SimulatedHead head;         /* of the case: the template, or one with other ventricles */
     const SliceRecipe *recipes; /* [n] */
     uint64_t seed, stream;
     int16_t *hu;
@@ -63,7 +64,7 @@ static void draw_one(void *context, int i)
     Arena scratch = {0};
     Status status = arena_open((size_t)64 << 20, &scratch, &d->errors[i]);
     if (status == ST_OK)
-        status = simulate_slice(d->head, &d->recipes[i], SIDE, &random, d->hu + at, d->mask + at,
+        status = simulate_slice(&d->head, &d->recipes[i], SIDE, &random, d->hu + at, d->mask + at,
                                 d->mr + at, &scratch, &d->errors[i]);
     arena_close(&scratch);
     if (status != ST_OK)
@@ -109,28 +110,45 @@ static void make_single_recipes(const Arguments *a, const Grid *grid, int64_t nu
     }
 }
 
-static Status draw_cases(const Arguments *a, Drawing *d, SliceRecipe *recipes, int32_t n,
-                         PackWriter *writer, Err *err)
+/* What makes a case of single slices another head than the template. */
+static Status vary_head(const Arguments *a, const SimulatedHead *head, int64_t number,
+                        SimulatedHead *ret, Arena *arena, Arena *scratch, Err *err)
+{
+    Random random = random_stream((uint64_t)a->seed, 3, (uint64_t)number);
+    *ret = *head;
+    return number == 0 ? ST_OK
+                       : simulate_ventricles(head, random_between(&random, -2, 10), 0, ret, arena,
+                                             scratch, err);
+}
+
+static Status draw_cases(const Arguments *a, const SimulatedHead *head, Drawing *d,
+                         SliceRecipe *recipes, int32_t n, PackWriter *writer, Arena *arena,
+                         Arena *scratch, Err *err)
 {
     char name[64], id[PACK_ID_SIZE]; /* the same for the same case, whatever file it is in */
+    d->head = *head;
     d->seed = (uint64_t)a->seed;
     d->recipes = recipes;
     for (int64_t c = 0; c < a->cases; c++) {
         bool single = a->slices > 0;
-        if (single)
-            make_single_recipes(a, &d->head->t1.grid, c, n, recipes);
-        else
-            make_recipes(a, &d->head->t1.grid, c, n, recipes);
+        size_t mark = arena_mark(arena);
+        if (single) {
+            TRY(vary_head(a, head, c, &d->head, arena, scratch, err));
+            make_single_recipes(a, &head->t1.grid, c, n, recipes);
+        } else
+            make_recipes(a, &head->t1.grid, c, n, recipes);
         d->stream = (single ? SLICES_STREAM : CASES_STREAM) + (uint64_t)c;
         (void)snprintf(name, sizeof name, "seed %lld %s %lld", (long long)a->seed,
                        single ? "slices" : "case", (long long)c);
         pack_case_id("simulated", name, id);
         TRY(draw_case(writer, id, single ? 0 : 1, d, n, err));
+        arena_reset(arena, mark);
     }
     return ST_OK;
 }
 
-static Status write_pack(const Arguments *a, const SimulatedHead *head, Arena *arena, Err *err)
+static Status write_pack(const Arguments *a, const SimulatedHead *head, Arena *arena,
+                         Arena *scratch, Err *err)
 {
     const Grid *grid = &head->t1.grid;
     PackInfo info = {.pixels = SIDE,
@@ -147,8 +165,7 @@ static Status write_pack(const Arguments *a, const SimulatedHead *head, Arena *a
         return err_set(err, ST_NIFTI, "the template has %d slices", grid->nz);
     size_t all = (size_t)n * PIXELS;
     SliceRecipe *recipes = arena_alloc(arena, (size_t)n, sizeof *recipes, err);
-    Drawing d = {.head = head,
-                 .hu = arena_alloc(arena, all, sizeof *d.hu, err),
+    Drawing d = {.hu = arena_alloc(arena, all, sizeof *d.hu, err),
                  .mask = arena_alloc(arena, all, 1, err),
                  .mr = arena_alloc(arena, all, sizeof *d.mr, err),
                  .errors = arena_alloc(arena, (size_t)n, sizeof *d.errors, err)};
@@ -157,7 +174,7 @@ static Status write_pack(const Arguments *a, const SimulatedHead *head, Arena *a
     PackWriter *writer;
     char text[128];
     TRY(pack_create(a->pack, &info, &writer, err));
-    Status status = draw_cases(a, &d, recipes, n, writer, err);
+    Status status = draw_cases(a, head, &d, recipes, n, writer, arena, scratch, err);
     if (status != ST_OK) {
         pack_abandon(writer);
         return status;
@@ -176,7 +193,7 @@ static Status simulate(const Arguments *a, Arena *arena, Arena *scratch, Err *er
     SimulatedHead head;
     TRY(simulate_head(a->t1, a->brain, 0, &head, arena, scratch, err));
     TRY(write_volumes(a, &head, arena, err));
-    return a->pack != NULL ? write_pack(a, &head, arena, err) : ST_OK;
+    return a->pack != NULL ? write_pack(a, &head, arena, scratch, err) : ST_OK;
 }
 
 static bool parse_tissue(const char *text, TissueHu *ret)

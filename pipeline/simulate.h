@@ -26,6 +26,11 @@ typedef struct SimulatedHead { /* all on one grid, in arena */
 ** (the grids differ, no head), LIMIT. */
 MUST_CHECK Status simulate_head(const char *t1_path, const char *brain_path, int threads,
                                 SimulatedHead *ret, Arena *arena, Arena *scratch, Err *err);
+/* The head with its ventricles wider by wider_mm on every side (negative: narrower), other tissue
+** pushed away: |wider_mm| <= 12, else tissue folds. ret: t1 is taken from arena, the rest is head's
+** own. Errors: NIFTI (no ventricles), LIMIT. */
+MUST_CHECK Status simulate_ventricles(const SimulatedHead *head, double wider_mm, int threads,
+                                      SimulatedHead *ret, Arena *arena, Arena *scratch, Err *err);
 /* HU of brain tissue of that T1 intensity. */
 double simulate_brain_hu(double intensity, const TissueHu *tissue);
 /* The whole head's CT on the template's grid; ret->v is taken from arena. */

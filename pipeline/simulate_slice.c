@@ -1,5 +1,5 @@
 /* Slices cut from the simulated head in any pose, and spoilt: see simulate.h. */
-#include "pipeline/simulate.h"
+#include "pipeline/simulate_int.h"
 
 #include <math.h>
 #include <string.h>
@@ -123,10 +123,8 @@ static bool is_inside(const Grid *g, Vec3 p)
            p.z < g->nz - 0.5;
 }
 
-/* Trilinear; edge values go on. */
-static Sample sample_at(const SimulatedHead *h, Vec3 p)
+Corners simulate_corners(const Grid *g, Vec3 p)
 {
-    const Grid *g = &h->t1.grid;
     double c[3] = {fmin(fmax(p.x, 0), g->nx - 1), fmin(fmax(p.y, 0), g->ny - 1),
                    fmin(fmax(p.z, 0), g->nz - 1)};
     const int32_t n[3] = {g->nx, g->ny, g->nz};
@@ -139,15 +137,26 @@ static Sample sample_at(const SimulatedHead *h, Vec3 p)
         base += (size_t)i * step[a];
         up[a] = i < n[a] - 1 ? step[a] : 0;
     }
-    Sample s = {0};
+    Corners ret;
     for (unsigned corner = 0; corner < 8; corner++) {
-        size_t voxel = base;
-        double w = 1;
+        ret.voxel[corner] = base;
+        ret.weight[corner] = 1;
         for (unsigned a = 0; a < 3; a++) {
             bool upper = (corner >> a & 1U) != 0;
-            w *= upper ? f[a] : 1 - f[a];
-            voxel += upper ? up[a] : 0;
+            ret.weight[corner] *= upper ? f[a] : 1 - f[a];
+            ret.voxel[corner] += upper ? up[a] : 0;
         }
+    }
+    return ret;
+}
+
+static Sample sample_at(const SimulatedHead *h, Vec3 p)
+{
+    const Corners at = simulate_corners(&h->t1.grid, p);
+    Sample s = {0};
+    for (int i = 0; i < 8; i++) {
+        size_t voxel = at.voxel[i];
+        double w = at.weight[i];
         s.hu += w * (double)h->hu.v[voxel];
         s.t1 += w * (double)h->t1.v[voxel];
         s.brain += w * h->brain.v[voxel];

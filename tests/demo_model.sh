@@ -4,7 +4,7 @@
 # Everything lands in build/demo-model. The validation slices are those of seed 12345, never trained on.
 set -eu
 ct2mr=$1/ct2mr
-minutes=${2:-75}
+minutes=${2:-82}
 out=build/demo-model
 mkdir -p "$out"
 precision=f32
@@ -13,11 +13,12 @@ grep -q avx512_bf16 /proc/cpuinfo && precision=bf16 # three steps in the time of
     echo "demo-model: this ct2mr cannot train" >&2
     exit 1
 }
-"$ct2mr" simulate --pack "$out/train.pack" --cases 10 --slices 800 --seed 1 --overwrite # 2.6 GB
+"$ct2mr" simulate --pack "$out/train.pack" --cases 20 --slices 500 --seed 1 --overwrite # 3.3 GB
 "$ct2mr" simulate --pack "$out/validation.pack" --slices 40 --seed 12345 --overwrite
 "$ct2mr" train --data "$out/train.pack" --out "$out/demo-t1-w16.safetensors" --overwrite \
     --arch drunet-34 --width 16 --batch 4 --lr 0.002 --minutes "$minutes" --validation 0.1 --epoch-slices 4000 --augment flip --f16 --precision "$precision" \
     --label "DEMONSTRATION ONLY - trained on simulated CT of one head - not for clinical use" \
-    --licence "see etc/models/README.md"
+    --licence "same terms as the Colin27 data in mricron-data; model weights made by this project" \
+    --envelope '{"body_part":"HEAD","age_years":[18,90],"slice_thickness_mm":[0.5,5.0],"pixel_spacing_mm":[0.3,1.2],"kvp":[100,140]}'
 "$ct2mr" eval --model "$out/demo-t1-w16.safetensors" --data "$out/validation.pack" --min-masked 0 \
     --out "$out/report.html"

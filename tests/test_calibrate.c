@@ -6,12 +6,14 @@
 #include "base/files.h"
 #include "gpu/calibrate.h"
 #include "gpu/dnnl_int.h"
+#include "gpu/half.h"
 #include "gpu/metrics.h"
 #include "gpu/model_write.h"
 #include "gpu/verify.h"
 #include "tests/cuda_fixture.h"
 #include "tests/model_file.h"
 
+#include <cjson/cJSON.h>
 #include <unistd.h>
 
 enum { N = 3, H = 64, W = 96, PIXELS = H * W };
@@ -346,18 +348,58 @@ TEST(calibration_wants_ct_slices,
     }
 }
 
-TEST(calibration_keeps_the_end_in_floats,
-     "demonstration model: int8 throughout is not good enough, a few floats at the end make it so")
+/* Numbers first .. first + n of an f16 tensor times `by`. */
+static void scale_f16(char *file, const cJSON *header, size_t header_bytes, const char *name,
+                      size_t first, size_t n, float by)
 {
+    const cJSON *tensor = cJSON_GetObjectItemCaseSensitive(header, name);
+    const cJSON *offsets = cJSON_GetObjectItemCaseSensitive(tensor, "data_offsets");
+    CHECK_STR(cJSON_GetObjectItemCaseSensitive(tensor, "dtype")->valuestring, "F16");
+    char *at = file + 8 + header_bytes + (size_t)cJSON_GetArrayItem(offsets, 0)->valuedouble;
+    for (size_t i = first; i < first + n; i++) {
+        uint16_t half;
+        memcpy(&half, at + i * sizeof half, sizeof half);
+        half = f16_from_f32(by * f32_from_f16(half));
+        memcpy(at + i * sizeof half, &half, sizeof half);
+    }
+}
+
+/* The demonstration model as another set of weights for the same function: a channel near the end
+** is 64 times as large, and the weights that take it 64 times as small. One scale does not fit
+** both it and the other channels. */
+static void write_uneven(const char *to)
+{
+    enum { CHANNELS = 16, TAPS = 9 };
+    char *file;
+    size_t size;
+    uint64_t header_bytes;
+    Err err = {0};
+    CHECK_OK(file_read("etc/models/demo-t1-w16.safetensors", 64 << 20, &file, &size, &err), &err);
+    memcpy(&header_bytes, file, sizeof header_bytes);
+    cJSON *header = cJSON_ParseWithLength(file + 8, (size_t)header_bytes);
+    size_t n = (size_t)header_bytes;
+    scale_f16(file, header, n, "up3.1.bn1.weight", 0, 1, 64);
+    scale_f16(file, header, n, "up3.1.bn1.bias", 0, 1, 64);
+    for (size_t o = 0; o < CHANNELS; o++)
+        scale_f16(file, header, n, "up3.1.conv2.weight", o * CHANNELS * TAPS, TAPS, 1.0f / 64);
+    CHECK_OK(file_write_durable(to, file, size, &err), &err);
+    cJSON_Delete(header);
+    free(file);
+}
+
+TEST(calibration_keeps_the_end_in_floats,
+     "uneven channels near the end: int8 throughout is not good enough, a few floats make it so")
+{
+    char uneven[PATH_SIZE];
+    (void)snprintf(uneven, sizeof uneven, "%s", path_of("uneven.safetensors"));
+    write_uneven(uneven);
     make_heads();
     NetMemory memory = {heads, NULL, 3 * DEMO_PIXELS, DEMO_PIXELS};
     const NetFeed feed = net_feed_memory(&memory);
     const CalibrateData data = {DEMO_N, DEMO_SIDE, DEMO_SIDE, &memory, feed.fill};
     CalibrateResult results[PRECISION_COUNT];
     Err err = {0};
-    CHECK_OK(calibrate_model("etc/models/demo-t1-w16.safetensors", &data, 2,
-                             path_of("demo.safetensors"), results, &err),
-             &err);
+    CHECK_OK(calibrate_model(uneven, &data, 2, path_of("demo.safetensors"), results, &err), &err);
     const CalibrateResult *int8 = &results[PRECISION_INT8];
     if (!int8->measured)
         SKIP("this processor has no int8 instructions");

@@ -9,7 +9,7 @@
 enum { SIDE = 256, PIXELS = SIDE * SIDE };
 
 /* What etc/models/README.md says of it, with room for another processor's last bits. */
-static const double PSNR_DB = 29.5, SSIM = 0.907;
+static const double PSNR_DB = 30.25, SSIM = 0.915;
 
 TEST(demo_model_score, "the demonstration model is as good on val.npz as its card says")
 {

@@ -1,7 +1,7 @@
 /* pipeline/simulate. Claims: tissue HU are those stated; a head of spheres becomes brain, bone,
 ** skin and air where they are; a clean slice is the volume's own slice; the Colin27 head has the
-** brain and the head of an independent implementation (NumPy, SciPy) to 0.1 %; the same bits for
-** any number of threads. */
+** brain and the head of an independent implementation (NumPy, SciPy) to 0.1 %; ventricles are as
+** much wider as asked for; the same bits for any number of threads. */
 #include "tests/test.h"
 
 #include "base/files.h"
@@ -171,6 +171,44 @@ TEST(simulate_noise, "noise has the deviation asked for; a stream gives the same
     double mean = sum / n, deviation = sqrt(squares / n - mean * mean);
     CHECK_NEAR(mean, 43, 4 * 12 / sqrt(n));
     CHECK_NEAR(deviation, 12, 4 * 12 / sqrt(2 * n));
+    close_head(&h);
+}
+
+/* ---- ventricles ------------------------------------------------------------------------------ */
+
+TEST(simulate_ventricle_width,
+     "a ball of fluid of 6 mm becomes one of 10 or of 4; the brain's surface stays")
+{
+    static const double wider[] = {4, -2, 0};
+    char t1[PATH_SIZE], brain[PATH_SIZE];
+    Head h;
+    Err err = {0};
+    CHECK_OK(path_format(t1, &err, "%s/t1.nii", test_dir()), &err);
+    CHECK_OK(path_format(brain, &err, "%s/brain.nii", test_dir()), &err);
+    write_spheres(t1, brain);
+    open_head(&h, t1, brain, 1);
+    SimulatedHead none;
+    CHECK_STATUS(simulate_ventricles(&h.head, 4, 1, &none, &h.arena, &h.scratch, &err), ST_NIFTI);
+    for (int i = 0; i < N * N * N; i++) { /* a brain that is deep enough, fluid in its middle */
+        double r = radius_at(i % N, i / N % N, i / N / N);
+        h.head.brain.v[i] = r < 36;
+        h.head.t1.v[i] = r < 6 ? 32 : r < 36 ? 100 : 10;
+    }
+    for (size_t k = 0; k < sizeof wider / sizeof wider[0]; k++) {
+        SimulatedHead other;
+        CHECK_OK(simulate_ventricles(&h.head, wider[k], 2, &other, &h.arena, &h.scratch, &err),
+                 &err);
+        for (int i = 0; i < N * N * N; i++) {
+            double r = radius_at(i % N, i / N % N, i / N / N), wall = 6 + wider[k];
+            double value = (double)other.t1.v[i];
+            if (r < wall - 2)
+                CHECK_NEAR(value, 32, 0.5);
+            else if (r > wall + 2 && r < 34)
+                CHECK_NEAR(value, 100, 0.5);
+            else if (r > 34)
+                CHECK_NEAR(value, (double)h.head.t1.v[i], 0);
+        }
+    }
     close_head(&h);
 }
 
