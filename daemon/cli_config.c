@@ -6,11 +6,13 @@
 */
 #include "daemon/cli_int.h"
 #include "daemon/config_options.h"
+#include "pipeline/volume_io.h"
 
 #include <string.h>
 #include <unistd.h>
 
 enum { WARNING_SIZE = 1200 };
+#define ARENA_BYTES ((size_t)4 << 30) /* address space; memory is taken as it is touched */
 
 /* The index-th thing that is allowed but will not work here and now; false when there is no such.
  */
@@ -30,12 +32,29 @@ static bool warning(const Config *config, int index, char ret[WARNING_SIZE])
     return false;
 }
 
+/* A reference that no job could use. One that is not here may be there where the file is meant for:
+** a warning says so. */
+static Status check_reference(const char *path, Err *err)
+{
+    Arena arena = {0};
+    VolumeI16 reference;
+    char digest[DIGEST_HEX_SIZE];
+    if (access(path, R_OK) != 0)
+        return ST_OK;
+    Status status = arena_open(ARENA_BYTES, &arena, err);
+    if (status == ST_OK)
+        status = reference_read(path, &arena, &reference, digest, err);
+    arena_close(&arena);
+    return status;
+}
+
 static int check(const CliOptions *options, const char *path)
 {
     Config config;
     Err err = {0};
     char text[WARNING_SIZE];
-    if (cli_load_config(path, &config, &err) != ST_OK)
+    if (cli_load_config(path, &config, &err) != ST_OK ||
+        check_reference(config.align_reference, &err) != ST_OK)
         return cli_fail(&err, options->json);
     if (options->json) {
         cJSON *object = cJSON_CreateObject();

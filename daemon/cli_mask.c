@@ -3,12 +3,12 @@
 **
 ** JSON: {"mask", "kind", "volume_ml", "seconds", "size": [x,y,z], "spacing_mm": [x,y,z]}. */
 #include "daemon/cli.h"
+#include "daemon/cli_volume.h"
 
 #include "pipeline/mask.h"
 #include "pipeline/nifti.h"
 #include "pipeline/qa_picture.h"
 #include "pipeline/steps.h"
-#include "pipeline/volume_io.h"
 
 #include <getopt.h>
 #include <stdio.h>
@@ -17,7 +17,7 @@ static const size_t ARENA_BYTES = (size_t)8 << 30; /* reserved, not used */
 
 typedef struct MaskArguments {
     const char *ct, *out, *reference, *png; /* the last two may be NULL */
-    bool brain, json;
+    bool brain, is_ct, json;
 } MaskArguments;
 
 static Status read_reference(const char *path, const VolumeI16 *ct, VolumeI16 *ret_image,
@@ -25,7 +25,8 @@ static Status read_reference(const char *path, const VolumeI16 *ct, VolumeI16 *r
 {
     RegResult result;
     const RegOptions options = {.fixed_modality = REG_CT, .moving_modality = REG_MR, .dof = 12};
-    TRY(volume_read(path, arena, ret_image, NULL, err));
+    char digest[DIGEST_HEX_SIZE];
+    TRY(reference_read(path, arena, ret_image, digest, err));
     TRY(reg_affine(ct, ret_image, &options, &result, scratch, err));
     TRY(align_gate(&result, err));
     *ret = (MaskReference){ret_image, result.moving_from_fixed};
@@ -36,10 +37,7 @@ static Status make_mask(const MaskArguments *a, Arena *arena, Arena *scratch, Vo
                         MaskResult *ret_result, Err *err)
 {
     VolumeI16 ct;
-    bool is_ct;
-    TRY(volume_read(a->ct, arena, &ct, &is_ct, err));
-    if (!is_ct)
-        return err_set(err, ST_MASK, "%s does not hold HU: nothing is as low as air", a->ct);
+    TRY(cli_read_ct(a->ct, a->is_ct, arena, &ct, err));
     VolumeU8 mask = {0};
     MaskResult result = {0};
     VolumeI16 image;
@@ -101,6 +99,7 @@ int cli_mask(int argc, char **argv)
                                             {"png", required_argument, NULL, 'p'},
                                             {"reference", required_argument, NULL, 'r'},
                                             {"brain", no_argument, NULL, 'b'},
+                                            {"is-ct", no_argument, NULL, 'i'},
                                             {"json", no_argument, NULL, 'j'},
                                             {0}};
     MaskArguments a = {0};
@@ -115,6 +114,8 @@ int cli_mask(int argc, char **argv)
             a.reference = optarg;
         else if (c == 'b')
             a.brain = true;
+        else if (c == 'i')
+            a.is_ct = true;
         else if (c == 'j')
             a.json = true;
         else

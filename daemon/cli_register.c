@@ -1,35 +1,42 @@
 /* ct2mr register: the registration of the pipeline on two volumes a person names.
 **
-**   ct2mr register --fixed A --moving B --out T.json [--dof 6|7|9|12] [--png FILE] [--json]
+**   ct2mr register --fixed A --moving B --out T.json [--fixed-is ct|mr] [--moving-is ct|mr]
+**                  [--dof 6|7|9|12] [--png FILE] [--json]
 **
 ** The registration bins the fixed image, which must be the CT of a CT and an MR (see
 ** registration/register.h); for an MR as fixed and a CT as moving the two are swapped inside and
 ** the result is inverted, so that T.json means what the options say.
 **
-** T.json: {"verdict": "OK" or a status's name, "message", "moving_from_fixed", "fixed_from_moving",
-** "cost", "quality" (with "score_mm" and "grade": pass, warn, refuse), "seconds"}; of these only
-** verdict and message if there is no transform. The verdict is that of a job's own gate; the exit
-** code says the same. */
+** T.json: {"verdict": "OK" or a status's name, "message", "fixed_is" and "moving_is" (CT or MR),
+** "moving_from_fixed", "fixed_from_moving", "cost", "quality" (with "score_mm" and "grade": pass,
+** warn, refuse), "seconds"}; of these only the first four if there is no transform. The verdict is
+** that of a job's own gate; the exit code says the same. An older T.json and picture are removed
+** first: after a failure without a verdict there is none. */
 #include "daemon/cli.h"
+#include "daemon/cli_volume.h"
 
 #include "base/affine.h"
 #include "base/arena.h"
 #include "base/files.h"
 #include "pipeline/qa_picture.h"
 #include "pipeline/steps.h"
-#include "pipeline/volume_io.h"
 #include "registration/register.h"
 
+#include <errno.h>
 #include <getopt.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #define ARENA_BYTES ((size_t)8 << 30) /* address space; memory is taken as it is touched */
 
 typedef struct Arguments {
     const char *fixed, *moving, *out, *png; /* png may be NULL */
+    Modality fixed_is, moving_is;           /* UNKNOWN: not said */
     int32_t dof;
     bool json;
 } Arguments;
@@ -38,6 +45,7 @@ typedef struct Arguments {
 typedef struct Answer {
     bool has_transform;
     Affine moving_from_fixed, fixed_from_moving;
+    Modality fixed_is, moving_is;
     RegResult result;
     Err verdict; /* ST_OK, REG_QUALITY or REG_OVERLAP */
 } Answer;
@@ -58,6 +66,8 @@ static cJSON *json_of(const Answer *answer)
     cJSON *json = cJSON_CreateObject();
     cJSON_AddStringToObject(json, "verdict", status_name(answer->verdict.status));
     cJSON_AddStringToObject(json, "message", answer->verdict.msg);
+    cJSON_AddStringToObject(json, "fixed_is", modality_name(answer->fixed_is));
+    cJSON_AddStringToObject(json, "moving_is", modality_name(answer->moving_is));
     if (!answer->has_transform)
         return json;
     cJSON_AddItemToObject(json, "moving_from_fixed", json_of_affine(answer->moving_from_fixed));
@@ -83,6 +93,14 @@ static cJSON *json_of(const Answer *answer)
     return json;
 }
 
+static bool parse_modality(const char *text, Modality *ret)
+{
+    *ret = strcasecmp(text, "ct") == 0   ? MODALITY_CT
+           : strcasecmp(text, "mr") == 0 ? MODALITY_MR
+                                         : MODALITY_UNKNOWN;
+    return *ret != MODALITY_UNKNOWN;
+}
+
 /* CLI_OK, or the exit code after a complaint. */
 static int parse(int argc, char **argv, Arguments *ret)
 {
@@ -90,6 +108,8 @@ static int parse(int argc, char **argv, Arguments *ret)
         {"fixed", required_argument, NULL, 'f'},
         {"moving", required_argument, NULL, 'm'},
         {"out", required_argument, NULL, 'o'},
+        {"fixed-is", required_argument, NULL, 'F'},
+        {"moving-is", required_argument, NULL, 'M'},
         {"dof", required_argument, NULL, 'd'},
         {"png", required_argument, NULL, 'p'},
         {"json", no_argument, NULL, 'j'},
@@ -109,6 +129,11 @@ static int parse(int argc, char **argv, Arguments *ret)
         case 'o':
             a.out = optarg;
             break;
+        case 'F':
+        case 'M':
+            if (!parse_modality(optarg, c == 'F' ? &a.fixed_is : &a.moving_is))
+                return cli_usage("register", "--%s-is is ct or mr", c == 'F' ? "fixed" : "moving");
+            break;
         case 'd':
             if (!cli_parse_int(optarg, 6, 12, &dof) ||
                 (dof != 6 && dof != 7 && dof != 9 && dof != 12))
@@ -127,6 +152,9 @@ static int parse(int argc, char **argv, Arguments *ret)
     }
     if (a.fixed == NULL || a.moving == NULL || a.out == NULL || optind != argc)
         return cli_usage("register", "--fixed, --moving and --out are needed, and nothing else");
+    if (cli_same_file(a.out, a.fixed) || cli_same_file(a.out, a.moving) ||
+        cli_same_file(a.png, a.fixed) || cli_same_file(a.png, a.moving))
+        return cli_usage("register", "--out or --png is what would be read");
     *ret = a;
     return CLI_OK;
 }
@@ -147,10 +175,11 @@ static void swap_back(Answer *answer)
 static Status run(const Arguments *a, Arena *arena, Answer *ret, Err *err)
 {
     VolumeI16 fixed, moving;
-    bool fixed_is_ct, moving_is_ct;
-    Answer answer = {0};
-    TRY(volume_read(a->fixed, arena, &fixed, &fixed_is_ct, err));
-    TRY(volume_read(a->moving, arena, &moving, &moving_is_ct, err));
+    Answer answer = {.fixed_is = a->fixed_is, .moving_is = a->moving_is};
+    TRY(cli_read_volume(a->fixed, "--fixed-is ct|mr", arena, &fixed, &answer.fixed_is, err));
+    TRY(cli_read_volume(a->moving, "--moving-is ct|mr", arena, &moving, &answer.moving_is, err));
+    bool fixed_is_ct = answer.fixed_is == MODALITY_CT;
+    bool moving_is_ct = answer.moving_is == MODALITY_CT;
     RegOptions options = {.dof = a->dof};
     bool swap = !fixed_is_ct && moving_is_ct;
     options.fixed_modality = fixed_is_ct || swap ? REG_CT : REG_MR;
@@ -188,14 +217,49 @@ static Status write_json(const char *path, const cJSON *json, Err *err)
     return status;
 }
 
-static void print_numbers(const RegResult *r, const char *out)
+static void print_numbers(const Answer *answer, const char *out)
 {
+    const RegResult *r = &answer->result;
+    const char *grade = answer->verdict.status != ST_OK ? " (refused)"
+                        : align_doubtful(r)             ? " (doubtful: look at it)"
+                                                        : "";
     (void)printf("score %.1f mm%s, cost %.4f, overlap %.2f, runner-up %.2f mm, determinant %.3f, "
                  "scale %.3f-%.3f, "
                  "%.2f s: %s\n",
-                 r->score_mm, align_doubtful(r) ? " (doubtful: look at it)" : "", r->cost,
-                 r->overlap_frac, r->runner_up_mm, r->determinant, r->scale_min, r->scale_max,
-                 r->seconds, out);
+                 r->score_mm, grade, r->cost, r->overlap_frac, r->runner_up_mm, r->determinant,
+                 r->scale_min, r->scale_max, r->seconds, out);
+}
+
+/* So that what is there afterwards is of this run. */
+static Status remove_old(const char *path, Err *err)
+{
+    struct stat st;
+    if (path == NULL || lstat(path, &st) != 0 || !S_ISREG(st.st_mode) || unlink(path) == 0)
+        return ST_OK;
+    return err_sys(err, errno, "removing the old %s", path);
+}
+
+static int report(const Arguments *a, const Answer *answer)
+{
+    Err err = {0};
+    cJSON *json = json_of(answer);
+    if (write_json(a->out, json, &err) != ST_OK) {
+        cJSON_Delete(json);
+        return cli_fail(&err, a->json);
+    }
+    if (a->png != NULL && !answer->has_transform)
+        (void)fprintf(stderr, "ct2mr: no picture: there is no transform\n");
+    bool good = answer->verdict.status == ST_OK;
+    if (a->json) {
+        cli_print_json(json);
+        return good ? CLI_OK : CLI_NEGATIVE;
+    }
+    cJSON_Delete(json);
+    (void)printf("fixed is %s, moving is %s\n", modality_name(answer->fixed_is),
+                 modality_name(answer->moving_is));
+    if (answer->has_transform)
+        print_numbers(answer, a->out);
+    return good ? CLI_OK : cli_fail(&answer->verdict, false);
 }
 
 int cli_register(int argc, char **argv)
@@ -207,24 +271,13 @@ int cli_register(int argc, char **argv)
     int code = parse(argc, argv, &arguments);
     if (code != CLI_OK)
         return code;
-    Status status = arena_open(ARENA_BYTES, &arena, &err);
+    Status status = remove_old(arguments.out, &err);
+    if (status == ST_OK)
+        status = remove_old(arguments.png, &err);
+    if (status == ST_OK)
+        status = arena_open(ARENA_BYTES, &arena, &err);
     if (status == ST_OK)
         status = run(&arguments, &arena, &answer, &err);
     arena_close(&arena);
-    if (status != ST_OK)
-        return cli_fail(&err, arguments.json);
-    cJSON *json = json_of(&answer);
-    if (write_json(arguments.out, json, &err) != ST_OK) {
-        cJSON_Delete(json);
-        return cli_fail(&err, arguments.json);
-    }
-    bool good = answer.verdict.status == ST_OK;
-    if (arguments.json) {
-        cli_print_json(json);
-        return good ? CLI_OK : CLI_NEGATIVE;
-    }
-    cJSON_Delete(json);
-    if (answer.has_transform)
-        print_numbers(&answer.result, arguments.out);
-    return good ? CLI_OK : cli_fail(&answer.verdict, false);
+    return status == ST_OK ? report(&arguments, &answer) : cli_fail(&err, arguments.json);
 }

@@ -2,10 +2,10 @@
 **
 ** JSON: {"volume", "level_hu", "width_hu", "mean"}: mean of the windowed values. */
 #include "daemon/cli.h"
+#include "daemon/cli_volume.h"
 
 #include "base/parallel.h"
 #include "pipeline/nifti.h"
-#include "pipeline/volume_io.h"
 #include "pipeline/window.h"
 
 #include <getopt.h>
@@ -16,7 +16,7 @@ static const size_t ARENA_BYTES = (size_t)8 << 30; /* reserved, not used */
 typedef struct WindowArguments {
     const char *ct, *out;
     double level_hu, width_hu;
-    bool json;
+    bool is_ct, json;
 } WindowArguments;
 
 typedef struct WindowJob {
@@ -44,7 +44,7 @@ static Status make_window(const WindowArguments *a, Arena *arena, double *ret_me
     static const float mean[3] = {0}, std[3] = {1, 1, 1};
     TRY(window_init(a->level_hu, a->width_hu, mean, std, &window, err));
     VolumeI16 ct;
-    TRY(volume_read(a->ct, arena, &ct, NULL, err));
+    TRY(cli_read_ct(a->ct, a->is_ct, arena, &ct, err));
     size_t n = grid_voxels(&ct.grid);
     VolumeF32 out = {ct.grid, arena_alloc(arena, n, sizeof(float), err)};
     double *slice_sum = arena_alloc(arena, (size_t)ct.grid.nz, sizeof *slice_sum, err);
@@ -86,10 +86,13 @@ static int run(const WindowArguments *a)
 
 int cli_window(int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"out", required_argument, NULL, 'o'},   {"preset", required_argument, NULL, 'p'},
-        {"level", required_argument, NULL, 'l'}, {"width", required_argument, NULL, 'w'},
-        {"json", no_argument, NULL, 'j'},        {0}};
+    static const struct option options[] = {{"out", required_argument, NULL, 'o'},
+                                            {"preset", required_argument, NULL, 'p'},
+                                            {"level", required_argument, NULL, 'l'},
+                                            {"width", required_argument, NULL, 'w'},
+                                            {"is-ct", no_argument, NULL, 'i'},
+                                            {"json", no_argument, NULL, 'j'},
+                                            {0}};
     WindowArguments a = {0};
     const char *preset = NULL, *level = NULL, *width = NULL;
     optind = 0;
@@ -103,6 +106,8 @@ int cli_window(int argc, char **argv)
             level = optarg;
         else if (c == 'w')
             width = optarg;
+        else if (c == 'i')
+            a.is_ct = true;
         else if (c == 'j')
             a.json = true;
         else

@@ -6,6 +6,7 @@
 #include "pipeline/nifti.h"
 
 #include "base/files.h"
+#include "pipeline/intensity.h"
 
 #include <errno.h>
 #include <math.h>
@@ -57,6 +58,16 @@ static double lean(Affine a)
     return asin(fmin(worst, 1)) * (180 / M_PI);
 }
 
+/* nifti1.h, xyzt_units. Many programs write none and mean millimetres. */
+static Status unit_mm(int unit, double *ret, Err *err)
+{
+    if (unit != NIFTI_UNITS_UNKNOWN && unit != NIFTI_UNITS_METER && unit != NIFTI_UNITS_MM &&
+        unit != NIFTI_UNITS_MICRON)
+        return err_set(err, ST_NIFTI, "NIfTI unit of length %d is not known", unit);
+    *ret = unit == NIFTI_UNITS_METER ? 1000 : unit == NIFTI_UNITS_MICRON ? 0.001 : 1;
+    return ST_OK;
+}
+
 static Status grid_from_header(const nifti_image *image, Grid *ret, Err *err)
 {
     bool is_volume = image->nx > 1 && image->ny > 1 && image->nz > 1 && image->nt <= 1 &&
@@ -72,6 +83,11 @@ static Status grid_from_header(const nifti_image *image, Grid *ret, Err *err)
         g.lps_from_vox = lps_from_ras_rows(image->qto_xyz);
     else
         return err_set(err, ST_NIFTI, "NIfTI file has neither sform nor qform");
+    double mm = 1;
+    TRY(unit_mm(image->xyz_units, &mm, err));
+    for (int r = 0; r < 3; r++)
+        for (int c = 0; c < 4; c++)
+            g.lps_from_vox.m[r][c] *= mm;
     Affine inverse;
     if (!affine_inverse(g.lps_from_vox, &inverse))
         return err_set(err, ST_NIFTI, "NIfTI orientation matrix is singular");
@@ -89,15 +105,27 @@ static Status grid_from_header(const nifti_image *image, Grid *ret, Err *err)
     return ST_OK;
 }
 
-/* Counts in *not_finite what is no number. */
-static int16_t to_i16(double v, Scale scale, int64_t *not_finite)
+/* Of the numbers of a file, rescaled. */
+typedef struct Seen {
+    int64_t not_finite, not_int16;
+    double largest; /* absolute */
+    bool has_fractions;
+} Seen;
+
+static int16_t to_i16(double v, Scale scale, Seen *seen)
 {
     v = v * scale.slope + scale.inter;
     if (!isfinite(v)) {
-        (*not_finite)++;
+        seen->not_finite++;
         return 0;
     }
-    return v <= INT16_MIN ? INT16_MIN : v >= INT16_MAX ? INT16_MAX : (int16_t)lrint(v);
+    seen->largest = fmax(seen->largest, fabs(v));
+    seen->has_fractions = seen->has_fractions || v != rint(v);
+    if (v <= INT16_MIN - 0.5 || v >= INT16_MAX + 0.5) {
+        seen->not_int16++;
+        return 0;
+    }
+    return (int16_t)lrint(v);
 }
 
 static float to_f32(double v, Scale scale)
@@ -111,7 +139,7 @@ typedef struct Target {
     int16_t *i16;
     float *f32;
     size_t at;
-    int64_t *not_finite;
+    Seen *seen;
 } Target;
 
 #define CONVERT(TYPE)                                                                              \
@@ -120,7 +148,7 @@ typedef struct Target {
             TYPE v;                                                                                \
             memcpy(&v, from + i * sizeof v, sizeof v);                                             \
             if (to.i16 != NULL)                                                                    \
-                to.i16[to.at + i] = to_i16((double)v, scale, to.not_finite);                       \
+                to.i16[to.at + i] = to_i16((double)v, scale, to.seen);                             \
             else                                                                                   \
                 to.f32[to.at + i] = to_f32((double)v, scale);                                      \
         }                                                                                          \
@@ -156,11 +184,16 @@ static bool convert(const unsigned char *from, int datatype, size_t n, Scale sca
     }
 }
 
-static Status read_voxels(const nifti_image *image, size_t n, Target to, Err *err)
+static Scale scale_of(const nifti_image *image)
 {
     Scale scale = {(double)image->scl_slope, (double)image->scl_inter};
     if (!isfinite(scale.slope) || !isfinite(scale.inter) || scale.slope == 0)
         scale = (Scale){1, 0}; /* nifti1.h: slope 0 means not scaled */
+    return scale;
+}
+
+static Status read_voxels(const nifti_image *image, size_t n, Scale scale, Target to, Err *err)
+{
     size_t size = (size_t)image->nbyper;
     if (size < 1 || size > 8 || !convert(NULL, image->datatype, 0, scale, to))
         return err_set(err, ST_NIFTI, "NIfTI data type %d is not a scalar", image->datatype);
@@ -169,8 +202,6 @@ static Status read_voxels(const nifti_image *image, size_t n, Target to, Err *er
         return err_set(err, ST_NO_MEMORY, "reading a NIfTI file");
     znzFile file = znzopen(image->iname, "rb", nifti_is_gzfile(image->iname));
     Status status = ST_OK;
-    int64_t not_finite = 0;
-    to.not_finite = &not_finite;
     if (znz_isnull(file) || znzseek(file, image->iname_offset, SEEK_SET) < 0)
         status = err_set(err, ST_NIFTI, "NIfTI voxels cannot be read");
     for (; status == ST_OK && to.at < n; to.at += SLAB_VOXELS) {
@@ -183,21 +214,40 @@ static Status read_voxels(const nifti_image *image, size_t n, Target to, Err *er
             nifti_swap_Nbytes(count, (int)size, slab);
         (void)convert(slab, image->datatype, count, scale, to);
     }
-    if (status == ST_OK && not_finite > 0)
+    if (status == ST_OK && to.seen->not_finite > 0)
         status =
             err_set(err, ST_NIFTI,
                     "%lld voxels of the NIfTI file are not numbers (NaN or infinite): write air "
                     "or padding as a number",
-                    (long long)not_finite);
+                    (long long)to.seen->not_finite);
     if (!znz_isnull(file))
         (void)znzclose(file);
     free(slab);
     return status;
 }
 
-/* Header and voxels, as int16 if ret_i16 is not NULL, else as float32. */
+/* HU as they are; an MR's numbers once more and scaled if int16 does not do for them. */
+static Status read_i16(const nifti_image *image, size_t n, Target to, double *ret_scale, Err *err)
+{
+    Scale scale = scale_of(image);
+    TRY(read_voxels(image, n, scale, to, err));
+    const Seen seen = *to.seen;
+    if (ret_scale == NULL && seen.not_int16 > 0)
+        return err_set(err, ST_NIFTI,
+                       "%lld voxels of the NIfTI file are no Hounsfield units that 16 bits hold "
+                       "(the largest is %g)",
+                       (long long)seen.not_int16, seen.largest);
+    if (ret_scale == NULL)
+        return ST_OK;
+    *ret_scale = mr_scale(seen.largest, !seen.has_fractions);
+    scale = (Scale){scale.slope * *ret_scale, scale.inter * *ret_scale};
+    return *ret_scale == 1 ? ST_OK : read_voxels(image, n, scale, to, err);
+}
+
+/* Header and voxels, as int16 if ret_i16 is not NULL (an MR's if ret_scale is not), else as
+** float32. */
 static Status read_file(const char *path, Arena *arena, Grid *ret_grid, int16_t **ret_i16,
-                        float **ret_f32, Err *err)
+                        double *ret_scale, float **ret_f32, Err *err)
 {
     if (access(path, R_OK) != 0)
         return err_sys(err, errno, "NIfTI file %s", path);
@@ -207,7 +257,8 @@ static Status read_file(const char *path, Arena *arena, Grid *ret_grid, int16_t 
     nifti_image *image = nifti_image_read(path, 0);
     if (image == NULL)
         return err_set(err, ST_NIFTI, "not a NIfTI-1 file: %s", path);
-    Target to = {0};
+    Seen seen = {0};
+    Target to = {.seen = &seen};
     size_t mark = arena_mark(arena), n = 0;
     Status status = grid_from_header(image, ret_grid, err);
     if (status == ST_OK) {
@@ -217,7 +268,8 @@ static Status read_file(const char *path, Arena *arena, Grid *ret_grid, int16_t 
         status = to.i16 == NULL && to.f32 == NULL ? ST_LIMIT : ST_OK;
     }
     if (status == ST_OK)
-        status = read_voxels(image, n, to, err);
+        status = ret_i16 != NULL ? read_i16(image, n, to, ret_scale, err)
+                                 : read_voxels(image, n, scale_of(image), to, err);
     nifti_image_free(image);
     if (status != ST_OK)
         arena_reset(arena, mark);
@@ -231,7 +283,15 @@ static Status read_file(const char *path, Arena *arena, Grid *ret_grid, int16_t 
 Status nifti_read(const char *path, Arena *arena, VolumeI16 *ret, Err *err)
 {
     VolumeI16 volume;
-    TRY(read_file(path, arena, &volume.grid, &volume.v, NULL, err));
+    TRY(read_file(path, arena, &volume.grid, &volume.v, NULL, NULL, err));
+    *ret = volume;
+    return ST_OK;
+}
+
+Status nifti_read_mr(const char *path, Arena *arena, VolumeI16 *ret, double *ret_scale, Err *err)
+{
+    VolumeI16 volume;
+    TRY(read_file(path, arena, &volume.grid, &volume.v, ret_scale, NULL, err));
     *ret = volume;
     return ST_OK;
 }
@@ -239,7 +299,7 @@ Status nifti_read(const char *path, Arena *arena, VolumeI16 *ret, Err *err)
 Status nifti_read_f32(const char *path, Arena *arena, VolumeF32 *ret, Err *err)
 {
     VolumeF32 volume;
-    TRY(read_file(path, arena, &volume.grid, NULL, &volume.v, err));
+    TRY(read_file(path, arena, &volume.grid, NULL, NULL, &volume.v, err));
     *ret = volume;
     return ST_OK;
 }

@@ -7,10 +7,14 @@
 #include "base/arena.h"
 #include "base/err.h"
 
-/* Any scalar type, rescaled by scl_slope/scl_inter, rounded and clipped to int16.
+/* HU: any scalar type, rescaled by scl_slope/scl_inter, rounded, never scaled otherwise. The grid
+** is in mm, whether the file's unit is metre, mm, micron or none.
 ** Errors: NOT_FOUND, NIFTI (not a readable NIfTI, no sform/qform, singular, sheared by more
-** than 0.5 degrees, too large, a voxel that is not finite), LIMIT. */
+** than 0.5 degrees, too large, a voxel that is not finite or does not fit int16), LIMIT. */
 MUST_CHECK Status nifti_read(const char *path, Arena *arena, VolumeI16 *ret, Err *err);
+/* Intensities of an MR: the same, but multiplied by *ret_scale, which is that of mr_scale(). */
+MUST_CHECK Status nifti_read_mr(const char *path, Arena *arena, VolumeI16 *ret, double *ret_scale,
+                                Err *err);
 /* The same with the numbers as they are; what is not finite becomes 0. */
 MUST_CHECK Status nifti_read_f32(const char *path, Arena *arena, VolumeF32 *ret, Err *err);
 /* Writes with sform and qform code 1 (scanner). Errors: IO, DISK_FULL. */

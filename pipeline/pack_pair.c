@@ -34,10 +34,11 @@ static Status read_ct(Job *job, const char *path, char ret_patient_key[HEX_SIZE]
                             &job->series, err));
         memcpy(ret_patient_key, job->series.headers[0].instance.patient_key, HEX_SIZE);
     } else {
-        bool is_ct;
-        TRY(volume_read(path, &job->arena, &job->series.ct, &is_ct, err));
-        if (!is_ct)
-            return err_set(err, ST_HU_SCALE, "the CT does not hold HU: nothing is as low as air");
+        Modality modality = MODALITY_UNKNOWN;
+        TRY(volume_read(path, &job->arena, &job->series.ct, &modality, err));
+        if (modality != MODALITY_CT)
+            return err_set(err, ST_HU_SCALE,
+                           "the CT does not hold HU with air, fat and soft tissue in their places");
     }
     return slice_gate(&job->series.ct, SLICE_JUMP_MAX, job->options.threads, &fit, err);
 }

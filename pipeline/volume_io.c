@@ -10,39 +10,90 @@
 #include <math.h>
 #include <sys/stat.h>
 
-/* A volume of air-free tissue does not exist in a CT of a person; MR has no negative values. */
-#define CT_LEAST_HU (-500) /* where research volumes are often clipped */
-#define AXIAL_MIN 0.8      /* cosine between an axis of the volume and that of the patient */
+#define AXIAL_MIN 0.8 /* cosine between an axis of the volume and that of the patient */
 
-static bool has_air(const VolumeI16 *volume)
+/* Intensities as they are where int16 can tell them apart. */
+static Status to_i16(const VolumeF32 *mr, Arena *arena, VolumeI16 *ret, Err *err)
 {
-    size_t n = grid_voxels(&volume->grid);
+    size_t n = grid_voxels(&mr->grid);
+    VolumeI16 volume = {mr->grid, arena_alloc(arena, n, sizeof *volume.v, err)};
+    float largest = 0;
+    if (volume.v == NULL)
+        return ST_LIMIT;
     for (size_t i = 0; i < n; i++)
-        if (volume->v[i] <= CT_LEAST_HU)
-            return true;
-    return false;
+        largest = fmaxf(largest, fabsf(mr->v[i]));
+    float scale = (float)mr_scale((double)largest, false);
+    for (size_t i = 0; i < n; i++)
+        volume.v[i] = (int16_t)lrintf(scale * mr->v[i]);
+    *ret = volume;
+    return ST_OK;
 }
 
-Status volume_read(const char *path, Arena *arena, VolumeI16 *ret, bool *ret_is_ct, Err *err)
+static Status read_mr_folder(const char *path, Arena *arena, VolumeI16 *ret, Err *err)
+{
+    VolumeF32 mr;
+    char patient_key[HEX_SIZE];
+    TRY(mr_read(path, parallel_processors(), arena, &mr, patient_key, err));
+    return to_i16(&mr, arena, ret, err);
+}
+
+static Status read_folder(const char *path, Modality said, Arena *arena, VolumeI16 *ret,
+                          Modality *ret_modality, Err *err)
 {
     /* Offline, a person chose the series: only what is no volume at all is refused. */
     static const GeometryLimits limits = {.min_slices = 3, .max_slices = 4096};
+    CtSeries series;
+    Err no_ct = {0};
+    if (said != MODALITY_MR) {
+        Status status = load_series_dir(path, &limits, 0, arena, &series, &no_ct);
+        if (status == ST_OK) {
+            *ret = series.ct;
+            *ret_modality = MODALITY_CT;
+            return ST_OK;
+        }
+        if (status != ST_SERIES_NOT_CT || said == MODALITY_CT) {
+            if (err != NULL)
+                *err = no_ct;
+            return status;
+        }
+    }
+    Status status = read_mr_folder(path, arena, ret, err);
+    if (status == ST_SERIES_NOT_MR && said == MODALITY_UNKNOWN)
+        return err_set(err, ST_SERIES_NOT_CT, "%s, nor MR Image Storage", no_ct.msg);
+    if (status == ST_OK)
+        *ret_modality = MODALITY_MR;
+    return status;
+}
+
+static Status read_nifti(const char *path, Modality said, Arena *arena, VolumeI16 *ret,
+                         Modality *ret_modality, Err *err)
+{
+    VolumeI16 volume;
+    double scale = 1;
+    Modality modality = said;
+    if (said == MODALITY_CT) {
+        TRY(nifti_read(path, arena, &volume, err));
+    } else {
+        TRY(nifti_read_mr(path, arena, &volume, &scale, err));
+        if (said == MODALITY_UNKNOWN)
+            modality = modality_of(volume.v, grid_voxels(&volume.grid), scale);
+        if (modality == MODALITY_CT && scale != 1) /* HU are not scaled: to say what does not fit */
+            TRY(nifti_read(path, arena, &volume, err));
+    }
+    *ret = volume;
+    *ret_modality = modality;
+    return ST_OK;
+}
+
+Status volume_read(const char *path, Arena *arena, VolumeI16 *ret, Modality *modality, Err *err)
+{
     struct stat st;
+    Modality said = modality != NULL ? *modality : MODALITY_UNKNOWN, is = said;
     if (stat(path, &st) != 0)
         return err_sys(err, errno, "reading %s", path);
-    if (S_ISDIR(st.st_mode)) {
-        CtSeries series;
-        TRY(load_series_dir(path, &limits, 0, arena, &series, err));
-        *ret = series.ct;
-        if (ret_is_ct != NULL)
-            *ret_is_ct = true;
-        return ST_OK;
-    }
-    VolumeI16 volume;
-    TRY(nifti_read(path, arena, &volume, err));
-    *ret = volume;
-    if (ret_is_ct != NULL)
-        *ret_is_ct = has_air(&volume);
+    TRY((S_ISDIR(st.st_mode) ? read_folder : read_nifti)(path, said, arena, ret, &is, err));
+    if (modality != NULL)
+        *modality = is;
     return ST_OK;
 }
 
@@ -58,23 +109,6 @@ bool grid_axes(const Grid *grid, char ret[3])
     ret[1] = letter_of(grid, 1, 'P', 'A');
     ret[2] = '\0';
     return ret[0] != '\0' && ret[1] != '\0';
-}
-
-/* Intensities as they are where int16 can tell them apart. */
-static Status to_i16(const VolumeF32 *mr, Arena *arena, VolumeI16 *ret, Err *err)
-{
-    size_t n = grid_voxels(&mr->grid);
-    VolumeI16 volume = {mr->grid, arena_alloc(arena, n, sizeof *volume.v, err)};
-    float largest = 0;
-    if (volume.v == NULL)
-        return ST_LIMIT;
-    for (size_t i = 0; i < n; i++)
-        largest = fmaxf(largest, fabsf(mr->v[i]));
-    float scale = largest > 0 && (largest < 255 || largest > INT16_MAX) ? 4095 / largest : 1;
-    for (size_t i = 0; i < n; i++)
-        volume.v[i] = (int16_t)lrintf(scale * mr->v[i]);
-    *ret = volume;
-    return ST_OK;
 }
 
 static void digest_volume(const VolumeI16 *volume, char ret[DIGEST_HEX_SIZE])
@@ -94,16 +128,25 @@ static Status read_reference(const char *path, Arena *arena, VolumeI16 *ret,
                              char ret_digest[DIGEST_HEX_SIZE], Err *err)
 {
     struct stat st;
-    VolumeF32 mr;
-    char patient_key[HEX_SIZE];
-    if (stat(path, &st) != 0 || !S_ISDIR(st.st_mode)) {
-        TRY(nifti_read(path, arena, ret, err));
-        return digest_file(path, ret_digest, err);
+    VolumeI16 mr;
+    double scale;
+    if (stat(path, &st) == 0 && S_ISDIR(st.st_mode)) {
+        TRY(read_mr_folder(path, arena, ret, err));
+        digest_volume(ret, ret_digest);
+        return ST_OK;
     }
-    TRY(mr_read(path, parallel_processors(), arena, &mr, patient_key, err));
-    TRY(to_i16(&mr, arena, ret, err));
-    digest_volume(ret, ret_digest);
-    return ST_OK;
+    TRY(nifti_read_mr(path, arena, &mr, &scale, err));
+    Modality modality = modality_of(mr.v, grid_voxels(&mr.grid), scale);
+    if (modality == MODALITY_CT)
+        return err_set(err, ST_REFERENCE, "it is a CT, an MR is needed: %s", path);
+    if (modality != MODALITY_MR)
+        return err_set(
+            err, ST_REFERENCE,
+            "it is not clearly an MR (many values are below 0, or are those of a CT with "
+            "1024 added): %s",
+            path);
+    *ret = mr;
+    return digest_file(path, ret_digest, err);
 }
 
 Status reference_read(const char *path, Arena *arena, VolumeI16 *ret,

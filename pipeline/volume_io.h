@@ -1,5 +1,5 @@
-/* A volume from whatever a person names: a NIfTI file, or a folder of DICOM CT images (which must
-** pass the geometry gate). For the offline commands. Thread: any. */
+/* A volume from whatever a person names: a NIfTI file, or a folder of DICOM CT or MR images (which
+** must pass the geometry gate). For the offline commands. Thread: any. */
 #ifndef CT2MR_PIPELINE_VOLUME_IO_H
 #define CT2MR_PIPELINE_VOLUME_IO_H
 
@@ -7,16 +7,21 @@
 #include "base/arena.h"
 #include "base/digest.h"
 #include "base/err.h"
+#include "pipeline/intensity.h"
 
-/* *ret_is_ct (may be NULL): true for a DICOM folder; for NIfTI true if the least value <= -500.
-** Errors: those of nifti_read() and of the load step. */
-MUST_CHECK Status volume_read(const char *path, Arena *arena, VolumeI16 *ret, bool *ret_is_ct,
+/* An MR in NIfTI is scaled where int16 asks for it (mr_scale()), HU never.
+**   modality  what it is said to be; UNKNOWN (or NULL): a DICOM folder's images say it (CT if both
+**             are there), a NIfTI file's numbers (modality_of()). Becomes what it was read as:
+**             UNKNOWN if the numbers do not tell
+** Errors: those of nifti_read(), of load_series_dir() for CT and of mr_read() for MR. */
+MUST_CHECK Status volume_read(const char *path, Arena *arena, VolumeI16 *ret, Modality *modality,
                               Err *err);
 /* To where the columns (L or R) and rows (P or A) of a grid's slices run. False: not axial. */
 bool grid_axes(const Grid *grid, char ret[3]);
-/* The reference head: a NIfTI file, or a folder of DICOM MR images.
+/* The reference head, an MR: a NIfTI file, or a folder of DICOM MR images.
 **   ret_digest  SHA-256 of the file; of a folder: of its volume, whatever its files are called
-** Errors: NOT_FOUND, REFERENCE (what is NIFTI of another file, or fails mr_read()), LIMIT. */
+** Errors: NOT_FOUND, REFERENCE (what is NIFTI of another file, or fails mr_read(), or
+** is not clearly an MR by modality_of()), LIMIT. */
 MUST_CHECK Status reference_read(const char *path, Arena *arena, VolumeI16 *ret,
                                  char ret_digest[DIGEST_HEX_SIZE], Err *err);
 

@@ -56,7 +56,8 @@ TEST(nifti_round_trip_oblique, "int16, plain and gzipped: the same voxels, the g
     }
 }
 
-TEST(nifti_round_trip_other_types, "uint8 and float32 volumes read back as their rounded values")
+TEST(nifti_round_trip_other_types,
+     "uint8 and float32 volumes read back as their rounded values; what int16 cannot hold is NIFTI")
 {
     VolumeI16 v = make_volume(), got;
     static uint8_t mask[N];
@@ -65,8 +66,8 @@ TEST(nifti_round_trip_other_types, "uint8 and float32 volumes read back as their
         mask[i] = v.v[i] > 0;
         real[i] = (float)v.v[i] * 0.5f + 0.125f;
     }
-    real[0] = 1e9f;
-    real[1] = -1e9f;
+    real[0] = 32767.4f;
+    real[1] = -32768.4f;
     VolumeU8 u8 = {v.grid, mask};
     VolumeF32 f32 = {v.grid, real};
     CHECK_OK(nifti_write_u8(file("m.nii.gz"), &u8, &err), &err);
@@ -79,6 +80,39 @@ TEST(nifti_round_trip_other_types, "uint8 and float32 volumes read back as their
     for (int i = 2; i < N; i++)
         CHECK_INT(got.v[i], lrintf(real[i]));
     CHECK(grid_equal(&v.grid, &got.grid, 1e-4));
+    real[0] = 32767.6f;
+    real[1] = -1e9f;
+    CHECK_OK(nifti_write_f32(file("f.nii"), &f32, &err), &err);
+    CHECK_STATUS(nifti_read(path, &arena, &got, &err), ST_NIFTI);
+    CHECK(strstr(err.msg, "2 voxels") != NULL && strstr(err.msg, "1e+09") != NULL);
+}
+
+/* An MR whose numbers are k * whole[i], as int16: relative to those of the file. */
+static void check_mr(VolumeF32 *f32, const int16_t *whole, float k, double want_scale)
+{
+    VolumeI16 got;
+    double scale = 0, worst = 0;
+    for (int i = 0; i < N; i++)
+        f32->v[i] = k * (float)whole[i];
+    CHECK_OK(nifti_write_f32(file("mr.nii.gz"), f32, &err), &err);
+    CHECK_OK(nifti_read_mr(path, &arena, &got, &scale, &err), &err);
+    CHECK_NEAR(scale, want_scale, 1e-4 * want_scale);
+    for (int i = 0; i < N; i++)
+        worst = fmax(worst, fabs(got.v[i] - scale * (double)f32->v[i]));
+    CHECK(worst <= 0.5);
+}
+
+TEST(nifti_read_mr_fits, "0..1 and 0..1e6 are scaled to 4095; 0..254 and 0..30000 are as they are")
+{
+    VolumeI16 v = make_volume();
+    static float real[N];
+    VolumeF32 f32 = {v.grid, real};
+    for (int i = 0; i < N; i++)
+        v.v[i] = (int16_t)(i % 255);
+    check_mr(&f32, v.v, 1, 1);
+    check_mr(&f32, v.v, 100, 1);
+    check_mr(&f32, v.v, 1.0f / 254, 4095);
+    check_mr(&f32, v.v, 4000, 4095.0 / 1016000);
 }
 
 /* Writes v, lets `change` alter the header in the file, and reads it again. */
@@ -108,6 +142,35 @@ static void scaled(nifti_1_header *h)
 {
     h->scl_slope = 0.25f;
     h->scl_inter = -100;
+}
+
+static void in_metres(nifti_1_header *h)
+{
+    float *rows[] = {h->srow_x, h->srow_y, h->srow_z};
+    for (int i = 0; i < 12; i++)
+        rows[i / 4][i % 4] /= 1000;
+    h->xyzt_units = NIFTI_UNITS_METER;
+}
+
+static void in_microns(nifti_1_header *h)
+{
+    h->sform_code = 0;
+    for (int i = 1; i <= 3; i++)
+        h->pixdim[i] *= 1000;
+    h->qoffset_x *= 1000;
+    h->qoffset_y *= 1000;
+    h->qoffset_z *= 1000;
+    h->xyzt_units = NIFTI_UNITS_MICRON | NIFTI_UNITS_SEC;
+}
+
+static void in_no_unit(nifti_1_header *h)
+{
+    h->xyzt_units = 0;
+}
+
+static void in_odd_unit(nifti_1_header *h)
+{
+    h->xyzt_units = 5;
 }
 
 static void no_form(nifti_1_header *h)
@@ -166,6 +229,18 @@ TEST(nifti_orientation_and_scale,
     CHECK_OK(read_changed(&v, scaled, &got), &err);
     for (int i = 0; i < N; i++)
         CHECK_INT(got.v[i], lrint(v.v[i] * 0.25 - 100));
+}
+
+TEST(nifti_units, "metres and microns become mm; no unit means mm; another is NIFTI")
+{
+    VolumeI16 v = make_volume(), got;
+    void (*const changes[])(nifti_1_header *) = {in_metres, in_microns, in_no_unit};
+    for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
+        (void)printf("# change %zu\n", i);
+        CHECK_OK(read_changed(&v, changes[i], &got), &err);
+        CHECK(grid_equal(&v.grid, &got.grid, 1e-3));
+    }
+    CHECK_STATUS(read_changed(&v, in_odd_unit, &got), ST_NIFTI);
 }
 
 TEST(nifti_refuses_what_is_no_volume, "each bad header is NIFTI, and nothing is left allocated")

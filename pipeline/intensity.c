@@ -1,0 +1,46 @@
+/* See intensity.h.
+**
+** Measured on 225 CTs (a few heads cut, turned, smoothed, with noise to 160 HU, plates and
+** pads) and a simulated one: air 0.25 to 0.71 of the voxels; fat 0.038 to 0.33 and soft tissue
+** 0.48 to 0.95 of the others. Of MR with 1024 subtracted, at any scale, soft tissue is at most
+** 0.43 of the others; of MR padded with -1024 fat is 0. A CT stored 1024 too high has 0.53 and
+** more of what is no air in 100 HU where noise is low; MR at any scale, whole or
+** skull-stripped, at most 0.25. */
+#include "pipeline/intensity.h"
+
+#include <math.h>
+
+static const double AIR_MIN = 0.05, AIR_MAX = 0.98, FAT_MIN = 0.02, SOFT_MIN = 0.45; /* of a CT */
+static const double NEGATIVE_MAX = 0.02, SHIFTED_PEAK_MAX = 0.4;                     /* of an MR */
+
+const char *modality_name(Modality modality)
+{
+    return modality == MODALITY_CT ? "CT" : modality == MODALITY_MR ? "MR" : "";
+}
+
+Modality modality_of(const int16_t *v, size_t n, double scale)
+{
+    size_t air = 0, fat = 0, soft = 0, shifted = 0, shifted_peak = 0;
+    double below = 0, sum = 0; /* by size, not by number: an MR resampled rings around 0 */
+    for (size_t i = 0; i < n; i++) {
+        double x = v[i] / scale;
+        air += x <= -500;
+        fat += x >= -200 && x <= -20;
+        soft += x >= -150 && x <= 150;
+        shifted += x > 1024 - 500;
+        shifted_peak += x >= 1024 - 20 && x <= 1024 + 80;
+        below += x < 0 ? -x : 0;
+        sum += fabs(x);
+    }
+    double other = (double)(n - air);
+    if ((double)air >= AIR_MIN * (double)n && (double)air <= AIR_MAX * (double)n &&
+        (double)fat >= FAT_MIN * other && (double)soft >= SOFT_MIN * other)
+        return MODALITY_CT;
+    bool is_shifted = shifted > 0 && (double)shifted_peak >= SHIFTED_PEAK_MAX * (double)shifted;
+    return below <= NEGATIVE_MAX * sum && !is_shifted ? MODALITY_MR : MODALITY_UNKNOWN;
+}
+
+double mr_scale(double largest, bool is_whole)
+{
+    return largest > INT16_MAX || (largest > 0 && largest < 255 && !is_whole) ? 4095 / largest : 1;
+}
