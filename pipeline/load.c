@@ -93,6 +93,31 @@ static Status check_wrap(const CtHeader *headers, const int32_t *order, int32_t 
     return ST_OK;
 }
 
+/* The same by what came of it, whatever the header says: the rim of the images is air, and the
+** densest a patient has there (teeth, a clip, a plate) is a small part. Measured: right series at
+** most 0.002 of the rim, wrapped ones 0.99. */
+static Status check_rim(const VolumeI16 *ct, Err *err)
+{
+    static const int DENSE_HU = 2000;
+    static const double DENSE_MAX = 0.1;
+    int64_t rim = 0, dense = 0;
+    const Grid *g = &ct->grid;
+    const int16_t *v = ct->v;
+    for (int32_t z = 0; z < g->nz; z++)
+        for (int32_t y = 0; y < g->ny; y++)
+            for (int32_t x = 0; x < g->nx; x++, v++) {
+                bool is_rim = x == 0 || y == 0 || x == g->nx - 1 || y == g->ny - 1;
+                rim += is_rim;
+                dense += is_rim && *v >= DENSE_HU;
+            }
+    double part = (double)dense / (double)rim;
+    return part <= DENSE_MAX ? ST_OK
+                             : err_set(err, ST_HU_SCALE,
+                                       "%.0f %% of the images' rim is at %d HU or more, where air "
+                                       "is: negative values have wrapped, or padding is not named",
+                                       100 * part, DENSE_HU);
+}
+
 /* Decodes the gated slices into ret->ct and puts headers and paths in slice order. */
 static Status fill(Loading *l, const Geometry *geometry, const int32_t *order, int threads,
                    Arena *arena, CtSeries *ret, Err *err)
@@ -111,6 +136,7 @@ static Status fill(Loading *l, const Geometry *geometry, const int32_t *order, i
     l->slice_voxels = voxels / (size_t)n;
     parallel_for(threads, n, read_pixels, l);
     TRY(first_error(l->errors, n, err));
+    TRY(check_rim(&s.ct, err));
     for (int32_t i = 0; i < n; i++) {
         s.headers[i] = l->headers[order[i]];
         s.paths[i] = arena_strdup(arena, l->paths[order[i]], err);

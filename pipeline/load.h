@@ -29,7 +29,8 @@ typedef struct CtSeries {
 ** out and named; a damaged CT image is an error. Files are numbered from 1 in the order of paths:
 ** their names may hold a patient's.
 ** Errors: SERIES_NOT_CT, SERIES_MIXED (more than one CT series), those of geometry_check(),
-** dicom_read_header(), dicom_read_hu(), HU_SCALE (12 bits that cannot hold air), LIMIT. */
+** dicom_read_header(), dicom_read_hu(), HU_SCALE (12 bits that cannot hold air, air that has
+** wrapped), LIMIT. */
 MUST_CHECK Status load_series(const char *const *paths, int32_t n, const GeometryLimits *limits,
                               int threads, Arena *arena, CtSeries *ret, Err *err);
 /* The same for all files of a folder in the order of their names. Files without the DICOM prefix

@@ -156,8 +156,37 @@ TEST(load_refuses_wrapped_air, "12 bits, unsigned, intercept above -100: HU_SCAL
     CHECK(strstr(err.msg, "slice 3: 12 bits unsigned with Rescale Intercept -24") != NULL);
     put("ct002", (CtFile){.bits_stored = 12, .is_signed = true, .intercept = "0"}, 4);
     CHECK_OK(load(), &err);
-    put("ct002", (CtFile){.bits_stored = 16, .intercept = "0"}, 4); /* the head gate's to judge */
+    put("ct002", (CtFile){.bits_stored = 16, .intercept = "0"}, 4);
     CHECK_OK(load(), &err);
+}
+
+TEST(load_refuses_a_dense_rim,
+     "air that wrapped, however it is stored: HU_SCALE; a dense spot is not")
+{
+    static const CtFile wrapped[] = {
+        {.is_signed = true, .intercept = "0"},    /* 12 bits stored as 16 signed */
+        {.bits_stored = 13, .intercept = "0"},    /* 13 unsigned */
+        {.intercept = "0"},                       /* 16 unsigned */
+        {.bits_stored = 12, .intercept = "-524"}, /* 12 with half the offset */
+        {.bits_stored = 12, .intercept = "-976"},
+    };
+    static const uint16_t air[] = {3096, 7192, 64536, 3620, 4072};
+    static const uint16_t soft[] = {40, 40, 40, 564, 1016};
+    uint16_t cells[24];
+    for (size_t k = 0; k < sizeof air / sizeof *air; k++) {
+        (void)printf("# %zu\n", k);
+        CtFile file = wrapped[k];
+        file.cells = cells;
+        for (int i = 0; i < 24; i++)
+            cells[i] = i % 6 == 0 || i % 6 == 5 || i < 6 || i >= 18 ? air[k] : soft[k];
+        put_slices("r", file, 4);
+        CHECK_STATUS(load(), ST_HU_SCALE);
+        CHECK(strstr(err.msg, "100 % of the images' rim") != NULL);
+        for (int i = 1; i < 24; i++)
+            cells[i] = soft[k]; /* one of 16 on the rim is left */
+        put_slices("r", file, 4);
+        CHECK_OK(load(), &err);
+    }
 }
 
 TEST(load_refuses_two_series, "SERIES_MIXED with the number of series and of images, no UID")
