@@ -15,7 +15,7 @@ extern "C" {
 
 typedef struct BackendOptions {
     Precision precision;  /* one of precisions() or F32 */
-    int32_t threads;      /* >= 1; of the CPU backends */
+    int32_t threads;      /* >= 1; of a GPU: for feed->fill and feed->take */
     int32_t batch;        /* >= 1; slices per run of a GPU, which may take fewer (see note) */
     double deadline_s;    /* > 0; a GPU that does not finish a batch in this time is given up */
     int32_t device;       /* which GPU, 0.. */

@@ -181,6 +181,7 @@ static Status cuda_open(const Graph *graph, const Model *model, const BackendOpt
     cuda->api = cuda_api();
     cuda->model = model;
     cuda->deadline_s = options->deadline_s;
+    cuda->threads = options->threads;
     Status status = open_parts(cuda, graph, options, err);
     if (status != ST_OK) {
         cuda_close(cuda);

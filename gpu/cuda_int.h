@@ -7,7 +7,7 @@
 ** the graph's liveness plan times the batch, cuDNN's workspace, and per slot a batch of input and
 ** output); host memory that the device reads: one piece. A run allocates nothing.
 **
-** Thread: one. */
+** Thread: one; a run makes others for what the host does for a batch. */
 #ifndef CT2MR_GPU_CUDA_INT_H
 #define CT2MR_GPU_CUDA_INT_H
 
@@ -43,7 +43,7 @@ typedef struct Cuda {
     CudaLayout layout;
     CudaDevice device;
     char profile[CUDA_PROFILE_SIZE];
-    int32_t batch;
+    int32_t batch, threads; /* threads fill and take */
     double deadline_s;
     char note[320], signature[160];
     char set_aside[208]; /* why the plan cache does not count, "" if it does */

@@ -7,6 +7,7 @@
 ** second batch on its work is one captured CUDA graph. */
 #include "gpu/cuda_int.h"
 
+#include "base/parallel.h"
 #include "gpu/half.h"
 
 #include <stdlib.h>
@@ -135,6 +136,27 @@ static void capture(Cuda *cuda, CudaSlot *slot)
     cuda->no_graphs = slot->graph == NULL;
 }
 
+/* What the host does for a batch, its slices at a time. */
+typedef struct HostWork {
+    const Cuda *cuda;
+    const CudaSlot *slot;
+    const NetFeed *feed;
+} HostWork;
+
+static void fill_slice(void *context, int i)
+{
+    const HostWork *w = context;
+    w->feed->fill(w->feed->context, w->slot->first + i,
+                  w->slot->host_in + (size_t)i * w->cuda->n_in);
+}
+
+static void take_slice(void *context, int i)
+{
+    const HostWork *w = context;
+    w->feed->take(w->feed->context, w->slot->first + i,
+                  w->slot->host_out + (size_t)i * w->cuda->n_out);
+}
+
 static Status start_batch(Cuda *cuda, CudaSlot *slot, Err *err)
 {
     const CudaApi *api = cuda->api;
@@ -170,8 +192,8 @@ static Status finish_batch(Cuda *cuda, CudaSlot *slot, const NetFeed *feed, Err 
     if (*slot->host_count != 0)
         return err_set(err, ST_BACKEND, "%u numbers of slices %d to %d are not finite in f16",
                        *slot->host_count, slot->first, slot->first + n - 1);
-    for (int32_t i = 0; i < n; i++)
-        feed->take(feed->context, slot->first + i, slot->host_out + (size_t)i * cuda->n_out);
+    HostWork work = {cuda, slot, feed};
+    parallel_for(cuda->threads, n, take_slice, &work);
     return ST_OK;
 }
 
@@ -183,8 +205,8 @@ static Status run_batches(Cuda *cuda, int32_t n, const NetFeed *feed, Err *err)
         TRY(finish_batch(cuda, slot, feed, err));
         slot->first = begun;
         slot->n = n - begun < cuda->batch ? n - begun : cuda->batch;
-        for (int32_t i = 0; i < slot->n; i++)
-            feed->fill(feed->context, begun + i, slot->host_in + (size_t)i * cuda->n_in);
+        HostWork work = {cuda, slot, feed};
+        parallel_for(cuda->threads, slot->n, fill_slice, &work);
         begun += slot->n;
         TRY(lose(cuda, start_batch(cuda, slot, err)));
     }

@@ -5,6 +5,8 @@
 ** is computed again with half the scale: nothing of it is lost, and no step is skipped. */
 #include "gpu/cuda_train_int.h"
 
+#include "base/parallel.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -89,6 +91,38 @@ static void cuda_train_close(TrainNet *net)
     free(d);
 }
 
+/* ---- between the caller's numbers and the staging memory, on all threads ------------------- */
+
+typedef enum StagedPart { STAGE_VALUES, STAGE_GRADIENTS, STAGE_STATISTICS } StagedPart;
+
+typedef struct Staging {
+    const TrainNet *net;
+    const TrainCuda *d;
+    StagedPart part;
+} Staging;
+
+static void stage_parameter(void *context, int i)
+{
+    const Staging *s = context;
+    const TrainParameter *p = &s->net->parameters[i];
+    float *staged = s->d->host_numbers + s->d->offsets[i];
+    size_t bytes = (size_t)p->n * sizeof *staged;
+    if (s->part == STAGE_VALUES)
+        memcpy(staged, p->value, bytes);
+    else if (s->part == STAGE_GRADIENTS && p->gradient != NULL)
+        memcpy(p->gradient, staged, bytes);
+    else if (s->part == STAGE_STATISTICS && p->gradient == NULL)
+        memcpy(p->value, staged, bytes);
+}
+
+static void stage(const TrainNet *net, const TrainCuda *d, StagedPart part)
+{
+    Staging staging = {net, d, part};
+    /* The statistics are few. */
+    int threads = part == STAGE_STATISTICS ? 1 : net->threads;
+    parallel_for(threads, net->n_parameters, stage_parameter, &staging);
+}
+
 /* ---- parameters ---------------------------------------------------------------------------- */
 
 static Status cast_conv(const TrainNet *net, const TrainCuda *d, int32_t i, Err *err)
@@ -110,10 +144,7 @@ static Status cast_conv(const TrainNet *net, const TrainCuda *d, int32_t i, Err 
 
 static Status upload(const TrainNet *net, const TrainCuda *d, Err *err)
 {
-    for (int32_t i = 0; i < net->n_parameters; i++) {
-        const TrainParameter *p = &net->parameters[i];
-        memcpy(d->host_numbers + d->offsets[i], p->value, (size_t)p->n * sizeof *p->value);
-    }
+    stage(net, d, STAGE_VALUES);
     TRY(cuda_check(
         d->api->to_device(d->parameters, d->host_numbers, d->n_numbers * sizeof(float), d->stream),
         "uploading weights", err));
@@ -129,17 +160,6 @@ static Status cuda_train_changed(TrainNet *net, Err *err)
     TRY(check_lost(d, err));
     TRY(lose(d, upload(net, d, err)));
     return cuda_done(d, "uploading weights", err);
-}
-
-/* From the staging memory to the caller's: gradients, or running statistics. */
-static void publish(const TrainNet *net, const TrainCuda *d, bool gradients)
-{
-    for (int32_t i = 0; i < net->n_parameters; i++) {
-        const TrainParameter *p = &net->parameters[i];
-        if ((p->gradient != NULL) == gradients)
-            memcpy(gradients ? p->gradient : p->value, d->host_numbers + d->offsets[i],
-                   (size_t)p->n * sizeof *p->value);
-    }
 }
 
 /* ---- a step -------------------------------------------------------------------------------- */
@@ -167,7 +187,7 @@ static Status forward(TrainNet *net, const float *x, const float **ret_y, Err *e
     TRY(lose(d, start_forward(net, d, err)));
     TRY(cuda_done(d, "forward pass", err));
     if (net->batch_statistics)
-        publish(net, d, false);
+        stage(net, d, STAGE_STATISTICS);
     *ret_y = d->host_out;
     return ST_OK;
 }
@@ -230,7 +250,7 @@ static Status backward(TrainNet *net, const float *dy, float *ret_dx, Err *err)
     TRY(lose(d, back_until_finite(net, d, finite, n_dx > 0, err)));
     TRY(lose(d, download(d, n_dx, err)));
     TRY(cuda_done(d, "gradients", err));
-    publish(net, d, true);
+    stage(net, d, STAGE_GRADIENTS);
     if (n_dx > 0)
         memcpy(ret_dx, d->host_in, n_dx * sizeof *ret_dx);
     return ST_OK;

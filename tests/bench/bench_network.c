@@ -3,6 +3,8 @@
 ** processors, their own peak of float32 multiply-adds in GFLOP/s (independent sums in registers,
 ** all threads) and the GFLOP of a slice.
 **
+**   bench_network FOLDER [SLICES]     4 slices in x.npy and, if asked for, SLICES in many.npy
+**
 ** int8 keeps as many of the last convolutions in floats as calibration left of the demonstration
 ** model: random weights say nothing of how many a trained network needs, and the accuracy of int8
 ** is not measured here. */
@@ -131,14 +133,18 @@ static void write_ranges(const char *from, const char *to)
 
 int main(int argc, char **argv)
 {
-    if (argc != 2)
+    if (argc < 2)
+        return 2;
+    long many = argc > 2 ? strtol(argv[2], NULL, 10) : N;
+    if (many < N || many > 4096)
         return 2;
     char plain[4096], path[4096];
     (void)snprintf(plain, sizeof plain, "%s/plain.safetensors", argv[1]);
     (void)snprintf(path, sizeof path, "%s/ranges.safetensors", argv[1]);
-    slices = malloc((size_t)N * 3 * PIXELS * sizeof *slices);
+    size_t n_numbers = (size_t)many * 3 * PIXELS;
+    slices = malloc(n_numbers * sizeof *slices);
     uint64_t seed = 1;
-    for (size_t i = 0; slices != NULL && i < (size_t)N * 3 * PIXELS; i++)
+    for (size_t i = 0; slices != NULL && i < n_numbers; i++)
         slices[i] = (float)(4 * model_file_random(&seed) - 2);
     model_file_write_random(plain, ARCH_DRUNET101, 64);
     write_ranges(plain, path);
@@ -147,6 +153,11 @@ int main(int argc, char **argv)
     const Npy x = {4, {N, 3, SIDE, SIDE}, slices};
     (void)snprintf(path, sizeof path, "%s/x.npy", argv[1]);
     must(npy_write(path, &x, &err), &err);
+    if (many > N) {
+        const Npy all = {4, {many, 3, SIDE, SIDE}, slices};
+        (void)snprintf(path, sizeof path, "%s/many.npy", argv[1]);
+        must(npy_write(path, &all, &err), &err);
+    }
     int threads = parallel_processors();
     (void)printf("%d %.1f %.1f\n", threads, peak_gflops(threads), 2 * gmac());
     free(slices);

@@ -1,6 +1,7 @@
 /* One step of training (forward, backward, Adam) of DRUNet-34, width 64, 224 x 224, batch 5, with
 ** random weights and data: the best of some rounds, in wall and in processor time.
-**   bench_train FOLDER f32|bf16 [ROUNDS]     "MS CPU_MS" or "-" if the processor has no bf16 */
+**   bench_train FOLDER f32|bf16|f16 [ROUNDS]     "MS CPU_MS", or "-" if the machine has it not
+** f16 is the GPU's. */
 #include "base/clock.h"
 #include "gpu/network.h"
 #include "gpu/optimizer.h"
@@ -72,6 +73,8 @@ int main(int argc, char **argv)
     TrainOptions options = {.backend = "cpu", .batch = BATCH};
     if (argc < 3 || !precision_from_name(argv[2], &options.precision))
         return 2;
+    if (options.precision == PRECISION_F16)
+        options.backend = "cuda";
     long rounds = argc > 3 ? strtol(argv[3], NULL, 10) : 5;
     char path[4096];
     Err err = {0};
@@ -85,7 +88,8 @@ int main(int argc, char **argv)
         return 1;
     must(network_build(&info, SIDE, SIDE, graph, &err), &err);
     Status status = train_net_open(graph, &options, &net, &err);
-    if (status == ST_BACKEND && options.precision == PRECISION_BF16) {
+    if (status == ST_BACKEND && options.precision != PRECISION_F32) {
+        (void)fprintf(stderr, "bench_train: %s\n", err.msg);
         (void)puts("-");
         return 0;
     }

@@ -84,4 +84,5 @@ def main():
     print("%.1f %.1f" % (best, best_cpu))
 
 
-main()
+if __name__ == "__main__":
+    main()
