@@ -43,7 +43,7 @@ static Status check_reference(const char *path, Err *err)
         return ST_OK;
     Status status = arena_open(ARENA_BYTES, &arena, err);
     if (status == ST_OK)
-        status = reference_read(path, &arena, &reference, digest, err);
+        status = reference_read(path, "", &arena, &reference, digest, err);
     arena_close(&arena);
     return status;
 }

@@ -5,6 +5,7 @@
 #include "daemon/cli.h"
 
 #include "pipeline/pack.h"
+#include "pipeline/turn.h"
 #include "pipeline/volume_io.h"
 
 #include <getopt.h>
@@ -257,6 +258,18 @@ static Status fill_wanted(const Arguments *a, PackSpec *spec, Err *err)
     return ST_OK;
 }
 
+/* A sagittal T1, say: the model's slices become what a CT's are. */
+static Status make_axial(VolumeI16 *reference, Arena *arena, Err *err)
+{
+    char axes[3];
+    VolumeI16 turned;
+    if (grid_axes(&reference->grid, axes))
+        return ST_OK;
+    TRY(volume_turn(reference, "LP", arena, &turned, err));
+    *reference = turned;
+    return ST_OK;
+}
+
 static Status with_reference(Packing *p, Arena *arena, Err *err)
 {
     static Config config; /* too large for the stack */
@@ -267,7 +280,8 @@ static Status with_reference(Packing *p, Arena *arena, Err *err)
         path = config.align_reference;
     }
     TRY(fill_wanted(p->a, &p->spec, err));
-    TRY(reference_read(path, arena, &reference, p->reference_digest, err));
+    TRY(reference_read(path, p->spec.wanted.axes, arena, &reference, p->reference_digest, err));
+    TRY(make_axial(&reference, arena, err));
     p->spec.reference = &reference;
     return pack_all(p, err);
 }

@@ -11,7 +11,7 @@
 #include "pipeline/nifti.h"
 #include "pipeline/pack.h"
 #include "pipeline/simulate.h"
-#include "pipeline/volume_io.h"
+#include "pipeline/turn.h"
 
 #include <getopt.h>
 #include <stdio.h>

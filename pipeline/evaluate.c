@@ -48,6 +48,12 @@ Status evaluate_fits(const ModelInfo *model, const PackInfo *pack, Err *err)
         return err_set(err, ST_MODEL_UNFIT,
                        "the model's pixels are %g mm wide, the packed file's %g mm",
                        model->grid_spacing_mm, pack->spacing_mm);
+    if (model->pose == POSE_REFERENCE && model->axes[0] != '\0' &&
+        strcmp(model->axes, pack->axes) != 0)
+        return err_set(err, ST_MODEL_UNFIT,
+                       "the model's slices run to %s, the packed file's to %s: pack with --like "
+                       "and the model",
+                       model->axes, pack->axes);
     return ST_OK;
 }
 

@@ -16,9 +16,5 @@ MUST_CHECK Status import_inv3(const char *path, Arena *arena, VolumeI16 *ret, Er
 /* Reads by name: *.inv3, *.nii, *.nii.gz; turns the axes to the nearest of left, posterior, head,
 ** and refuses values that are not Hounsfield units (UNSUPPORTED). */
 MUST_CHECK Status import_volume(const char *path, Arena *arena, VolumeI16 *ret, Err *err);
-/* Permutes and flips whole axes so that they point nearest to left, posterior, head. No voxel is
-** interpolated, and none moves in space. The result lies in the arena. */
-MUST_CHECK Status import_turn_to_lps(const VolumeI16 *volume, Arena *arena, VolumeI16 *ret,
-                                     Err *err);
 
 #endif

@@ -1,7 +1,7 @@
 /* What all kinds of cases share: see pack.h. */
 #include "pipeline/pack.h"
 
-#include "pipeline/volume_io.h"
+#include "pipeline/turn.h"
 
 #include <stdlib.h>
 #include <string.h>

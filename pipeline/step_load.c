@@ -4,10 +4,10 @@
 #include "pipeline/steps.h"
 
 #include "pipeline/slice_gate.h"
+#include "pipeline/turn.h"
 #include "pipeline/volume_io.h"
 
 #include <stdio.h>
-#include <string.h>
 
 static Status check_envelope(Job *job, Err *err)
 {
@@ -25,21 +25,17 @@ static Status check_envelope(Job *job, Err *err)
     return ST_OK;
 }
 
-/* Slices that run another way than those of training would be another picture to the model. */
-static Status check_axes(const Job *job, Err *err)
+/* Slices that run another way than those of training would be another picture to the model: the
+** reference is turned to them. A model that does not say takes it as it is. */
+static Status read_reference(Job *job, Err *err)
 {
     const ModelInfo *info = job->wanted;
     char axes[3];
-    if (info->pose != POSE_REFERENCE)
-        return ST_OK;
-    if (!grid_axes(&job->reference.grid, axes))
-        return err_set(err, ST_REFERENCE, "the reference's slices are not axial");
-    return info->axes[0] == '\0' || strcmp(axes, info->axes) == 0
+    TRY(reference_read(job->options.reference_path, info->axes, &job->arena, &job->reference,
+                       job->reference_digest, err));
+    return info->pose != POSE_REFERENCE || grid_axes(&job->reference.grid, axes)
                ? ST_OK
-               : err_set(err, ST_REFERENCE,
-                         "the model was trained on slices that run to %s, the reference's run to "
-                         "%s: the reference must be the one of the training",
-                         info->axes, axes);
+               : err_set(err, ST_REFERENCE, "the reference's slices are not axial");
 }
 
 Status step_load(Job *job, Err *err)
@@ -61,7 +57,5 @@ Status step_load(Job *job, Err *err)
         return err_set(err, ST_MODEL_UNFIT, "the model is not trained: its decoder is random");
     job->wanted = model_info(job->model);
     TRY(check_envelope(job, err));
-    TRY(reference_read(job->options.reference_path, &job->arena, &job->reference,
-                       job->reference_digest, err));
-    return check_axes(job, err);
+    return read_reference(job, err);
 }

@@ -5,12 +5,12 @@
 #include "pipeline/load.h"
 #include "pipeline/mr_io.h"
 #include "pipeline/nifti.h"
+#include "pipeline/turn.h"
 
 #include <errno.h>
 #include <math.h>
+#include <string.h>
 #include <sys/stat.h>
-
-#define AXIAL_MIN 0.8 /* cosine between an axis of the volume and that of the patient */
 
 /* Intensities as they are where int16 can tell them apart. */
 static Status to_i16(const VolumeF32 *mr, Arena *arena, VolumeI16 *ret, Err *err)
@@ -97,20 +97,6 @@ Status volume_read(const char *path, Arena *arena, VolumeI16 *ret, Modality *mod
     return ST_OK;
 }
 
-static char letter_of(const Grid *grid, int axis, char positive, char negative)
-{
-    double along = grid->lps_from_vox.m[axis][axis] / grid_spacing_mm(grid, axis);
-    return fabs(along) < AXIAL_MIN ? '\0' : along > 0 ? positive : negative;
-}
-
-bool grid_axes(const Grid *grid, char ret[3])
-{
-    ret[0] = letter_of(grid, 0, 'L', 'R');
-    ret[1] = letter_of(grid, 1, 'P', 'A');
-    ret[2] = '\0';
-    return ret[0] != '\0' && ret[1] != '\0';
-}
-
 static void digest_volume(const VolumeI16 *volume, char ret[DIGEST_HEX_SIZE])
 {
     const Grid *g = &volume->grid;
@@ -149,11 +135,27 @@ static Status read_reference(const char *path, Arena *arena, VolumeI16 *ret,
     return digest_file(path, ret_digest, err);
 }
 
-Status reference_read(const char *path, Arena *arena, VolumeI16 *ret,
+/* Its slices as those of training run, whatever order its voxels are stored in. */
+static Status turn_reference(const char *axes, Arena *arena, VolumeI16 *reference, Err *err)
+{
+    char own[3];
+    if (axes[0] == '\0' || (grid_axes(&reference->grid, own) && strcmp(own, axes) == 0))
+        return ST_OK;
+    VolumeI16 turned;
+    TRY(volume_turn(reference, axes, arena, &turned, err));
+    if (!grid_axes(&turned.grid, own) || strcmp(own, axes) != 0)
+        return err_set(err, ST_REFERENCE, "no turning makes its slices axial (they are oblique)");
+    *reference = turned;
+    return ST_OK;
+}
+
+Status reference_read(const char *path, const char *axes, Arena *arena, VolumeI16 *ret,
                       char ret_digest[DIGEST_HEX_SIZE], Err *err)
 {
     Err own = {0};
     Status status = read_reference(path, arena, ret, ret_digest, &own);
+    if (status == ST_OK)
+        status = turn_reference(axes, arena, ret, &own);
     if (status != ST_OK && status != ST_NOT_FOUND && status != ST_LIMIT && status != ST_NO_MEMORY &&
         status != ST_IO)
         status = own.status = ST_REFERENCE;

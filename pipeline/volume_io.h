@@ -16,13 +16,13 @@
 ** Errors: those of nifti_read(), of load_series_dir() for CT and of mr_read() for MR. */
 MUST_CHECK Status volume_read(const char *path, Arena *arena, VolumeI16 *ret, Modality *modality,
                               Err *err);
-/* To where the columns (L or R) and rows (P or A) of a grid's slices run. False: not axial. */
-bool grid_axes(const Grid *grid, char ret[3]);
 /* The reference head, an MR: a NIfTI file, or a folder of DICOM MR images.
-**   ret_digest  SHA-256 of the file; of a folder: of its volume, whatever its files are called
+**   axes        to where its slices shall run (as grid_axes(); whole axes are turned); "": as it is
+**   ret_digest  SHA-256 of the file; of a folder: of its volume, whatever its files are called.
+**               Before it was turned
 ** Errors: NOT_FOUND, REFERENCE (what is NIFTI of another file, or fails mr_read(), or
 ** is not clearly an MR by modality_of()), LIMIT. */
-MUST_CHECK Status reference_read(const char *path, Arena *arena, VolumeI16 *ret,
+MUST_CHECK Status reference_read(const char *path, const char *axes, Arena *arena, VolumeI16 *ret,
                                  char ret_digest[DIGEST_HEX_SIZE], Err *err);
 
 #endif

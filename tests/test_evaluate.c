@@ -150,7 +150,7 @@ TEST(evaluate_known_difference, "own output scores 100 dB and SSIM 1; 10 grey le
     close_fixture(&f);
 }
 
-TEST(evaluate_refuses, "another target, window, spacing, pose is refused and named")
+TEST(evaluate_refuses, "another target, window, spacing, pose or turn is refused and named")
 {
     Fixture f = fixture(0);
     Err err = {0};
@@ -169,6 +169,14 @@ TEST(evaluate_refuses, "another target, window, spacing, pose is refused and nam
     info = *pack_info(f.pack);
     info.target[1] = info.target[1] == '1' ? '2' : '1';
     CHECK_STATUS(evaluate_fits(model_info(f.model), &info, &err), ST_MODEL_UNFIT);
+    ModelInfo turned = *model_info(f.model);
+    info = *pack_info(f.pack);
+    turned.pose = info.pose = POSE_REFERENCE;
+    (void)snprintf(turned.axes, sizeof turned.axes, "LP");
+    CHECK_STATUS(evaluate_fits(&turned, &info, &err), ST_MODEL_UNFIT);
+    CHECK(strstr(err.msg, "LP") != NULL && strstr(err.msg, "RA") != NULL);
+    (void)snprintf(info.axes, sizeof info.axes, "LP");
+    CHECK_OK(evaluate_fits(&turned, &info, &err), &err);
     close_fixture(&f);
 }
 

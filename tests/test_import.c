@@ -144,44 +144,6 @@ TEST(import_inv3_makes_valid_ct, "108 images, dciodvfy clean, voxels and grid re
     arena_close(&arena);
 }
 
-TEST(import_turns_axes_without_moving_voxels,
-     "48 orientations: axes point L, P, S; same place, value")
-{
-    Arena arena;
-    Err err = {0};
-    CHECK_OK(arena_open((size_t)16 << 20, &arena, &err), &err);
-    static const int orders[6][3] = {{0, 1, 2}, {0, 2, 1}, {1, 0, 2},
-                                     {1, 2, 0}, {2, 0, 1}, {2, 1, 0}};
-    int16_t values[60];
-    for (int i = 0; i < 60; i++)
-        values[i] = (int16_t)i;
-    for (int c = 0; c < 48; c++) {
-        VolumeI16 in = {{5, 4, 3, {{{0}}}}, values}, out;
-        for (int a = 0; a < 3; a++) {
-            double step_mm = ((c >> a) & 1 ? -1.0 : 1.0) * (1.0 + 0.5 * a);
-            in.grid.lps_from_vox.m[orders[c / 8][a]][a] = step_mm;
-            in.grid.lps_from_vox.m[orders[c / 8][(a + 1) % 3]][a] = 0.1; /* a little oblique */
-            in.grid.lps_from_vox.m[a][3] = 7 * a;
-        }
-        CHECK_OK(import_turn_to_lps(&in, &arena, &out, &err), &err);
-        for (int a = 0; a < 3; a++)
-            CHECK(out.grid.lps_from_vox.m[a][a] > 0.9);
-        CHECK_INT(grid_voxels(&out.grid), 60);
-        Affine vox_from_lps;
-        CHECK(affine_inverse(in.grid.lps_from_vox, &vox_from_lps));
-        Affine in_from_out = affine_mul(vox_from_lps, out.grid.lps_from_vox);
-        for (int i = 0; i < 60; i++) {
-            Vec3 p = {i % out.grid.nx, i / out.grid.nx % out.grid.ny,
-                      i / (out.grid.nx * out.grid.ny)};
-            Vec3 q = affine_apply(in_from_out, p);
-            long at = lround(q.z) * 20 + lround(q.y) * 5 + lround(q.x);
-            CHECK(fabs(q.x - round(q.x)) < 1e-9 && at >= 0 && at < 60);
-            CHECK_INT(out.v[i], values[at]);
-        }
-    }
-    arena_close(&arena);
-}
-
 /* A project of 2x2x2 voxels with the given main.plist body. */
 static const char *make_project(const char *body, size_t matrix_bytes)
 {

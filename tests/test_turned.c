@@ -5,6 +5,7 @@
 #include "tests/test.h"
 
 #include "pipeline/import.h"
+#include "pipeline/turn.h"
 #include "pipeline/nifti.h"
 #include "pipeline/steps.h"
 
@@ -28,7 +29,7 @@ static bool open_heads(Heads *h)
         return false;
     CHECK_OK(arena_open((size_t)4 << 30, &h->arena, &err), &err);
     CHECK_OK(import_volume(CRANIUM, &h->arena, &read, &err), &err);
-    CHECK_OK(import_turn_to_lps(&read, &h->arena, &h->ct, &err), &err);
+    CHECK_OK(volume_turn(&read, "LP", &h->arena, &h->ct, &err), &err);
     CHECK_OK(nifti_read(COLIN27, &h->arena, &h->t1, &err), &err);
     return true;
 }

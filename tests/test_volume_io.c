@@ -4,6 +4,7 @@
 
 #include "base/files.h"
 #include "pipeline/nifti.h"
+#include "pipeline/turn.h"
 #include "pipeline/volume_io.h"
 #include "tests/ct_file.h"
 
@@ -93,18 +94,57 @@ TEST(reference_read_nifti,
     for (int k = 0; k < 3; k++) {
         VolumeF32 mr = make(false, times[k]);
         put(&mr);
-        CHECK_OK(reference_read(path, &arena, &got, digest, &err), &err);
+        CHECK_OK(reference_read(path, "", &arena, &got, digest, &err), &err);
         CHECK_INT(got.v[N - 1], k == 0 ? 209 : 4095);
     }
     VolumeF32 ct = make(true, 1);
     put(&ct);
-    CHECK_STATUS(reference_read(path, &arena, &got, digest, &err), ST_REFERENCE);
+    CHECK_STATUS(reference_read(path, "", &arena, &got, digest, &err), ST_REFERENCE);
     CHECK(strstr(err.msg, "it is a CT") != NULL);
     for (int i = 0; i < N; i++)
         ct.v[i] += 1024;
     put(&ct);
-    CHECK_STATUS(reference_read(path, &arena, &got, digest, &err), ST_REFERENCE);
+    CHECK_STATUS(reference_read(path, "", &arena, &got, digest, &err), ST_REFERENCE);
     CHECK(strstr(err.msg, "not clearly an MR") != NULL);
+}
+
+TEST(reference_read_turns, "stored as LP or as RA: the same volume in the axes that are asked for")
+{
+    static const char *const AXES[] = {"RA", "LP", "RP", "LA"};
+    VolumeI16 as_is, got;
+    char first[DIGEST_HEX_SIZE], digest[DIGEST_HEX_SIZE];
+    VolumeF32 mr = make(false, 1);
+    put(&mr);
+    CHECK_OK(reference_read(path, "", &arena, &as_is, first, &err), &err);
+    for (int k = 0; k < 4; k++) {
+        char axes[3];
+        CHECK_OK(reference_read(path, AXES[k], &arena, &got, digest, &err), &err);
+        CHECK_STR(digest, first);
+        CHECK(grid_axes(&got.grid, axes));
+        CHECK_STR(axes, AXES[k]);
+        Affine vox_from_lps;
+        CHECK(affine_inverse(as_is.grid.lps_from_vox, &vox_from_lps));
+        const Affine from_got = affine_mul(vox_from_lps, got.grid.lps_from_vox);
+        const Vec3 q = affine_apply(from_got, (Vec3){2, 1, 3});
+        const int32_t nx = got.grid.nx, ny = got.grid.ny;
+        CHECK_INT(
+            got.v[(3 * ny + 1) * nx + 2],
+            as_is.v[(lround(q.z) * as_is.grid.ny + lround(q.y)) * as_is.grid.nx + lround(q.x)]);
+    }
+}
+
+TEST(reference_read_oblique, "45 degrees off: no turning makes it axial, REFERENCE says so")
+{
+    VolumeI16 got;
+    char digest[DIGEST_HEX_SIZE];
+    VolumeF32 mr = make(false, 1);
+    const double c = sqrt(0.5);
+    Affine *m = &mr.grid.lps_from_vox;
+    *m = (Affine){{{c, -c, 0, 0}, {c, c, 0, 0}, {0, 0, 1, 0}}};
+    put(&mr);
+    CHECK_STATUS(reference_read(path, "RA", &arena, &got, digest, &err), ST_REFERENCE);
+    CHECK(strstr(err.msg, "oblique") != NULL);
+    CHECK_OK(reference_read(path, "", &arena, &got, digest, &err), &err);
 }
 
 /* ---- folders --------------------------------------------------------------------------------- */
@@ -158,7 +198,7 @@ TEST(
     CHECK_OK(path_format(path, &err, "%s/v.nii", test_dir()), &err);
     CHECK_OK(file_write_durable(path, text, sizeof text, &err), &err);
     CHECK_STATUS(read_as(path, MODALITY_UNKNOWN, &got), ST_NIFTI);
-    CHECK_STATUS(reference_read(path, &arena, &got, digest, &err), ST_REFERENCE);
+    CHECK_STATUS(reference_read(path, "", &arena, &got, digest, &err), ST_REFERENCE);
     CHECK_INT(err.status, ST_REFERENCE);
     CHECK(strstr(status_remedy(ST_NIFTI), "align.reference") == NULL);
     CHECK(strstr(status_remedy(ST_REFERENCE), "align.reference") != NULL);
@@ -176,19 +216,4 @@ TEST(volume_read_missing, "a path that is not there is NOT_FOUND, an empty folde
     CHECK(strstr(err.msg, "nor MR") != NULL);
     CHECK(got.v == NULL);
     arena_close(&arena);
-}
-
-TEST(volume_axes,
-     "to where slices run: in patient coordinates, oblique ones to the nearest, else none")
-{
-    Grid grid = {4, 4, 4, {{{-2, 0, 0, 0}, {0, 0.9, 0.2, 0}, {0, -0.2, 0.9, 0}}}};
-    char axes[3];
-    CHECK(grid_axes(&grid, axes));
-    CHECK_STR(axes, "RP");
-    grid.lps_from_vox.m[0][0] = 2;
-    grid.lps_from_vox.m[1][1] = -0.9;
-    CHECK(grid_axes(&grid, axes));
-    CHECK_STR(axes, "LA");
-    const Grid sagittal = {4, 4, 4, {{{0, 0, 1, 0}, {1, 0, 0, 0}, {0, -1, 0, 0}}}};
-    CHECK(!grid_axes(&sagittal, axes));
 }
