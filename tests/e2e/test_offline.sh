@@ -105,4 +105,10 @@ rm "$t"
 runs 1 "$ct2mr" register --json --fixed "$CT" --moving "$TEST_DIR/empty.nii" --out "$t"
 says '{"verdict":"REG_OVERLAP"'
 grep -q '"verdict":.*"REG_OVERLAP"' "$t" || fail "verdict: $(cat "$t")"
+
+# Pixels said to be 1.2 times as wide: the head registers, its brain is none.
+cp -r "$CT" "$TEST_DIR/wide"
+dcmodify -nb -m "PixelSpacing=1.1484375\\1.1484375" "$TEST_DIR"/wide/*.dcm 2>/dev/null || fail "dcmodify"
+runs 1 "$ct2mr" run --model etc/models/demo-t1-w16.safetensors --out "$TEST_DIR/wide.out" "$TEST_DIR/wide"
+says "MASK: brain of "
 exit 0
