@@ -7,9 +7,9 @@
 ** 3. Inner marker: soft tissue deeper than 6 mm, within reach of the anchor. Reach is the anchor
 **    grown by its depth and 10 mm: it ends a little below the foramen magnum and outside a hole in
 **    the skull, as nothing in the CT itself does.
-** 4. Outer marker: bone, fat, air, all beyond reach, and soft tissue that is thicker than 5 mm and
-**    can be reached from the inner marker through nothing that thick (globes, muscles): without it
-**    the flood leaks through orbits and foramina.
+** 4. Outer marker: bone, fat, air and all beyond reach: without it the flood leaks through
+**    orbits and foramina. (Soft tissue that no thick soft tissue joins to the brain is one, too, by
+**    the book; it kept nothing out that reach does not, and cut cisterns off.)
 ** With a reference, step 2's anchor is soft tissue deeper than 6 mm where the reference surely has
 **    brain, step 3's reach is where the reference may have brain, and what is surely brain is never
 **    an outer marker: blood, gas and clips stay in, and it ends at the foramen magnum.
@@ -35,7 +35,6 @@
 #define SPECK_ML 1.0
 #define CORE_MM 6.0
 #define REACH_MM 10.0
-#define PASSAGE_MM 2.5
 #define OPEN_MM 3.0
 #define CLOSE_MM 4.0
 #define ANCHOR_MAX_MM 15.0
@@ -133,31 +132,24 @@ static Status find_anchor(MaskCopy *c, double *ret_mm, Err *err)
     return err_set(err, ST_MASK, "no soft tissue deep inside bone");
 }
 
-/* a = soft tissue -> 0 nothing, INSIDE: inner marker, OUTSIDE: thick soft tissue that cannot be
-** reached from it. Expects the anchor in b and the depth of a in mm2. */
-static void sort_soft(MaskCopy *c)
+/* a = INSIDE where soft tissue is deep and joined to the anchor by such, else DEEP or 0. Expects
+** the anchor in b and the depth of soft tissue in mm2. */
+static void find_inner(MaskCopy *c)
 {
-    enum { THICK = 3, REACHED = 4 };
-    float core2 = (float)mask_square(CORE_MM), passage2 = (float)mask_square(PASSAGE_MM);
-    uint8_t *deep = c->label; /* the head is in a by now */
+    enum { DEEP = 3 };
+    float core2 = (float)mask_square(CORE_MM);
     int64_t n = 0;
     for (size_t i = 0; i < c->n; i++) {
-        c->a[i] = c->mm2[i] > passage2 ? THICK : 0;
-        deep[i] = c->mm2[i] > core2 ? THICK : 0;
+        c->a[i] = c->mm2[i] > core2 ? DEEP : 0;
         if (c->b[i] != 0) {
-            deep[i] = INSIDE;
+            c->a[i] = INSIDE;
             c->queue[n++] = (int32_t)i;
         }
     }
-    n = component_reach(&c->hu.grid, deep, THICK, INSIDE, c->queue, n);
-    for (int64_t k = 0; k < n; k++)
-        c->a[c->queue[k]] = REACHED;
-    (void)component_reach(&c->hu.grid, c->a, THICK, REACHED, c->queue, n);
-    for (size_t i = 0; i < c->n; i++)
-        c->a[i] = deep[i] == INSIDE ? INSIDE : c->a[i] == THICK ? OUTSIDE : 0;
+    (void)component_reach(&c->hu.grid, c->a, DEEP, INSIDE, c->queue, n);
 }
 
-/* From what sort_soft() left in a; the anchor is in b. */
+/* From what find_inner() left in a; the anchor is in b. */
 static void set_markers(MaskCopy *c, double anchor_mm)
 {
     float reach2 = (float)mask_square(anchor_mm + REACH_MM);
@@ -168,7 +160,7 @@ static void set_markers(MaskCopy *c, double anchor_mm)
     for (size_t i = 0; i < c->n; i++) {
         bool is_far = knows ? (c->prior[i] & PRIOR_NO_BRAIN) != 0 : c->mm2[i] > reach2;
         bool is_sure = (c->prior[i] & PRIOR_BRAIN) != 0;
-        bool is_other = c->a[i] == OUTSIDE || hu[i] > BONE_HU || hu[i] < FAT_HU;
+        bool is_other = hu[i] > BONE_HU || hu[i] < FAT_HU;
         if (is_far)
             c->label[i] = OUTSIDE;
         else if (c->a[i] == INSIDE)
@@ -202,7 +194,7 @@ static Status brain_on_copy(MaskCopy *c, Err *err)
     find_soft(c);
     double anchor_mm = 0;
     TRY(find_reach(c, &anchor_mm, err));
-    sort_soft(c);
+    find_inner(c);
     set_markers(c, anchor_mm);
     TRY(filter_gradient(&c->hu, -200, 400, c->threads, c->level, c->scratch, err));
     watershed_flood(&c->hu.grid, c->level, c->label, c->queue);

@@ -41,7 +41,7 @@ TEST(mask_brain_leak, "(b) muscle joined to the brain through the temple stays o
 {
     MaskScene s = mask_scene(TEMPLE | BURR_HOLE, 1, 1.5, -100, 110);
     double muscle_ml = check_brain(&s, "open temple, burr hole");
-    /* Without the outer marker there: 63 ml. */
+    /* Without the reach as outer marker: 47 ml. */
     CHECK(muscle_ml < 5);
 }
 
