@@ -78,7 +78,7 @@ static void run_seeds(RegModality moving, int n_seeds, double *ret_median_mm, do
         *ret_max_mm = fmax(*ret_max_mm, most);
         CHECK(r.overlap_frac > 0.6 && r.cost < 0.3);
         CHECK_NEAR(r.score_mm, hypot(r.inverse_mm, r.runner_up_mm), 1e-9);
-        CHECK(r.score_mm < 4);
+        CHECK(r.score_mm < 4 && r.inverse_mm > 0 && r.runner_up_mm > 0);
         CHECK_NEAR(r.determinant, affine_det(r.moving_from_fixed), 1e-12);
         CHECK(r.scale_min > 0.85 && r.scale_max < 1.15 && r.scale_min <= r.scale_max);
         arena_reset(&arena, mark);
@@ -142,6 +142,11 @@ TEST_TIMEOUT(register_fewer_degrees_of_freedom,
             CHECK(fabs(r.scale_min - 1) < 1e-12 && fabs(r.scale_max - 1) < 1e-12);
         if (dofs[i] == 7)
             CHECK(r.scale_max - r.scale_min < 1e-9);
+        const Affine *l = &r.moving_from_fixed; /* 9: scales along the fixed axes, no shear */
+        for (int a = 0; a < 3; a++)
+            CHECK_NEAR(l->m[0][a] * l->m[0][(a + 1) % 3] + l->m[1][a] * l->m[1][(a + 1) % 3] +
+                           l->m[2][a] * l->m[2][(a + 1) % 3],
+                       0, 1e-9);
     }
 }
 
