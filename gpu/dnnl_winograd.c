@@ -192,13 +192,25 @@ static void name_choice(WinogradChoice *choice)
         *choice = (WinogradChoice){0};
 }
 
+/* oneDNN has other ways for other numbers of threads: it is asked as primitives are made. */
+static Status weigh_cases(const Graph *graph, const WinogradChoice *choice, Case *cases, Err *err)
+{
+    DnnlTeam team;
+    TRY(dnnl_team_find(1, &team, err));
+    int before = dnnl_team_enter(&team);
+    Status status = ST_OK;
+    for (int32_t i = 0; status == ST_OK && i < choice->n_shapes; i++)
+        status = weigh_case(graph, &choice->shapes[i], &cases[i], err);
+    dnnl_team_leave(&team, before);
+    return status;
+}
+
 Status winograd_choose(const Graph *graph, int32_t mib, WinogradChoice *ret, Err *err)
 {
     Case cases[WINOGRAD_MAX_SHAPES];
     WinogradChoice choice;
     list_shapes(graph, &choice, cases);
-    for (int32_t i = 0; i < choice.n_shapes; i++)
-        TRY(weigh_case(graph, &choice.shapes[i], &cases[i], err));
+    TRY(weigh_cases(graph, &choice, cases, err));
     spend(cases, (double)mib * 1024 * 1024, &choice);
     name_choice(&choice);
     *ret = choice;

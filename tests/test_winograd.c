@@ -10,6 +10,8 @@
 #include "gpu/network.h"
 #include "tests/random_model.h"
 
+#include <dlfcn.h>
+
 enum { SIDE = 64, PIXELS = SIDE * SIDE, N = 3 };
 #define MOST_RMS 1e-4
 
@@ -222,6 +224,47 @@ TEST(winograd_choice_is_the_shapes, "the same every time, whatever threads; more
     run_net(model, 1, 1, x, b, less);
     (void)printf("# 256 MiB: %s, 1 MiB: %s\n", first, less);
     CHECK(strcmp(less, first) != 0); /* not all of it fits */
+    free(x);
+    free(a);
+    free(b);
+    model_close(model);
+}
+
+/* oneDNN offers other ways to more threads; one that one thread does not have cannot be made. */
+TEST(winograd_choice_without_openmp, "the caller's OpenMP setting: no effect on choice and bits")
+{
+    skip_unless_offered();
+    void *set = dlsym(RTLD_DEFAULT, "omp_set_num_threads");
+    void (*set_threads)(int);
+    if (set == NULL)
+        SKIP("oneDNN without OpenMP");
+    memcpy(&set_threads, &set, sizeof set);
+    static const int THREADS[] = {1, 2, 8, 32};
+    char first[32] = "", again[32];
+    size_t bytes = (size_t)N * PIXELS * sizeof(float);
+    Model *model = random_model(ARCH_DRUNET34, 32);
+    float *x = slices(), *a = malloc(bytes), *b = malloc(bytes);
+    CHECK(a != NULL && b != NULL);
+    for (int k = 0; k < 4; k++) {
+        const NetOptions large = {.backend = "cpu",
+                                  .batch = 1,
+                                  .height = 256,
+                                  .width = 256,
+                                  .threads = 1,
+                                  .precision = "f32",
+                                  .winograd_mib = NET_WINOGRAD_MIB};
+        Err err = {0};
+        Net *net;
+        set_threads(THREADS[k]);
+        run_net(model, NET_WINOGRAD_MIB, 1, x, k == 0 ? a : b, k == 0 ? first : again);
+        if (k > 0) {
+            CHECK_STR(again, first);
+            CHECK(memcmp(a, b, bytes) == 0);
+        }
+        CHECK_OK(net_open(model, &large, &net, &err), &err);
+        net_close(net);
+    }
+    (void)printf("# %s\n", first);
     free(x);
     free(a);
     free(b);
