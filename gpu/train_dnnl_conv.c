@@ -5,6 +5,8 @@
 ** (1, c, k, k) as (k k, c, 1, 1): a matter of strides. */
 #include "gpu/train_dnnl_int.h"
 
+#include <string.h>
+
 static dnnl_data_type_t type_of(const TrainValue *v)
 {
     return v->element_bytes == 4 ? dnnl_f32 : dnnl_bf16;
@@ -45,16 +47,37 @@ static dnnl_status_t plain_desc(const Shape *shape, dnnl_memory_desc_t *ret)
 
 /* ---- primitives ---------------------------------------------------------------------------- */
 
-static dnnl_status_t make_call(TrainDnnl *d, const_dnnl_op_desc_t desc,
-                               const_dnnl_primitive_desc_t hint, Call *ret)
+/* The first implementation that oneDNN offers whose name does not hold `without` ("": any). */
+static dnnl_status_t make_desc(const TrainDnnl *d, const_dnnl_op_desc_t desc,
+                               const_dnnl_primitive_desc_t hint, const char *without,
+                               dnnl_primitive_desc_t *ret)
 {
     dnnl_primitive_attr_t attributes = NULL;
+    dnnl_primitive_desc_iterator_t all = NULL;
     dnnl_status_t s = dnnl_primitive_attr_create(&attributes);
     if (s == dnnl_success)
         s = dnnl_primitive_attr_set_scratchpad_mode(attributes, dnnl_scratchpad_mode_user);
     if (s == dnnl_success)
-        s = dnnl_primitive_desc_create(&ret->desc, desc, attributes, d->engine, hint);
+        s = dnnl_primitive_desc_iterator_create(&all, desc, attributes, d->engine, hint);
+    for (; s == dnnl_success; s = dnnl_primitive_desc_iterator_next(all)) {
+        const char *name = NULL;
+        dnnl_primitive_desc_t one = dnnl_primitive_desc_iterator_fetch(all);
+        s = dnnl_primitive_desc_query(one, dnnl_query_impl_info_str, 0, &name);
+        if (s == dnnl_success && (without[0] == '\0' || strstr(name, without) == NULL)) {
+            *ret = one;
+            break;
+        }
+        (void)dnnl_primitive_desc_destroy(one);
+    }
+    (void)dnnl_primitive_desc_iterator_destroy(all);
     (void)dnnl_primitive_attr_destroy(attributes);
+    return s == dnnl_iterator_ends ? dnnl_unimplemented : s;
+}
+
+static dnnl_status_t make_call(TrainDnnl *d, const_dnnl_op_desc_t desc,
+                               const_dnnl_primitive_desc_t hint, const char *without, Call *ret)
+{
+    dnnl_status_t s = make_desc(d, desc, hint, without, &ret->desc);
     if (s == dnnl_success)
         s = dnnl_primitive_create(&ret->primitive, ret->desc);
     if (s != dnnl_success)
@@ -63,6 +86,15 @@ static dnnl_status_t make_call(TrainDnnl *d, const_dnnl_op_desc_t desc,
         dnnl_primitive_desc_query_md(ret->desc, dnnl_query_scratchpad_md, 0));
     d->scratch_bytes = bytes > d->scratch_bytes ? bytes : d->scratch_bytes;
     return dnnl_success;
+}
+
+/* In part of the name of an implementation whose gradient of these weights is wrong, or "". oneDNN
+** 2.6's 1x1 for AVX-512 copies a strided image's pixels in blocks of 16 channels first; with fewer
+** it reads what was never written (not in every run: it depends on threads and memory). */
+static const char *wrong_back_weights(const TrainStep *step, const Shape *shape)
+{
+    bool strided = step->stride > 1 && shape->weights[2] == 1 && shape->weights[3] == 1;
+    return strided && shape->weights[1] % 16 != 0 ? "1x1" : "";
 }
 
 typedef struct Descs {
@@ -104,20 +136,21 @@ static dnnl_status_t make_primitives(const TrainNet *net, TrainDnnl *d, const Tr
                                                dnnl_convolution_direct, &m.x, &m.weights, bias,
                                                &m.y, shape.strides, shape.low, shape.high);
     if (s == dnnl_success)
-        s = make_call(d, &desc, NULL, &conv->forward);
+        s = make_call(d, &desc, NULL, "", &conv->forward);
     if (s == dnnl_success)
         s = dnnl_convolution_backward_data_desc_init(&desc, dnnl_convolution_direct, &m.x,
                                                      &m.weights, &m.y, shape.strides, shape.low,
                                                      shape.high);
     if (s == dnnl_success)
-        s = make_call(d, &desc, conv->forward.desc, &conv->back_data);
+        s = make_call(d, &desc, conv->forward.desc, "", &conv->back_data);
     if (s != dnnl_success || net->frozen)
         return s;
     s = dnnl_convolution_backward_weights_desc_init(&desc, dnnl_convolution_direct, &m.x,
                                                     &m.gradient, bias, &m.y, shape.strides,
                                                     shape.low, shape.high);
     if (s == dnnl_success)
-        s = make_call(d, &desc, conv->forward.desc, &conv->back_weights);
+        s = make_call(d, &desc, conv->forward.desc, wrong_back_weights(step, &shape),
+                      &conv->back_weights);
     if (s != dnnl_success)
         return s;
     size_t bytes = dnnl_memory_desc_get_size(

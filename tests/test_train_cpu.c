@@ -196,6 +196,57 @@ TEST(train_cpu_odd_operations,
     train_close(&b);
 }
 
+/* One strided 1x1 convolution, as where a stage's shortcut goes down. */
+static Graph *shortcut_graph(int32_t c_in, int32_t side)
+{
+    Graph *graph = calloc(1, sizeof *graph);
+    CHECK(graph != NULL);
+    graph->input = graph_add_value(graph, c_in, side, side);
+    const NetworkConv conv = {"", "a", NULL, 16, 1, 2, true};
+    graph->output = network_conv(graph, graph->input, &conv);
+    graph_plan(graph);
+    return graph;
+}
+
+static void check_shortcut(int32_t c_in, int32_t side, int32_t batch, int32_t threads)
+{
+    const TrainOptions cpu = {.backend = "cpu", .batch = batch, .threads = threads};
+    const TrainOptions ref = {.backend = "ref", .batch = batch, .threads = 1};
+    TrainCase a = train_open_graph(shortcut_graph(c_in, side), &cpu);
+    TrainCase b = train_open_graph(shortcut_graph(c_in, side), &ref);
+    Err err = {0};
+    int32_t n;
+    TrainParameter *p = train_net_parameters(a.net, &n), *q = train_net_parameters(b.net, &n);
+    uint64_t seed = 5;
+    for (int32_t i = 0; i < n; i++)
+        for (int64_t k = 0; k < p[i].n; k++)
+            p[i].value[k] = q[i].value[k] = (float)(model_file_random(&seed) - 0.5);
+    CHECK_OK(train_net_changed(a.net, &err), &err);
+    CHECK_OK(train_net_changed(b.net, &err), &err);
+    for (int round = 0; round < 2; round++) {
+        Step got = run_step(&a, batch, true), want = run_step(&b, batch, true);
+        CHECK_NEAR(train_distance(got.y, want.y, got.n_out), 0, 1e-4);
+        CHECK_NEAR(train_distance(got.dx, want.dx, got.n_in), 0, 1e-4);
+        check_parameters(&a, &b, 1e-4, 0);
+        free_step(&got);
+        free_step(&want);
+    }
+    train_close(&a);
+    train_close(&b);
+}
+
+TEST(train_cpu_strided_shortcuts,
+     "1x1 convolutions of stride 2 with few channels: any size, batch, number of threads")
+{
+    static const int32_t CHANNELS[] = {4, 8, 12, 15, 16, 20}, SIDES[] = {16, 32, 40, 64},
+                         BATCHES[] = {1, 2, 5}, THREADS[] = {1, 2, 3, 8};
+    for (int c = 0; c < 6; c++)
+        for (int s = 0; s < 4; s++)
+            for (int b = 0; b < 3; b++)
+                for (int t = 0; t < 4; t++)
+                    check_shortcut(CHANNELS[c], SIDES[s], BATCHES[b], THREADS[t]);
+}
+
 TEST(train_cpu_bits, "two steps of DRUNet-34 on 2 threads, from two nets, have the same bits")
 {
     const TrainOptions options = {.backend = "cpu", .batch = 2, .threads = 2};
