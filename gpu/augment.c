@@ -8,6 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define THICKNESS_MAX_MM 5.0 /* of slices averaged */
+enum { THICKNESS_MAX_SLICES = 10 };
+
 static const char *const NAMES[AUGMENT_KINDS] = {"rotate90",  "flip",  "pose", "elastic",
                                                  "thickness", "noise", "blur", "contrast"};
 
@@ -131,7 +134,8 @@ static AugmentMove draw_move(const PackCase *c, double spacing_mm, unsigned kind
         draw_pose(&move, stream_of(random, AUGMENT_POSE), spacing_mm, c->slice_spacing_mm);
     if ((kinds & 1u << AUGMENT_THICKNESS) != 0 && c->slice_spacing_mm > 0) {
         Random r = stream_of(random, AUGMENT_THICKNESS);
-        move.thickness = 1 + (int)random_below(&r, 5);
+        double most = fmin(THICKNESS_MAX_MM / c->slice_spacing_mm + 1e-6, THICKNESS_MAX_SLICES);
+        move.thickness = 1 + (most > 1 ? (int)random_below(&r, (uint32_t)most) : 0);
     }
     if ((kinds & 1u << AUGMENT_ELASTIC) != 0) {
         Random r = stream_of(random, AUGMENT_ELASTIC);

@@ -22,7 +22,7 @@ double metric_mse(const float *a, const float *b, size_t n)
 
 double metric_psnr_db(double mse)
 {
-    return mse > 0 ? -10 * log10(mse) : (double)INFINITY;
+    return mse == 0 ? (double)INFINITY : -10 * log10(mse);
 }
 
 static void make_window(double ret[TAPS])

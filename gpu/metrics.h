@@ -13,7 +13,7 @@
 
 /* Mean squared difference. */
 double metric_mse(const float *a, const float *b, size_t n);
-/* 10 log10(1 / mse) in dB; INFINITY for equal images. */
+/* 10 log10(1 / mse) in dB; INFINITY for equal images; not a number is none. */
 double metric_psnr_db(double mse);
 /* -1..1; 1 for equal images. h, w at least 11. Errors: LIMIT, NO_MEMORY. */
 MUST_CHECK Status metric_ssim(const float *a, const float *b, int32_t h, int32_t w, double *ret,

@@ -67,7 +67,7 @@ static Status validate_batch(Validation *v, int32_t n, TrainRow *row, int32_t *m
             *err = sample->err;
             return sample->status;
         }
-        if (!(sample->psnr_db > -HUGE_VAL))
+        if (isnan(sample->psnr_db) || !isfinite(value.total))
             return err_set(err, ST_TRAIN_DIVERGED, "epoch %d: the network's result is no number",
                            row->epoch);
         if (isinf(sample->psnr_db)) /* nothing but background */

@@ -133,7 +133,7 @@ TEST(augment_pair_stays_a_pair, "all geometry: MR is still 0.9 - 0.6 hu / 80 wel
 
 TEST(augment_thickness_averages_neighbours, "1 to 5 slices, whole ones: means of the file's slices")
 {
-    Pack *pack = open_pack(1, 9, 4);
+    Pack *pack = open_pack(1, 9, 1);
     AugmentWork *work = open_work();
     int counts[6] = {0};
     for (uint64_t i = 0; i < 60; i++) {
@@ -155,6 +155,20 @@ TEST(augment_thickness_averages_neighbours, "1 to 5 slices, whole ones: means of
     }
     CHECK(counts[1] > 3 && counts[3] > 3 && counts[5] > 3 && counts[0] > 8);
     CHECK_INT(counts[1] + counts[3] + counts[5] + counts[0], 60);
+    augment_work_close(work);
+    pack_close(pack);
+}
+
+TEST(augment_thickness_is_in_mm, "slices of 3 mm or more stay single: 5 mm is the most")
+{
+    Pack *pack = open_pack(1, 9, 3);
+    AugmentWork *work = open_work();
+    for (uint64_t i = 0; i < 20; i++) {
+        AugmentPair pair =
+            augment_pair(work, pack, 4, 1u << AUGMENT_THICKNESS, random_stream(4, 0, i));
+        for (int at = 0; at < PIXELS; at++)
+            CHECK_INT(pair.hu[at], pack_hu(pack, 4)[at]);
+    }
     augment_work_close(work);
     pack_close(pack);
 }

@@ -55,6 +55,7 @@ TEST(metrics_by_hand, "a step edge's Tenengrad; PSNR and RMSE of a constant diff
     CHECK_NEAR(metric_tenengrad(step, H, W, 409), 0, 0);
     double mse = metric_mse(step, shifted, H * W);
     CHECK_NEAR(metric_psnr_db(mse), 20, 1e-5);
+    CHECK(isinf(metric_psnr_db(0)) && isnan(metric_psnr_db((double)NAN)));
     CHECK_NEAR(metric_rmse_grey(mse), 25.5, 1e-5);
     CHECK_NEAR(metric_ssim_global(step, step, H * W), 1, 1e-12);
     /* equal structure: only the means differ, 0.4 and 0.5 */

@@ -358,6 +358,17 @@ TEST(train_refuses_what_cannot_be, "one case, a fold too far, bad envelope, dive
     config.schedule.warmup_steps = 0;
     err = (Err){0};
     CHECK_STATUS(train_run(&config, &result, &err), ST_TRAIN_DIVERGED);
+    /* The steps stay finite, the network's result on held-out slices does not. */
+    config.optimizer.clip = 0;
+    config.activation = ACTIVATION_LINEAR;
+    config.loss = "mse";
+    config.epochs = 1;
+    config.epoch_slices = config.batch; /* one step */
+    config.schedule.lr = 1e2;
+    err = (Err){0};
+    CHECK_STATUS(train_run(&config, &result, &err), ST_TRAIN_DIVERGED);
+    CHECK(strstr(err.msg, "epoch 1: the network's result is no number") != NULL);
+    CHECK(access(config.model, F_OK) != 0);
     pack_close(pack);
 }
 

@@ -5,9 +5,9 @@
 #include "tests/test.h"
 
 #include "pipeline/import.h"
-#include "pipeline/turn.h"
 #include "pipeline/nifti.h"
 #include "pipeline/steps.h"
+#include "pipeline/turn.h"
 
 #include <unistd.h>
 
