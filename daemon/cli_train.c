@@ -79,7 +79,7 @@ static const TrainOption OPTIONS[] = {
     {"step-factor", NUMBER, 1e-6, 1, AT(config.schedule.step_factor)},
     {"weight-decay", NUMBER, 0, 100, AT(config.optimizer.weight_decay)},
     {"clip", NUMBER, 0, 1e9, AT(config.optimizer.clip)},
-    {"validation", NUMBER, 0, 0.9, AT(config.validation_frac)},
+    {"validation", NUMBER, 0, TRAIN_MAX_VALIDATION, AT(config.validation_frac)},
     {"fold", WHOLE, 0, PACK_MAX_CASES, AT(config.fold)},
     {"patience", WHOLE, 0, 1000000, AT(config.patience)},
     {"augment", TEXT, 0, 0, AT(augment)},

@@ -58,8 +58,8 @@ typedef struct TrainConfig { /* pointers are borrowed */
     int32_t epochs;         /* 0: only `minutes` limits */
     double minutes;         /* 0: only `epochs` limits */
     int32_t epoch_slices;   /* an epoch is that many slices of the training set; 0: all */
-    double validation_frac; /* share of the cases held out, at least one; 0: none */
-    int32_t fold;           /* which ones: 0 .. ceil(1 / validation_frac) - 1 */
+    double validation_frac; /* one of train_folds() is held out; 0: none */
+    int32_t fold;           /* which one */
     int32_t patience;       /* epochs without a better PSNR until it ends; 0: no early end */
     unsigned augment;
     uint64_t seed;
@@ -98,8 +98,13 @@ TrainConfig train_defaults(void);
 ** diverged: the last checkpoint stands), BACKEND, IO, DISK_FULL, NO_MEMORY. */
 MUST_CHECK Status train_run(const TrainConfig *config, TrainResult *ret, Err *err);
 
-/* Which cases a training with that seed holds out: the `n` from place `first` on of the shuffled
-** cases; fold f of folds of n begins at f * n. ret_held: [n_cases]. Pure. */
-void train_held_out(uint64_t seed, int32_t n_cases, int32_t first, int32_t n, bool *ret_held);
+#define TRAIN_MAX_VALIDATION 0.5
+/* Into how many folds the cases are cut: the whole number nearest to 1 / validation_frac, at most
+** one for each case; 0 without validation. Pure. */
+int32_t train_folds(double validation_frac, int32_t n_cases);
+/* Which cases a training with that seed holds out: the shuffled cases are cut into pieces that
+** differ by at most one, and each belongs to one fold. folds: 1..n_cases; fold: 0..folds - 1.
+** ret_held: [n_cases]. Pure. */
+void train_held_out(uint64_t seed, int32_t n_cases, int32_t folds, int32_t fold, bool *ret_held);
 
 #endif

@@ -86,6 +86,8 @@ cJSON *training_recipe(const Training *t)
     add_number(json, "epoch_slices", c->epoch_slices);
     add_number(json, "validation", c->validation_frac);
     add_number(json, "fold", c->fold);
+    if (t->n_folds > 0)
+        add_number(json, "folds", t->n_folds);
     add_text(json, "backend", c->backend);
     if (strcmp(c->backend, "cpu") == 0)
         add_number(json, "threads", t->threads); /* they decide the last bits */
@@ -101,6 +103,8 @@ static char *provenance(const Training *t, const TrainRow *row)
     add_number(json, "slices", t->n_training);
     add_number(json, "validation_cases", t->n_validation_cases);
     add_number(json, "fold", t->config->fold);
+    if (t->n_folds > 0)
+        add_number(json, "folds", t->n_folds);
     add_common(json, t);
     add_number(json, "epochs", row != NULL ? row->epoch : 0);
     add_number(json, "steps", (double)t->state.step);

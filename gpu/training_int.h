@@ -34,6 +34,7 @@ typedef struct Training {
     bool *is_held;                  /* [cases], owned */
     char *cases_text;               /* trained_cases.h; owned, cJSON_free() */
     int32_t n_training, n_validation, n_training_cases, n_validation_cases;
+    int32_t n_folds; /* train_folds() */
     int32_t batch, threads, loader_threads;
     int64_t steps_per_epoch;
     char vgg_digest[13], encoder_digest[13]; /* first digits of the files'; "" without */

@@ -176,6 +176,8 @@ TEST(train_checkpoint_has_a_checksum,
     config.epochs = 2;
     Err err = {0};
     CHECK_OK(file_read(config.checkpoint, 1 << 28, &text, &n, &err), &err);
+    CHECK(memmem(text, n, "\\\"folds\\\":2", 11) !=
+          NULL); /* how the cases were cut is of the recipe */
     const char *position = memmem(text, n, "position\\\":[", 12);
     const char *recipe = memmem(text, n, "\"recipe\"", 8);
     CHECK(position != NULL && recipe != NULL);
@@ -344,7 +346,13 @@ TEST(train_refuses_what_cannot_be, "one case, a fold too far, bad envelope, dive
     config.fold = 4;
     err = (Err){0};
     CHECK_STATUS(train_run(&config, &result, &err), ST_USAGE);
-    CHECK(strstr(err.msg, "folds 0 to 3") != NULL);
+    CHECK(strstr(err.msg, "fold 4: 4 cases make 4 folds, 0 to 3") != NULL);
+    config.fold = 0;
+    config.validation_frac = 0.6;
+    err = (Err){0};
+    CHECK_STATUS(train_run(&config, &result, &err), ST_USAGE);
+    CHECK(strstr(err.msg, "0.6 of the cases") != NULL);
+    config.validation_frac = 0.25;
     config.fold = 3;
     config.envelope = "{\"kvp\":";
     err = (Err){0};
