@@ -218,6 +218,14 @@ static Status name_files(Train *train, Err *err)
             return err_set(err, ST_USAGE,
                            "%s exists: --resume goes on with its training, --overwrite begins anew",
                            files[i]);
+    const char *const curves[2] = {train->csv, train->png}; /* a list of cases, say, is no curve */
+    for (int i = 0; i < 2; i++)
+        if (access(curves[i], F_OK) == 0)
+            return err_set(
+                err, ST_USAGE,
+                "%s exists, where the curves go: give --out another name, or --overwrite "
+                "to replace it",
+                curves[i]);
     return ST_OK;
 }
 
@@ -327,7 +335,10 @@ static int report(const Train *train, const TrainResult *r)
                      cli_duration_text((int64_t)(r->elapsed_s * 1e3), elapsed),
                      r->n_training_slices, r->n_training_cases, r->n_validation_slices,
                      r->n_validation_cases);
-        if (r->best_epoch == 0)
+        if (r->best_epoch == 0 && access(train->config.model, F_OK) == 0)
+            (void)printf("%s is still the older model: no epoch was finished; --resume goes on",
+                         train->config.model);
+        else if (r->best_epoch == 0)
             (void)printf("no model yet: no epoch was finished; --resume goes on");
         else
             (void)printf("%s holds epoch %d", train->config.model, r->best_epoch);

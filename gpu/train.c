@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { AHEAD = 3, MAX_LOADERS = 8, PROCESSORS_PER_LOADER = 4 };
 
@@ -50,6 +51,20 @@ static void note(const Training *t, const char *text)
 {
     if (t->config->report.note != NULL)
         t->config->report.note(t->config->report.context, text);
+}
+
+static bool is_over(const Training *t, TrainEnd *ret)
+{
+    const TrainConfig *c = t->config;
+    if (c->epochs > 0 && t->state.step >= c->epochs * t->steps_per_epoch)
+        *ret = TRAIN_DONE;
+    else if (c->minutes > 0 && training_elapsed_s(t) >= 60 * c->minutes)
+        *ret = TRAIN_TIME;
+    else if (c->patience > 0 && t->state.epochs_since_best >= c->patience)
+        *ret = TRAIN_EARLY;
+    else
+        return false;
+    return true;
 }
 
 /* ---- opening ------------------------------------------------------------------------------- */
@@ -221,6 +236,28 @@ static Status open_loader(Training *t, Err *err)
     return loader_open(&options, &t->loader, err);
 }
 
+/* A checkpoint holds the last step's weights, the best epoch's are the model file's alone. */
+static Status check_model(Training *t, Err *err)
+{
+    char text[ERR_MSG_SIZE];
+    TrainState *s = &t->state;
+    TrainEnd end;
+    if (s->best_epoch == 0 || access(t->config->model, F_OK) == 0)
+        return ST_OK;
+    if (is_over(t, &end))
+        return err_set(err, ST_MODEL_NOT_FOUND,
+                       "the training is over, and %s, which held its epoch %d, is gone: put it "
+                       "back, or begin anew without --resume, with --overwrite",
+                       t->config->model, s->best_epoch);
+    (void)snprintf(text, sizeof text,
+                   "%s, which held epoch %d, is gone: the best from here on is "
+                   "kept",
+                   t->config->model, s->best_epoch);
+    note(t, text);
+    s->best_epoch = s->epochs_since_best = 0;
+    return ST_OK;
+}
+
 static Status open_all(Training *t, Err *err)
 {
     TRY(check_config(t, err));
@@ -229,8 +266,10 @@ static Status open_all(Training *t, Err *err)
     TRY(open_loss(t, err));
     TRY(reserve(t, err));
     TRY(training_check_metadata(t, err));
-    if (t->config->resume)
+    if (t->config->resume) {
         TRY(checkpoint_load(t, err));
+        TRY(check_model(t, err));
+    }
     TRY(train_net_changed(t->net, err));
     return open_loader(t, err);
 }
@@ -398,20 +437,6 @@ static Status end_epoch(Training *t, bool *ret_stopped, Err *err)
     if (report->epoch != NULL)
         report->epoch(report->context, s->rows, s->n_rows, is_best);
     return ST_OK;
-}
-
-static bool is_over(const Training *t, TrainEnd *ret)
-{
-    const TrainConfig *c = t->config;
-    if (c->epochs > 0 && t->state.step >= c->epochs * t->steps_per_epoch)
-        *ret = TRAIN_DONE;
-    else if (c->minutes > 0 && training_elapsed_s(t) >= 60 * c->minutes)
-        *ret = TRAIN_TIME;
-    else if (c->patience > 0 && t->state.epochs_since_best >= c->patience)
-        *ret = TRAIN_EARLY;
-    else
-        return false;
-    return true;
 }
 
 /* An epoch has ended, or the whole training within one, and has not been validated. */

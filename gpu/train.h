@@ -93,7 +93,8 @@ typedef struct TrainResult {
 TrainConfig train_defaults(void);
 /* Errors: USAGE (loss, split, a recipe or number of threads other than the checkpoint's), LIMIT
 ** (no room for a batch, sizes), MODEL_FORMAT (weights, metadata that no model may have),
-** MODEL_UNFIT (weights of another network), MODEL_NOT_FOUND (weights), CHECKPOINT (missing,
+** MODEL_UNFIT (weights of another network), MODEL_NOT_FOUND (weights; the model of a training that
+** is over and would be resumed), CHECKPOINT (missing,
 ** damaged), TRAIN_RUNS (another training has these files), TRAIN_DIVERGED (the training
 ** diverged: the last checkpoint stands), BACKEND, IO, DISK_FULL, NO_MEMORY. */
 MUST_CHECK Status train_run(const TrainConfig *config, TrainResult *ret, Err *err);

@@ -537,6 +537,48 @@ TEST_TIMEOUT(train_command_saves_on_ctrl_c,
     free(csv);
 }
 
+TEST_TIMEOUT(train_command_says_what_the_model_is,
+             "an overwrite that was stopped in epoch 1 leaves the older model; the model of a "
+             "finished training is gone: exit 1; of another: the best from here on",
+             120)
+{
+    static const char *const RESUME[] = {"--resume", NULL};
+    static const char *const ONE_MORE[] = {"--resume", "--epochs", "7", NULL};
+    static const char *const SLOW[] = {"--overwrite", "--width", "64", NULL};
+    pack_fixture_write(path_of("p.pack"), 32, 3, 10, 4);
+    CHECK_INT(wait_cli(start_cli(NULL)), CLI_OK);
+    CHECK(rename(path_of("m.checkpoint"), path_of("whole.checkpoint")) == 0);
+    pid_t pid = start_cli(SLOW);
+    for (int i = 0; i < 60000 && access(path_of("m.checkpoint.lock"), F_OK) != 0; i++)
+        (void)usleep(1000);
+    CHECK(kill(pid, SIGINT) == 0);
+    CHECK_INT(wait_cli(pid), CLI_PARTIAL);
+    CHECK(out_has("m.safetensors is still the older model: no epoch was finished"));
+    CHECK(rename(path_of("whole.checkpoint"), path_of("m.checkpoint")) == 0);
+    CHECK(rename(path_of("m.safetensors"), path_of("whole.safetensors")) == 0);
+    CHECK_INT(wait_cli(start_cli(RESUME)), CLI_NEGATIVE);
+    CHECK(out_has("MODEL_NOT_FOUND: the training is over, and"));
+    CHECK_INT(wait_cli(start_cli(ONE_MORE)), CLI_OK);
+    CHECK(out_has("is gone: the best from here on is kept"));
+    CHECK(out_has("m.safetensors holds epoch 7"));
+    CHECK(access(path_of("m.safetensors"), F_OK) == 0);
+}
+
+TEST(train_command_keeps_other_files, "NAME.csv or NAME.png that is not the training's stays")
+{
+    static const char *const NAMES[] = {"m.csv", "m.png"};
+    Err err = {0};
+    pack_fixture_write(path_of("p.pack"), 32, 3, 2, 4);
+    for (int i = 0; i < 2; i++) {
+        CHECK_OK(file_write_durable(path_of(NAMES[i]), "mine", 4, &err), &err);
+        CHECK_INT(wait_cli(start_cli(NULL)), CLI_USAGE);
+        CHECK(out_has("exists, where the curves go"));
+        CHECK(access(path_of("m.checkpoint"), F_OK) != 0);
+        CHECK(unlink(path_of(NAMES[i])) == 0);
+    }
+    CHECK_INT(wait_cli(start_cli(NULL)), CLI_OK);
+}
+
 TEST(train_command_one_at_a_time,
      "a second training of the same files: exit 4; the lock goes with the first")
 {
