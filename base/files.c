@@ -6,6 +6,7 @@
 #include <ftw.h>
 #include <libgen.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -64,13 +65,34 @@ Status dir_remove(const char *path, Err *err)
     return ST_OK;
 }
 
+/* A new file, open for writing, under a name that nobody has. */
+static Status create_beside(const char *path, const char *ending, char ret[PATH_SIZE], int *ret_fd,
+                            Err *err)
+{
+    static atomic_uint n;
+    for (;;) { /* another process may be of this number elsewhere, or have been */
+        TRY(path_format(ret, err, "%s.%d-%u.%s", path, (int)getpid(), n++, ending));
+        *ret_fd = open(ret, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0640);
+        if (*ret_fd >= 0)
+            return ST_OK;
+        if (errno != EEXIST)
+            return err_sys(err, errno, "creating %s", ret);
+    }
+}
+
+Status file_beside(const char *path, char ret[PATH_SIZE], Err *err)
+{
+    int fd;
+    TRY(create_beside(path, "part", ret, &fd, err));
+    (void)close(fd);
+    return ST_OK;
+}
+
 Status file_begin(const char *path, FileWriter *ret, Err *err)
 {
     ret->fd = -1;
     TRY(path_format(ret->path, err, "%s", path));
-    TRY(path_format(ret->tmp, err, "%s.tmp", path));
-    ret->fd = open(ret->tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
-    return ret->fd >= 0 ? ST_OK : err_sys(err, errno, "creating %s", ret->tmp);
+    return create_beside(path, "tmp", ret->tmp, &ret->fd, err);
 }
 
 Status file_add(FileWriter *writer, const void *data, size_t size_bytes, Err *err)

@@ -24,9 +24,13 @@ MUST_CHECK Status dir_make(const char *path, Err *err);
 MUST_CHECK Status dir_sync(const char *path, Err *err);
 /* Removes a folder and everything below it; a missing folder is fine. Does not follow links. */
 Status dir_remove(const char *path, Err *err);
-/* A file that is written in parts: PATH.tmp until commit, which is fdatasync, rename, fsync of the
-** folder. After commit the file is whole and durable, after a crash it is the old one or the new
-** one. Thread: one. */
+/* Makes an empty file beside path under a name that nobody has, PATH.PROCESS-NUMBER.part. It is the
+** caller's, to be written, renamed or removed. */
+MUST_CHECK Status file_beside(const char *path, char ret[PATH_SIZE], Err *err);
+/* A file that is written in parts: under a name of its own beside PATH (it ends in .tmp) until
+** commit, which is fdatasync, rename, fsync of the folder. After commit the file is whole and
+** durable, after a crash it is the old one or the new one. Of several writers of one PATH the last
+** to commit wins. Thread: one. */
 typedef struct FileWriter {
     int fd; /* -1 once ended */
     char path[PATH_SIZE], tmp[PATH_SIZE];

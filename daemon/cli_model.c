@@ -33,16 +33,20 @@ static int verify(const Model *model, const char *digest, bool json)
     Err err = {0};
     double difference;
     int32_t n_tensors = 0;
+    char unproven[MODEL_UNPROVEN_SIZE];
     if (check(model, digest, backend, &difference, &err) != ST_OK) {
         (void)cli_fail(&err, json);
         return CLI_NEGATIVE;
     }
     while (model_tensor_name(model, n_tensors) != NULL)
         n_tensors++;
+    (void)model_unproven_text(info, unproven);
     if (!json) {
         (void)printf("%s: good; %d tensors, backends ref and %s differ by at most %.2g\n"
                      "SHA-256 %s\n",
                      info->name, n_tensors, backend, difference, info->digest);
+        if (info->unproven != 0)
+            (void)printf("note: %s\n", unproven);
         return CLI_OK;
     }
     cJSON *object = cJSON_CreateObject();
@@ -53,6 +57,7 @@ static int verify(const Model *model, const char *digest, bool json)
     (void)cJSON_AddStringToObject(object, "backend", backend);
     (void)cJSON_AddNumberToObject(object, "max_difference", difference);
     (void)cJSON_AddNumberToObject(object, "tolerance", VERIFY_TOLERANCE);
+    (void)cJSON_AddStringToObject(object, "notice", unproven);
     cli_print_json(object);
     return CLI_OK;
 }

@@ -261,9 +261,10 @@ static Status verify(const char *path, double *ret_difference, Err *err)
 static Status import(const Arguments *a, ModelImportResult *ret, double *ret_difference, Err *err)
 {
     char part[PATH_SIZE];
-    TRY(path_format(part, err, "%s.part", a->out));
-    TRY(model_import(a->from, &a->import, part, ret, err));
-    Status status = ret->n_made > 0 ? ST_OK : verify(part, ret_difference, err);
+    TRY(file_beside(a->out, part, err));
+    Status status = model_import(a->from, &a->import, part, ret, err);
+    if (status == ST_OK && ret->n_made == 0)
+        status = verify(part, ret_difference, err);
     if (status == ST_OK && rename(part, a->out) != 0)
         status = err_sys(err, errno, "renaming %s", part);
     if (status != ST_OK)

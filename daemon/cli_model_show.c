@@ -149,6 +149,7 @@ static void print_layers(const Graph *graph)
 static void print_show(const Model *model, const Graph *graph, const Graph *fast)
 {
     const ModelInfo *info = model_info(model);
+    char unproven[MODEL_UNPROVEN_SIZE];
     (void)printf("name         %s\ndigest       %s\n", info->name, info->digest);
     if (info->label[0] != '\0')
         (void)printf("label        %s\n", info->label);
@@ -169,6 +170,8 @@ static void print_show(const Model *model, const Graph *graph, const Graph *fast
         if ((info->precisions & 1u << p) != 0)
             (void)printf(" %s", precision_name((Precision)p));
     (void)printf("\n");
+    if (info->unproven != 0)
+        (void)printf("NOT MEASURED %s\n", model_unproven_text(info, unproven));
     print_envelope(info);
     print_provenance(model);
     (void)printf("\nlayer     in                 out                GMAC\n");
@@ -273,9 +276,9 @@ static void add_metadata(cJSON *json, const Model *model)
                                       model_metadata(model, "imported_from"));
 }
 
-static void add_precisions(cJSON *json, unsigned precisions)
+static void add_precisions(cJSON *json, const char *key, unsigned precisions)
 {
-    cJSON *list = cJSON_AddArrayToObject(json, "precisions");
+    cJSON *list = cJSON_AddArrayToObject(json, key);
     for (int p = PRECISION_F32; p <= PRECISION_F16; p++)
         if ((precisions & 1u << p) != 0)
             (void)cJSON_AddItemToArray(list, cJSON_CreateString(precision_name((Precision)p)));
@@ -285,7 +288,8 @@ static void print_show_json(const Model *model, const Graph *graph, const Graph 
 {
     cJSON *json = cJSON_CreateObject();
     add_metadata(json, model);
-    add_precisions(json, model_info(model)->precisions);
+    add_precisions(json, "precisions", model_info(model)->precisions);
+    add_precisions(json, "precisions_unproven", model_info(model)->unproven);
     (void)cJSON_AddNumberToObject(json, "gmac_per_slice", (double)graph_macs(graph) * 1e-9);
     (void)cJSON_AddNumberToObject(json, "gmac_rewritten", (double)graph_macs(fast) * 1e-9);
     (void)cJSON_AddNumberToObject(json, "arena_bytes", (double)fast->arena_bytes);

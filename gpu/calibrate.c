@@ -23,6 +23,17 @@ typedef struct Outputs { /* [n][h][w] */
     atomic_int n_bad; /* slices with values that are no numbers */
 } Outputs;
 
+typedef struct Calibration {
+    const char *from; /* the model file */
+    const CalibrateData *data;
+    int32_t threads;
+    char part[PATH_SIZE]; /* the model as it is tried */
+    char tensors_digest[65];
+    NetRange ranges[NET_MAX_RANGES];
+    int32_t n_ranges;
+    float *want, *got; /* outputs in f32, in another precision */
+} Calibration;
+
 static size_t slice_pixels(const CalibrateData *data)
 {
     return (size_t)data->height * (size_t)data->width;
@@ -65,16 +76,16 @@ static Status open_net(const char *path, const CalibrateData *data, int32_t thre
     return status;
 }
 
-/* The f32 outputs and the ranges. */
-static Status run_f32(const char *path, const CalibrateData *data, int32_t threads, float *ret_y,
-                      NetRange *ret_ranges, int32_t *ret_n, Err *err)
+/* The f32 outputs, the ranges, and of which tensors they are. */
+static Status run_f32(Calibration *c, Err *err)
 {
     Model *model;
     Net *net;
-    Outputs outputs = {.data = data, .y = ret_y};
+    Outputs outputs = {.data = c->data, .y = c->want};
     const NetFeed feed = {&outputs, fill, take};
-    TRY(open_net(path, data, threads, PRECISION_F32, &model, &net, err));
-    Status status = net_run_ranges(net, data->n, &feed, ret_ranges, ret_n, err);
+    TRY(open_net(c->from, c->data, c->threads, PRECISION_F32, &model, &net, err));
+    memcpy(c->tensors_digest, model_info(model)->tensors_digest, sizeof c->tensors_digest);
+    Status status = net_run_ranges(net, c->data->n, &feed, c->ranges, &c->n_ranges, err);
     if (outputs.n_bad > 0) /* what the network made of them says nothing */
         status = err_set(err, ST_UNSUPPORTED, "slices hold values that are no numbers");
     net_close(net);
@@ -88,18 +99,18 @@ bool calibrate_allows(const CalibrateResult *r)
            r->psnr_min_db >= CALIBRATE_WORST_PSNR_DB && r->ssim_min >= CALIBRATE_WORST_SSIM;
 }
 
-static Status compare(const CalibrateData *data, const float *want, const float *got,
-                      CalibrateResult *ret, Err *err)
+static Status compare(const Calibration *c, CalibrateResult *ret, Err *err)
 {
+    const CalibrateData *data = c->data;
     size_t n = slice_pixels(data);
     double psnr = 0, ssim = 0;
     ret->psnr_min_db = ret->ssim_min = (double)INFINITY;
     for (int32_t i = 0; i < data->n; i++) {
+        const float *want = c->want + (size_t)i * n, *got = c->got + (size_t)i * n;
         double here, one;
         /* Equal slices would make the mean infinite: 100 dB is beyond what 16 bits show. */
-        here = fmin(metric_psnr_db(metric_mse(want + (size_t)i * n, got + (size_t)i * n, n)), 100);
-        TRY(metric_ssim(want + (size_t)i * n, got + (size_t)i * n, data->height, data->width, &one,
-                        err));
+        here = fmin(metric_psnr_db(metric_mse(want, got, n)), 100);
+        TRY(metric_ssim(want, got, data->height, data->width, &one, err));
         if (here < ret->psnr_min_db)
             ret->worst = i;
         psnr += here;
@@ -114,29 +125,27 @@ static Status compare(const CalibrateData *data, const float *want, const float 
     return ST_OK;
 }
 
-static Status run_slices(const char *path, const CalibrateData *data, int32_t threads,
-                         Precision precision, float *ret_y, Err *err)
+static Status run_slices(const Calibration *c, const char *path, Precision precision, Err *err)
 {
     Model *model;
     Net *net;
-    Outputs outputs = {.data = data, .y = ret_y};
+    Outputs outputs = {.data = c->data, .y = c->got};
     const NetFeed feed = {&outputs, fill, take};
-    TRY(open_net(path, data, threads, precision, &model, &net, err));
-    Status status = net_run_feed(net, data->n, &feed, err);
+    TRY(open_net(path, c->data, c->threads, precision, &model, &net, err));
+    Status status = net_run_feed(net, c->data->n, &feed, err);
     net_close(net);
     model_close(model);
     return status;
 }
 
 /* Leaves ret->measured false and says why where the machine cannot compute in the precision. */
-static Status run_other(const char *path, const CalibrateData *data, int32_t threads,
-                        Precision precision, const float *want, float *y, CalibrateResult *ret,
-                        Err *err)
+static Status run_other(const Calibration *c, const char *path, Precision precision,
+                        CalibrateResult *ret, Err *err)
 {
     Err why = {0};
-    Status status = run_slices(path, data, threads, precision, y, &why);
+    Status status = run_slices(c, path, precision, &why);
     if (status == ST_OK)
-        return compare(data, want, y, ret, err);
+        return compare(c, ret, err);
     if (status != ST_BACKEND && status != ST_SELF_TEST &&
         !(status == ST_NO_MEMORY && precision == PRECISION_F16))
         return err_set(err, status, "%s", why.msg);
@@ -174,41 +183,42 @@ static char *ranges_text(const NetRange *ranges, int32_t n)
 }
 
 /* Copies the model with the first n ranges, to be tried. */
-static Status write_ranges(const char *from, const NetRange *ranges, int32_t n, const char *to,
-                           Err *err)
+static Status write_ranges(const Calibration *c, int32_t n, Err *err)
 {
-    char *text = ranges_text(ranges, n);
+    char calibration[128];
+    char *text = ranges_text(c->ranges, n);
     if (text == NULL)
         return err_set(err, ST_NO_MEMORY, "metadata");
-    const MetadataValue values[] = {{"precisions", "[\"f32\",\"int8\"]"}, {"int8", text}};
-    Status status = model_write_metadata(from, values, 2, to, err);
+    (void)snprintf(calibration, sizeof calibration, "{\"tensors\":\"%s\",\"int8\":{}}",
+                   c->tensors_digest);
+    const MetadataValue values[] = {
+        {"precisions", "[\"f32\",\"int8\"]"}, {"int8", text}, {"calibration", calibration}};
+    Status status = model_write_metadata(c->from, values, 3, c->part, err);
     cJSON_free(text);
     return status;
 }
 
 /* As few as possible of the last convolutions stay in floats, a fifth of all at most: their
 ** rounding is not smoothed by any that follow, and they hold little of the work. */
-static Status calibrate_int8(const char *from, const CalibrateData *data, int32_t threads,
-                             const NetRange *ranges, int32_t n, const char *part, const float *want,
-                             float *got, CalibrateResult *ret, Err *err)
+static Status calibrate_int8(const Calibration *c, CalibrateResult *ret, Err *err)
 {
     for (int32_t n_float = 1;; n_float += 2) {
         *ret = (CalibrateResult){0};
-        TRY(write_ranges(from, ranges, n - n_float, part, err));
-        TRY(run_other(part, data, threads, PRECISION_INT8, want, got, ret, err));
+        TRY(write_ranges(c, c->n_ranges - n_float, err));
+        TRY(run_other(c, c->part, PRECISION_INT8, ret, err));
         ret->n_float = n_float;
-        if (ret->allowed || !ret->measured || n_float + 2 > n * MOST_FLOAT_PERCENT / 100)
+        if (ret->allowed || !ret->measured || n_float + 2 > c->n_ranges * MOST_FLOAT_PERCENT / 100)
             return ST_OK;
     }
 }
 
 /* ---- all of it ----------------------------------------------------------------------------- */
 
-static char *findings_text(const CalibrateData *data,
-                           const CalibrateResult results[PRECISION_COUNT])
+static char *findings_text(const Calibration *c, const CalibrateResult results[PRECISION_COUNT])
 {
     cJSON *json = cJSON_CreateObject();
-    (void)cJSON_AddNumberToObject(json, "slices", data->n);
+    (void)cJSON_AddStringToObject(json, "tensors", c->tensors_digest);
+    (void)cJSON_AddNumberToObject(json, "slices", c->data->n);
     for (int p = PRECISION_BF16; p < PRECISION_COUNT; p++) {
         if (!results[p].measured)
             continue;
@@ -225,31 +235,26 @@ static char *findings_text(const CalibrateData *data,
     return text;
 }
 
-static Status write_findings(const char *from, const CalibrateData *data,
-                             const CalibrateResult results[PRECISION_COUNT], const char *to,
-                             Err *err)
+static Status write_findings(const Calibration *c, const CalibrateResult results[PRECISION_COUNT],
+                             const char *to, Err *err)
 {
     char precisions[64];
     (void)snprintf(precisions, sizeof precisions, "[\"f32\"%s%s%s]",
                    results[PRECISION_BF16].allowed ? ",\"bf16\"" : "",
                    results[PRECISION_INT8].allowed ? ",\"int8\"" : "",
                    results[PRECISION_F16].allowed ? ",\"f16\"" : "");
-    char *findings = findings_text(data, results);
+    char *findings = findings_text(c, results);
     if (findings == NULL)
         return err_set(err, ST_NO_MEMORY, "metadata");
     const MetadataValue values[] = {{"precisions", precisions}, {"calibration", findings}};
-    Status status = model_write_metadata(from, values, 2, to, err);
+    Status status = model_write_metadata(c->part, values, 2, to, err);
     cJSON_free(findings);
     return status;
 }
 
-static Status calibrate_into(const char *from, const CalibrateData *data, int32_t threads,
-                             const char *part, float *want, float *got,
-                             CalibrateResult ret[PRECISION_COUNT], Err *err)
+static Status calibrate_all(Calibration *c, CalibrateResult ret[PRECISION_COUNT], Err *err)
 {
-    NetRange ranges[NET_MAX_RANGES];
-    int32_t n_ranges;
-    TRY(run_f32(from, data, threads, want, ranges, &n_ranges, err));
+    TRY(run_f32(c, err));
     ret[PRECISION_F32] = (CalibrateResult){.measured = true,
                                            .psnr_db = 100,
                                            .psnr_min_db = 100,
@@ -259,32 +264,47 @@ static Status calibrate_into(const char *from, const CalibrateData *data, int32_
     for (int p = PRECISION_BF16; p < PRECISION_COUNT; p++) {
         ret[p] = (CalibrateResult){0};
         if (p == PRECISION_INT8) /* leaves its ranges in part, which the others do not mind */
-            TRY(calibrate_int8(from, data, threads, ranges, n_ranges, part, want, got, &ret[p],
-                               err));
+            TRY(calibrate_int8(c, &ret[p], err));
         else
-            TRY(run_other(from, data, threads, (Precision)p, want, got, &ret[p], err));
+            TRY(run_other(c, c->from, (Precision)p, &ret[p], err));
         if (ret[p].allowed && p != PRECISION_F16) /* its own self-test has run */
-            TRY(check_synthetic(p == PRECISION_INT8 ? part : from, (Precision)p, &ret[p], err));
+            TRY(check_synthetic(p == PRECISION_INT8 ? c->part : c->from, (Precision)p, &ret[p],
+                                err));
     }
     return ST_OK;
+}
+
+static Status calibrate_with_memory(Calibration *c, const char *to,
+                                    CalibrateResult ret[PRECISION_COUNT], Err *err)
+{
+    TRY(file_beside(to, c->part, err));
+    Status status = calibrate_all(c, ret, err);
+    if (status == ST_OK)
+        status = write_findings(c, ret, to, err);
+    (void)unlink(c->part);
+    return status;
 }
 
 Status calibrate_model(const char *from, const CalibrateData *data, int32_t threads, const char *to,
                        CalibrateResult ret[PRECISION_COUNT], Err *err)
 {
-    char part[PATH_SIZE];
     if (data->n < 1)
         return err_set(err, ST_LIMIT, "no slices to calibrate with");
-    TRY(path_format(part, err, "%s.part", to));
     size_t n = (size_t)data->n * slice_pixels(data);
-    float *want = malloc(n * sizeof *want), *got = malloc(n * sizeof *got);
-    Status status = want == NULL || got == NULL
-                        ? err_set(err, ST_NO_MEMORY, "outputs of %d slices", data->n)
-                        : calibrate_into(from, data, threads, part, want, got, ret, err);
-    if (status == ST_OK)
-        status = write_findings(part, data, ret, to, err);
-    (void)unlink(part);
-    free(want);
-    free(got);
+    Calibration *c = calloc(1, sizeof *c);
+    float *y = malloc(2 * n * sizeof *y);
+    Status status = ST_OK;
+    if (c == NULL || y == NULL) {
+        status = err_set(err, ST_NO_MEMORY, "outputs of %d slices", data->n);
+    } else {
+        c->from = from;
+        c->data = data;
+        c->threads = threads;
+        c->want = y;
+        c->got = y + n;
+        status = calibrate_with_memory(c, to, ret, err);
+    }
+    free(y);
+    free(c);
     return status;
 }

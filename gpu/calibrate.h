@@ -5,8 +5,10 @@
 ** scales), then bf16, int8 and, on a GPU, f16 are run over the same slices and compared with f32.
 ** One that reaches CALIBRATE_PSNR_DB and CALIBRATE_SSIM in the mean over slices, the two limits for
 ** the worst slice in every one, and on a synthetic slice what verify.h wants, is written into the
-** model file as allowed (metadata precisions, int8, calibration); its digest changes with that, and
-** so every UID made with it. Thread: one call at a time; parallel inside. */
+** model file as allowed (metadata precisions, int8, and calibration, which names the tensors that
+** it is of: model.h); the file's digest changes with that, and so every UID made with it.
+** Thread: one call at a time; parallel inside. Processes may write one file at the same time: the
+** last one's is left, whole. */
 #ifndef CT2MR_GPU_CALIBRATE_H
 #define CT2MR_GPU_CALIBRATE_H
 

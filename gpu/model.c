@@ -30,6 +30,43 @@ static void set_name(ModelInfo *info, const char *path)
         *dot = '\0';
 }
 
+/* What a calibration must prove is taken out where none in the file did: other weights need other
+** ranges and round otherwise. */
+static void prove_precisions(Model *model)
+{
+    ModelInfo *info = &model->info;
+    cJSON *json = cJSON_Parse(model_metadata(model, "calibration"));
+    const char *of = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(json, "tensors"));
+    bool same = of != NULL && strcmp(of, info->tensors_digest) == 0;
+    for (int p = PRECISION_F32 + 1; p < PRECISION_COUNT; p++) {
+        const cJSON *found = cJSON_GetObjectItemCaseSensitive(json, precision_name((Precision)p));
+        if ((info->precisions & 1u << p) != 0 && !(same && cJSON_IsObject(found)))
+            info->unproven |= 1u << p;
+    }
+    info->precisions &= ~info->unproven;
+    info->unproven_why = of == NULL ? "it holds no calibration of its weights"
+                         : same     ? "its calibration did not measure that"
+                                    : "it was calibrated with other weights";
+    cJSON_Delete(json);
+}
+
+const char *model_unproven_text(const ModelInfo *info, char ret[MODEL_UNPROVEN_SIZE])
+{
+    char names[32] = "";
+    size_t n = 0;
+    for (int p = PRECISION_F32 + 1; p < PRECISION_COUNT; p++)
+        if ((info->unproven & 1u << p) != 0)
+            n += (size_t)snprintf(names + n, sizeof names - n, "%s%s", n > 0 ? ", " : "",
+                                  precision_name((Precision)p));
+    (void)snprintf(ret, MODEL_UNPROVEN_SIZE,
+                   "the model file names %s, but %s: `ct2mr model calibrate` measures whether it "
+                   "may",
+                   names, info->unproven_why);
+    if (n == 0)
+        ret[0] = '\0';
+    return ret;
+}
+
 static Status open_file(const char *path, SafetensorsRules rules, Model *model, Err *err)
 {
     TRY(safetensors_open(path, rules, &model->file, err));
@@ -38,6 +75,9 @@ static Status open_file(const char *path, SafetensorsRules rules, Model *model, 
         TRY(model_metadata_ranges(model->file.metadata, &model->ranges, err));
     }
     memcpy(model->info.digest, model->file.digest, sizeof model->info.digest);
+    memcpy(model->info.tensors_digest, model->file.tensors_digest,
+           sizeof model->info.tensors_digest);
+    prove_precisions(model);
     set_name(&model->info, path);
     for (int32_t i = 0; i < model->file.n_entries; i++)
         if (!is_statistic(model->file.entries[i].name))

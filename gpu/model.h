@@ -52,6 +52,8 @@ typedef struct ModelRange { /* low <= x <= high; absent = not checked */
 typedef struct ModelInfo {
     char name[64];   /* file name without folder and ending */
     char digest[65]; /* SHA-256 of the whole file, hexadecimal */
+    /* Likewise of the tensors alone, in the file's order: each one's name, a 0 byte, its bytes. */
+    char tensors_digest[65];
     ModelArch arch;
     int32_t width;  /* channels of the first stage; 64 in the paper */
     char target[8]; /* "T1" or "T2" */
@@ -71,8 +73,17 @@ typedef struct ModelInfo {
     char training[1024]; /* JSON text as in the file, "" if absent */
     bool untrained;      /* training says so: some weights are random (model_import.h) */
     unsigned precisions; /* in which it may be used unasked: bits 1 << Precision; f32 always is */
+    /* Those that the file names, but that no calibration in it measured with these very tensors,
+    ** and why: a clause for messages. They are not in precisions. */
+    unsigned unproven;
+    const char *unproven_why;
     int64_t n_parameters;
 } ModelInfo;
+
+enum { MODEL_UNPROVEN_SIZE = 160 };
+/* A sentence that names the unproven precisions, why and what to do; "" if there are none. Returns
+** ret. */
+const char *model_unproven_text(const ModelInfo *info, char ret[MODEL_UNPROVEN_SIZE]);
 
 typedef struct Model Model;
 

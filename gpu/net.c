@@ -24,9 +24,10 @@ struct Net {
     const Model *model;
     NetOptions options; /* its strings are not used after net_open() */
     Precision precision;
-    Graph *graph;       /* as the backend runs it */
-    size_t n_in, n_out; /* numbers of a slice */
-    bool may_fall;      /* from the GPU to the CPU */
+    Graph *graph;                       /* as the backend runs it */
+    size_t n_in, n_out;                 /* numbers of a slice */
+    bool may_fall;                      /* from the GPU to the CPU */
+    char unproven[MODEL_UNPROVEN_SIZE]; /* a precision that was passed over, "" if none */
     char notice[ERR_MSG_SIZE];
     char out_of_service[ERR_MSG_SIZE]; /* why the GPU's self-test failed, "" if it did not */
 };
@@ -64,6 +65,16 @@ static Precision fastest(const Backend *backend, unsigned allowed)
     return (allowed & 1u << PRECISION_BF16) != 0 && !slow ? PRECISION_BF16 : PRECISION_F32;
 }
 
+static Status refuse_int8(const ModelInfo *info, Err *err)
+{
+    char text[MODEL_UNPROVEN_SIZE];
+    return (info->unproven & 1u << PRECISION_INT8) != 0
+               ? err_set(err, ST_MODEL_UNFIT, "%s", model_unproven_text(info, text))
+               : err_set(err, ST_MODEL_UNFIT,
+                         "the model file does not allow int8: `ct2mr model calibrate` measures "
+                         "whether it may");
+}
+
 static Status choose_precision(const char *wanted, Net *net, Err *err)
 {
     bool gpu = strcmp(net->backend->name, "cuda") == 0;
@@ -75,12 +86,11 @@ static Status choose_precision(const char *wanted, Net *net, Err *err)
         if ((have & 1u << net->precision) == 0)
             return err_set(err, ST_BACKEND, "backend %s has no %s on this machine",
                            net->backend->name, wanted);
-        if (net->precision == PRECISION_INT8 && (allowed & 1u << PRECISION_INT8) == 0)
-            return err_set(err, ST_MODEL_UNFIT,
-                           "the model file does not allow int8: `ct2mr model calibrate` measures "
-                           "whether it may");
-        return ST_OK;
+        return net->precision == PRECISION_INT8 && (allowed & 1u << PRECISION_INT8) == 0
+                   ? refuse_int8(model_info(net->model), err)
+                   : ST_OK;
     }
+    (void)model_unproven_text(model_info(net->model), net->unproven);
     if (allowed == 0)
         return err_set(err, ST_BACKEND,
                        "the model file does not allow f16, which is all that "
@@ -118,9 +128,18 @@ static Status build(Graph *literal, Net *net, Err *err)
     return graph_rewrite(literal, passes(net), net->graph, err);
 }
 
+/* Behind those that are there, as much as fits; "" is none. */
+static void add_note(const char *title, const char *note, char ret[ERR_MSG_SIZE])
+{
+    size_t n = strlen(ret);
+    if (note[0] != '\0')
+        (void)snprintf(ret + n, ERR_MSG_SIZE - n, "%s%s%s", n > 0 ? "; " : "", title, note);
+}
+
 static Status open_backend(Net *net, const Backend *backend, const char *precision, Err *err)
 {
     net->backend = backend;
+    net->unproven[0] = net->notice[0] = '\0';
     TRY(choose_precision(precision, net, err));
     Graph *literal = malloc(sizeof *literal);
     Status status = literal == NULL ? err_set(err, ST_NO_MEMORY, "the network's table")
@@ -140,9 +159,9 @@ static Status open_backend(Net *net, const Backend *backend, const char *precisi
         TRY(trust_check(backend, net->model, &options, passes(net), &trust, err));
     TRY(backend->open(net->graph, net->model, &options, &net->state, err));
     const char *note = backend->note != NULL ? backend->note(net->state) : "";
-    (void)snprintf(net->notice, sizeof net->notice, "%s%s%s%.180s", note,
-                   note[0] != '\0' && trust.note[0] != '\0' ? "; " : "",
-                   trust.note[0] != '\0' ? "self-test: " : "", trust.note);
+    add_note("", net->unproven, net->notice);
+    add_note("", note, net->notice);
+    add_note("self-test: ", trust.note, net->notice);
     return ST_OK;
 }
 

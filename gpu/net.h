@@ -15,6 +15,8 @@
 ** Precision: "auto" is the fastest that the model file allows (model.h) and the backend has on this
 ** machine. One that is asked for by name is refused where the machine would have to emulate it, and
 ** int8 where the model file does not allow it: its accuracy is the model's, and must be measured.
+** What was not measured with the file's own weights (unproven, model.h) is passed over by "auto",
+** and net_notice() says so.
 ** Thread: a Net belongs to one thread; it makes its own inside net_run(). */
 #ifndef CT2MR_GPU_NET_H
 #define CT2MR_GPU_NET_H

@@ -30,10 +30,11 @@ typedef struct Safetensors {
     struct stat opened; /* the file as it was hashed */
     off_t data_at;      /* where the tensors begin */
     int32_t n_entries;
-    TensorEntry *entries; /* by name */
-    cJSON *metadata;      /* NULL if there is none */
-    char digest[65];      /* SHA-256 of the file, hexadecimal */
-    unsigned char *block; /* for reading */
+    TensorEntry *entries;    /* by name */
+    cJSON *metadata;         /* NULL if there is none */
+    char digest[65];         /* SHA-256 of the file, hexadecimal */
+    char tensors_digest[65]; /* as ModelInfo's */
+    unsigned char *block;    /* for reading */
 } Safetensors;
 
 typedef enum SafetensorsRules {

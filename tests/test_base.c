@@ -8,7 +8,9 @@
 #include "base/message.h"
 #include "base/parallel.h"
 
+#include <dirent.h>
 #include <stdatomic.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 TEST(status_numbers_are_unique_and_named, "every row is found by its own number")
@@ -70,6 +72,21 @@ TEST(arena_limits_and_resets, "a request over the limit is ST_LIMIT; reset gives
     arena_close(&arena);
 }
 
+/* How many names of the test's folder begin so, and one of them. */
+static int names_in_folder(const char *begin, char ret[64])
+{
+    DIR *dir = opendir(test_dir());
+    int n = 0;
+    CHECK(dir != NULL);
+    for (const struct dirent *e; (e = readdir(dir)) != NULL;)
+        if (strncmp(e->d_name, begin, strlen(begin)) == 0) {
+            (void)snprintf(ret, 64, "%.63s", e->d_name);
+            n++;
+        }
+    (void)closedir(dir);
+    return n;
+}
+
 TEST(file_write_durable_replaces_whole, "the new content, nothing left beside it")
 {
     char path[PATH_SIZE], *data;
@@ -82,8 +99,47 @@ TEST(file_write_durable_replaces_whole, "the new content, nothing left beside it
     CHECK(size == 6 && memcmp(data, "second", 7) == 0);
     free(data);
     CHECK_STATUS(file_read(path, 5, &data, &size, &err), ST_LIMIT);
-    strcat(path, ".tmp");
-    CHECK(access(path, F_OK) != 0);
+    char name[64];
+    CHECK_INT(names_in_folder("a", name), 1);
+    CHECK_STR(name, "a");
+}
+
+TEST(file_writers_have_names_of_their_own,
+     "two of one file do not meet, the last to commit wins; the user's own .tmp and .part stay")
+{
+    char path[PATH_SIZE], own[PATH_SIZE], part[2][PATH_SIZE], name[64], *data;
+    static const char *const ENDINGS[] = {"tmp", "part"};
+    FileWriter first, second, given_up;
+    struct stat st;
+    size_t size;
+    Err err = {0};
+    CHECK_OK(path_format(path, &err, "%s/b", test_dir()), &err);
+    for (int i = 0; i < 2; i++) {
+        CHECK_OK(path_format(own, &err, "%s.%s", path, ENDINGS[i]), &err);
+        CHECK_OK(file_write_durable(own, "mine", 4, &err), &err);
+    }
+    CHECK_OK(file_begin(path, &first, &err), &err);
+    CHECK_OK(file_begin(path, &second, &err), &err);
+    CHECK_OK(file_begin(path, &given_up, &err), &err);
+    CHECK_OK(file_add(&first, "first", 5, &err), &err);
+    CHECK_OK(file_add(&second, "se", 2, &err), &err);
+    CHECK_OK(file_commit(&second, &err), &err);
+    CHECK_OK(file_commit(&first, &err), &err);
+    file_abandon(&given_up);
+    CHECK_OK(file_read(path, 100, &data, &size, &err), &err);
+    CHECK(size == 5 && memcmp(data, "first", 5) == 0);
+    free(data);
+    for (int i = 0; i < 2; i++)
+        CHECK_OK(file_beside(path, part[i], &err), &err);
+    CHECK(strcmp(part[0], part[1]) != 0 && stat(part[1], &st) == 0 && st.st_size == 0);
+    CHECK(unlink(part[0]) == 0 && unlink(part[1]) == 0);
+    for (int i = 0; i < 2; i++) {
+        CHECK_OK(path_format(own, &err, "%s.%s", path, ENDINGS[i]), &err);
+        CHECK_OK(file_read(own, 100, &data, &size, &err), &err);
+        CHECK_STR(data, "mine");
+        free(data);
+    }
+    CHECK_INT(names_in_folder("b", name), 3);
 }
 
 static void count_item(void *context, int item)

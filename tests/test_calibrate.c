@@ -80,9 +80,9 @@ static void make_slices(void)
 
 static const char *path_of(const char *name)
 {
-    static char paths[4][PATH_SIZE];
+    static char paths[8][PATH_SIZE];
     static int next;
-    char *path = paths[next++ % 4];
+    char *path = paths[next++ % 8];
     CHECK_OK(path_format(path, NULL, "%s/%s", test_dir(), name), &(Err){0});
     return path;
 }
@@ -120,9 +120,16 @@ static void calibrate(ModelArch arch, int32_t width, CalibrateResult ret[PRECISI
     Err err = {0};
     make_slices();
     model_file_write_random(path_of("plain.safetensors"), arch, width);
+    const char *mine = path_of("cal.safetensors.part"); /* of somebody else, and stays so */
+    char *text;
+    size_t size;
+    CHECK_OK(file_write_durable(mine, "mine", 4, &err), &err);
     CHECK_OK(calibrate_model(path_of("plain.safetensors"), &data, 2, path_of("cal.safetensors"),
                              ret, &err),
              &err);
+    CHECK_OK(file_read(mine, 100, &text, &size, &err), &err);
+    CHECK_STR(text, "mine");
+    free(text);
 }
 
 /* Whatever calibration found: random networks need not be good in 8 bits. */
@@ -131,6 +138,21 @@ static void allow_all(const char *path)
     const MetadataValue all = {"precisions", "[\"f32\",\"bf16\",\"int8\"]"};
     Err err = {0};
     CHECK_OK(model_write_metadata(path, &all, 1, path, &err), &err);
+}
+
+/* The same, as if these very weights had been measured. */
+static void prove_all(const char *path)
+{
+    char calibration[128];
+    Model *model;
+    Err err = {0};
+    CHECK_OK(model_open(path, &model, &err), &err);
+    (void)snprintf(calibration, sizeof calibration, "{\"tensors\":\"%s\",\"bf16\":{},\"int8\":{}}",
+                   model_info(model)->tensors_digest);
+    model_close(model);
+    const MetadataValue proof = {"calibration", calibration};
+    CHECK_OK(model_write_metadata(path, &proof, 1, path, &err), &err);
+    allow_all(path);
 }
 
 TEST(precisions_compute_the_same_network, "bf16 and int8 near f32; same bits with 1, 2, 3 threads")
@@ -205,7 +227,7 @@ TEST(calibration_writes_what_it_measured,
                     : bf16_pays        ? PRECISION_BF16
                                        : PRECISION_F32);
     const MetadataValue only_bf16 = {"precisions", "[\"f32\",\"bf16\"]"};
-    CHECK_OK(model_write_metadata(path_of("plain.safetensors"), &only_bf16, 1,
+    CHECK_OK(model_write_metadata(path_of("cal.safetensors"), &only_bf16, 1,
                                   path_of("bf16.safetensors"), &err),
              &err);
     CHECK_OK(try_run(path_of("bf16.safetensors"), "auto", 1, got, &used, &err), &err);
@@ -215,7 +237,7 @@ TEST(calibration_writes_what_it_measured,
         CHECK_STATUS(try_run(path_of("plain.safetensors"), "int8", 1, got, &used, &err),
                      ST_MODEL_UNFIT);
         CHECK(strstr(err.msg, "calibrate") != NULL);
-        allow_all(path_of("plain.safetensors")); /* without ranges */
+        prove_all(path_of("plain.safetensors")); /* without ranges */
         CHECK_STATUS(try_run(path_of("plain.safetensors"), "int8", 1, got, &used, &err),
                      ST_MODEL_UNFIT);
         CHECK(strstr(err.msg, "no int8 ranges") != NULL);
@@ -224,6 +246,63 @@ TEST(calibration_writes_what_it_measured,
         CHECK_STATUS(model_verify(model, "cpu", &difference, &err), ST_MODEL_UNFIT);
         model_close(model);
     }
+}
+
+/* int8 is not to be had from the file, and "auto" is f32 and says why. */
+static void check_unproven(const char *path, const char *why)
+{
+    const NetOptions options = {.backend = "cpu", .batch = 1, .height = H, .width = W};
+    static float y[N * PIXELS];
+    Model *model;
+    Net *net;
+    Precision used;
+    Err err = {0};
+    CHECK_OK(model_open(path, &model, &err), &err);
+    CHECK_INT(model_info(model)->precisions, 1u << PRECISION_F32);
+    CHECK_INT(model_info(model)->unproven, 1u << PRECISION_BF16 | 1u << PRECISION_INT8);
+    CHECK_OK(net_open(model, &options, &net, &err), &err);
+    CHECK_INT(net_precision(net), PRECISION_F32);
+    CHECK(strstr(net_notice(net), "names bf16, int8") != NULL);
+    CHECK(strstr(net_notice(net), why) != NULL);
+    net_close(net);
+    model_close(model);
+    if (net_has("cpu", PRECISION_INT8)) {
+        CHECK_STATUS(try_run(path, "int8", 1, y, &used, &err), ST_MODEL_UNFIT);
+        CHECK(strstr(err.msg, why) != NULL && strstr(err.msg, "ct2mr model calibrate") != NULL);
+    }
+}
+
+TEST(calibration_is_of_these_weights,
+     "no calibration, or one of other weights: f32, which says why; int8 is refused by name")
+{
+    const char *cal = path_of("cal.safetensors"), *other = path_of("other.safetensors");
+    const MetadataValue none = {"calibration", NULL}, damaged = {"calibration", "[7"};
+    CalibrateResult results[PRECISION_COUNT];
+    Model *model;
+    char *file;
+    size_t size;
+    Err err = {0};
+    calibrate(ARCH_DRUNET34, 4, results);
+    if (!results[PRECISION_INT8].measured || !results[PRECISION_BF16].measured)
+        SKIP("this processor has no bf16 or no int8 instructions");
+    allow_all(cal);
+    CHECK_OK(model_open(cal, &model, &err), &err);
+    CHECK_INT(model_info(model)->precisions, 7);
+    CHECK_INT(model_info(model)->unproven, 0);
+    model_close(model);
+    CHECK_OK(model_write_metadata(cal, &none, 1, other, &err), &err);
+    check_unproven(other, "it holds no calibration");
+    CHECK_OK(model_write_metadata(cal, &damaged, 1, other, &err), &err);
+    check_unproven(other, "it holds no calibration");
+    CHECK_OK(file_read(cal, 1 << 26, &file, &size, &err), &err);
+    file[size - 4] ^= 1; /* the last digit of the last weight */
+    CHECK_OK(file_write_durable(other, file, size, &err), &err);
+    free(file);
+    check_unproven(other, "it was calibrated with other weights");
+    double difference;
+    CHECK_OK(model_open(other, &model, &err), &err); /* in f32 it is good */
+    CHECK_OK(model_verify(model, "cpu", &difference, &err), &err);
+    model_close(model);
 }
 
 static void fill_same(void *context, int32_t i, float *ret_x)

@@ -83,6 +83,7 @@ TEST(model_bf16_rounds_to_nearest, "every bfloat16 comes back; halfway goes to e
     "]}"
 #define A TENSOR("a.weight", "F32", "[2,2]", 0, 16)
 #define B TENSOR("b", "F16", "[3]", 16, 22)
+#define OTHER_A TENSOR("c.weight", "F32", "[2,2]", 0, 16)
 enum { DATA_BYTES = 22 };
 
 static const char *write_file(const char *header, const void *data, size_t data_bytes)
@@ -193,10 +194,55 @@ TEST(model_reads_precisions_and_ranges, "metadata precisions and int8; f32 is al
     const char *header = "{\"__metadata__\":{" FIELDS ",\"precisions\":\"[\\\"bf16\\\"]\","
                          "\"int8\":\"{\\\"conv1\\\":2.5}\"}," A "," B "}";
     CHECK_OK(model_open(write_file(header, NULL, DATA_BYTES), &model, &err), &err);
-    CHECK_INT(model_info(model)->precisions, 1u << PRECISION_F32 | 1u << PRECISION_BF16);
+    CHECK_INT(model_info(model)->precisions, 1u << PRECISION_F32);
+    CHECK_INT(model_info(model)->unproven, 1u << PRECISION_BF16);
     CHECK(model_calibrated_range(model, "conv1", &range) && range == 2.5f);
     CHECK(!model_calibrated_range(model, "conv2", &range));
     model_close(model);
+}
+
+/* Opens two tensors whose metadata name bf16 and int8 and that were calibrated so. */
+static ModelInfo open_calibrated(const char *a, const char *b, const void *data,
+                                 const char *calibration)
+{
+    char header[4096];
+    Err err = {0};
+    Model *model;
+    (void)snprintf(header, sizeof header,
+                   "{\"__metadata__\":{" FIELDS ",\"precisions\":\"[\\\"bf16\\\",\\\"int8\\\"]\","
+                   "\"calibration\":\"%s\"},%s,%s}",
+                   calibration, a, b);
+    CHECK_OK(model_open(write_file(header, data, DATA_BYTES), &model, &err), &err);
+    ModelInfo info = *model_info(model);
+    model_close(model);
+    return info;
+}
+
+TEST(model_proves_precisions, "allowed is what a calibration of these tensors measured, no more")
+{
+    static char data[DATA_BYTES];
+    const unsigned f32 = 1u << PRECISION_F32, bf16 = 1u << PRECISION_BF16;
+    const unsigned int8 = 1u << PRECISION_INT8;
+    char text[256], calibration[256];
+    memset(data, 0, sizeof data);
+    ModelInfo info = open_calibrated(A, B, data, "");
+    CHECK(info.precisions == f32 && info.unproven == (bf16 | int8));
+    CHECK(strstr(model_unproven_text(&info, text), "names bf16, int8, but it holds no") != NULL);
+    (void)snprintf(calibration, sizeof calibration,
+                   "{\\\"tensors\\\":\\\"%s\\\",\\\"bf16\\\":{\\\"psnr_db\\\":50}}",
+                   info.tensors_digest);
+    info = open_calibrated(A, B, data, calibration);
+    CHECK(info.precisions == (f32 | bf16) && info.unproven == int8);
+    CHECK(strstr(model_unproven_text(&info, text), "did not measure") != NULL);
+    data[DATA_BYTES - 1] = 1; /* another number */
+    info = open_calibrated(A, B, data, calibration);
+    CHECK(info.precisions == f32 && info.unproven == (bf16 | int8));
+    CHECK(strstr(model_unproven_text(&info, text), "other weights") != NULL);
+    data[DATA_BYTES - 1] = 0;
+    info = open_calibrated(OTHER_A, B, data, calibration);
+    CHECK(info.precisions == f32 && info.unproven == (bf16 | int8));
+    info.unproven = 0;
+    CHECK_STR(model_unproven_text(&info, text), "");
 }
 
 TEST(model_reads_the_shipped_one, "the demonstration model: counts, envelope, self-test")

@@ -11,6 +11,7 @@
 #include "tests/model_file.h"
 
 #include <cjson/cJSON.h>
+#include <dirent.h>
 
 static const char *path_of(const char *name)
 {
@@ -334,7 +335,10 @@ TEST(model_import_command,
 {
     const char *demo = "etc/models/demo-t1-w16.safetensors";
     Model *model;
+    char *mine;
+    size_t n_mine;
     Err err = {0};
+    CHECK_OK(file_write_durable(path_of("cli.safetensors.part"), "mine", 4, &err), &err);
     CHECK_INT(run("--grid", "64x4.5", demo), CLI_OK);
     CHECK_OK(model_open(path_of("cli.safetensors"), &model, &err), &err);
     CHECK(model_info(model)->grid_pixels == 64 && model_info(model)->grid_spacing_mm == 4.5);
@@ -359,6 +363,14 @@ TEST(model_import_command,
     CHECK(run("--grid", "100x1", demo) != CLI_OK);
     CHECK(run("--target", "T3", demo) != CLI_OK);
     CHECK(run("/nonexistent/x", NULL, NULL) != CLI_OK);
-    FILE *part = fopen(path_of("cli.safetensors.part"), "rb");
-    CHECK(part == NULL);
+    CHECK_OK(file_read(path_of("cli.safetensors.part"), 100, &mine, &n_mine, &err), &err);
+    CHECK_STR(mine, "mine");
+    free(mine);
+    DIR *dir = opendir(test_dir());
+    for (const struct dirent *e; dir != NULL && (e = readdir(dir)) != NULL;) {
+        const char *dot = strrchr(e->d_name, '.');
+        CHECK(dot == NULL || strcmp(dot, ".part") != 0 ||
+              strcmp(e->d_name, "cli.safetensors.part") == 0);
+    }
+    CHECK(dir != NULL && closedir(dir) == 0);
 }

@@ -113,12 +113,15 @@ static void write_ranges(const char *from, const char *to)
     const NetFeed feed = {NULL, fill, take};
     static NetRange ranges[NET_MAX_RANGES];
     static char text[NET_MAX_RANGES * 64];
+    char calibration[128];
     size_t used = 0;
     int32_t n;
     Model *model;
     Net *net;
     Err err = {0};
     must(model_open(from, &model, &err), &err);
+    (void)snprintf(calibration, sizeof calibration, "{\"tensors\":\"%s\",\"int8\":{}}",
+                   model_info(model)->tensors_digest);
     must(net_open(model, &options, &net, &err), &err);
     must(net_run_ranges(net, 1, &feed, ranges, &n, &err), &err);
     net_close(net);
@@ -127,8 +130,9 @@ static void write_ranges(const char *from, const char *to)
         used += (size_t)snprintf(text + used, sizeof text - used, "%c\"%s\":%g", i == 0 ? '{' : ',',
                                  ranges[i].conv, (double)ranges[i].range);
     (void)snprintf(text + used, sizeof text - used, "}");
-    const MetadataValue values[] = {{"precisions", "[\"f32\",\"int8\"]"}, {"int8", text}};
-    must(model_write_metadata(from, values, 2, to, &err), &err);
+    const MetadataValue values[] = {
+        {"precisions", "[\"f32\",\"int8\"]"}, {"int8", text}, {"calibration", calibration}};
+    must(model_write_metadata(from, values, 3, to, &err), &err);
 }
 
 int main(int argc, char **argv)
