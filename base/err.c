@@ -73,6 +73,25 @@ Status err_wrap(Err *err, const char *format, ...)
     return err->status;
 }
 
+void err_replace(Err *err, const char *text, const char *word)
+{
+    char msg[ERR_MSG_SIZE] = "";
+    size_t used = 0;
+    const size_t length = strlen(text);
+    if (err == NULL || length == 0)
+        return;
+    const char *p = err->msg, *end = p + strlen(p);
+    const bool is_cut = (size_t)(end - p) == sizeof err->msg - 1;
+    while (p < end && used + 1 < sizeof msg) {
+        const size_t left = (size_t)(end - p), n = is_cut && left < length ? left : length;
+        const bool found = strncmp(p, text, n) == 0;
+        (void)snprintf(msg + used, sizeof msg - used, found ? "%s" : "%.1s", found ? word : p);
+        used += strlen(msg + used);
+        p += found ? n : 1;
+    }
+    memcpy(err->msg, msg, sizeof msg);
+}
+
 void assert_failed(const char *what, const char *file, int line)
 {
     (void)fprintf(stderr, "ct2mr: assertion failed: %s (%s:%d)\n", what, file, line);

@@ -31,6 +31,9 @@ __attribute__((format(printf, 3, 4))) Status err_set(Err *err, Status status, co
 __attribute__((format(printf, 3, 4))) Status err_sys(Err *err, int errnum, const char *format, ...);
 /* Puts "context: " in front of the message; returns err's status (ST_INTERNAL when err is NULL). */
 __attribute__((format(printf, 2, 3))) Status err_wrap(Err *err, const char *format, ...);
+/* Puts `word` in place of every `text` in the message, of one that its end has cut, too: for names
+** that must not be told. err may be NULL. */
+void err_replace(Err *err, const char *text, const char *word);
 
 /* Only where nothing needs cleaning up. */
 #define TRY(call)                                                                                  \

@@ -1,7 +1,8 @@
 /* ct2mr pack: paired CT and MR become one file that a model is trained on.
 **
 ** A case that cannot be packed is reported and left out (exit code 5), or stops it all (--strict).
-** Cases are named in reports by their line or their hash, never by their name. */
+** Cases are named in reports by their line in the list (pictures by their place) or their hash,
+** never by their name or path. */
 #include "daemon/cli.h"
 
 #include "pipeline/pack.h"
@@ -77,18 +78,19 @@ static void add_done(Packing *p, const PackFacts *f)
     (void)fflush(stdout);
 }
 
-/* Reports the failure of case `number` (from 1); what to return for it. */
+/* Reports the failure of that line of the list or case of pictures (from 1); what to return for
+** it. */
 static Status add_failed(Packing *p, int32_t number, Status status, const Err *why, Err *err)
 {
     cJSON *json = cJSON_CreateObject();
-    (void)cJSON_AddNumberToObject(json, "case", number);
+    (void)cJSON_AddNumberToObject(json, p->seen.unit, number);
     (void)cJSON_AddStringToObject(json, "code", status_name(status));
     (void)cJSON_AddStringToObject(json, "message", why->msg);
     (void)cJSON_AddItemToArray(p->failed, json);
     if (p->a->strict)
-        return err_set(err, status, "case %d: %.300s", number, why->msg);
-    (void)fprintf(stderr, "ct2mr: case %d left out: %s: %s\n", number, status_name(status),
-                  why->msg);
+        return err_set(err, status, "%s %d: %.300s", p->seen.unit, number, why->msg);
+    (void)fprintf(stderr, "ct2mr: %s %d left out: %s: %s\n", p->seen.unit, number,
+                  status_name(status), why->msg);
     return ST_OK;
 }
 
@@ -107,7 +109,7 @@ static Status take_result(Packing *p, int32_t number, const PackFacts *facts, St
         return pack_seen_add(&p->seen, number, facts, err);
     }
     if (is_fatal(status))
-        return err_set(err, status, "case %d: %.300s", number, why->msg);
+        return err_set(err, status, "%s %d: %.300s", p->seen.unit, number, why->msg);
     return add_failed(p, number, status, why, err);
 }
 
@@ -126,7 +128,7 @@ static Status pack_volumes(Packing *p, Err *err)
         Err why = {0};
         pack_case_id(p->salt, pairs[i].name, id);
         Status done = pack_pair(&p->spec, id, pairs[i].ct, pairs[i].mr, p->writer, &facts, &why);
-        status = take_result(p, i + 1, &facts, done, &why, err);
+        status = take_result(p, pairs[i].line, &facts, done, &why, err);
     }
     free(pairs);
     return status;
@@ -317,6 +319,7 @@ static int run(const Arguments *a)
     Arena arena = {0};
     Packing p = {
         .a = a, .spec = a->spec, .done = cJSON_CreateArray(), .failed = cJSON_CreateArray()};
+    p.seen.unit = a->png_ct != NULL ? "case" : "line";
     p.spec.seen = &p.seen;
     Status status = arena_open(ARENA_BYTES, &arena, &err);
     if (status == ST_OK)

@@ -360,7 +360,11 @@ Status load_series_dir(const char *dir, const GeometryLimits *limits, int thread
         return err_set(err, ST_SERIES_NOT_CT,
                        "no DICOM file in the folder (%d other files, %d subfolders not read)",
                        list.n_skipped, list.n_subfolders);
-    TRY(load_series(list.paths, list.n, limits, threads, arena, ret, err));
+    Status status = load_series(list.paths, list.n, limits, threads, arena, ret, err);
+    for (int32_t i = 0; status != ST_OK && i < list.n; i++)
+        err_replace(err, list.paths[i], "it"); /* the message has its number; names name patients */
+    if (status != ST_OK)
+        return status;
     ret->n_skipped = list.n_skipped;
     ret->n_subfolders = list.n_subfolders;
     return ST_OK;

@@ -23,6 +23,13 @@ typedef struct MrLoading {
     size_t slice_voxels;
 } MrLoading;
 
+/* By its number: names of files name patients. */
+static void name_file(const MrLoading *l, int32_t file)
+{
+    err_replace(&l->errors[file], l->paths[file], "it");
+    (void)err_wrap(&l->errors[file], "MR file %d", file + 1);
+}
+
 static void read_header(void *context, int item)
 {
     MrLoading *l = context;
@@ -32,7 +39,7 @@ static void read_header(void *context, int item)
         return;
     l->is_mr[item] = true;
     if (dicom_read_mr_header(l->paths[item], &l->headers[item], &l->errors[item]) != ST_OK)
-        (void)err_wrap(&l->errors[item], "MR file %d", item + 1);
+        name_file(l, item);
 }
 
 static void read_pixels(void *context, int item)
@@ -41,7 +48,7 @@ static void read_pixels(void *context, int item)
     int32_t file = l->file_of[item];
     if (dicom_read_mr(l->paths[file], &l->headers[file], l->v + (size_t)item * l->slice_voxels,
                       &l->errors[file]) != ST_OK)
-        (void)err_wrap(&l->errors[file], "MR file %d", file + 1);
+        name_file(l, file);
 }
 
 static Status first_error(const MrLoading *l, int32_t n, Err *err)

@@ -22,6 +22,7 @@ typedef struct PackSeenCase {
 typedef struct PackSeen { /* what has been packed; zero-initialised is none */
     int32_t n, room;
     PackSeenCase *cases; /* owned */
+    const char *unit;    /* what their numbers count: "line", or NULL for "case"; static text */
 } PackSeen;
 
 typedef struct PackSpec {
@@ -69,8 +70,9 @@ MUST_CHECK Status pack_info_for(const PackSpec *spec, PackInfo *ret, Err *err);
 void pack_case_id(const char *salt, const char *name, char ret[PACK_ID_SIZE]);
 
 /* One pair of volumes, each a DICOM folder or a NIfTI file, becomes one case. Nothing is written on
-** failure. Errors: those of reading, of a job's steps up to the window, PACK_CASE (nothing left to
-** pack, two patients, an MR without contrast), REG_QUALITY, REG_OVERLAP. */
+** failure. Errors: those of reading, which name the list's column and no path, of a job's steps up
+** to the window, PACK_CASE (nothing left to pack, two patients, an MR without contrast),
+** REG_QUALITY, REG_OVERLAP. */
 MUST_CHECK Status pack_pair(const PackSpec *spec, const char *id, const char *ct_path,
                             const char *mr_path, PackWriter *writer, PackFacts *ret, Err *err);
 
@@ -79,6 +81,7 @@ MUST_CHECK Status pack_pair(const PackSpec *spec, const char *id, const char *ct
 typedef struct PngPair {
     char name[64]; /* of the case */
     char ct[PATH_SIZE], mr[PATH_SIZE];
+    int32_t ct_number, mr_number; /* as PngOdd.number */
 } PngPair;
 typedef struct PngOdd { /* a picture that cannot be packed */
     bool is_mr;         /* of the MR's folder, else of the CT's */
@@ -95,7 +98,8 @@ typedef struct PngList {
 MUST_CHECK Status pack_png_list(const char *ct_dir, const char *mr_dir, PngList *ret, Err *err);
 void pack_png_list_free(PngList *list);
 /* pairs[0..n) of one case: centred on the grid, turned as the reference lies, masked by the largest
-** part of the CT. Errors: those of png_read_grey(), PACK_CASE (also: sizes of a pair differ). */
+** part of the CT. Errors: those of png_read_grey(), PACK_CASE (also: sizes of a pair differ);
+** a picture is named by its number and folder. */
 MUST_CHECK Status pack_png_case(const PackSpec *spec, const char *id, const PngPair *pairs,
                                 int32_t n, PackWriter *writer, PackFacts *ret, Err *err);
 
@@ -106,8 +110,10 @@ bool pack_percentiles(const float *values, const uint8_t *mask, size_t n, double
 
 typedef struct PackPair { /* a row of the list of cases */
     char name[128], ct[PATH_SIZE], mr[PATH_SIZE];
+    int32_t line; /* of the file, from 1 */
 } PackPair;
-/* A CSV file with the columns case, ct, mr in its first line; paths count from its folder. *ret is
+/* A CSV file with the columns case, ct, mr in its first line that is not blank; lines end with LF,
+** CRLF or CR; paths count from the file's folder. *ret is
 ** malloc'ed. Errors: NOT_FOUND, IO, LIMIT, USAGE (the line is named), NO_MEMORY. */
 MUST_CHECK Status pack_list_read(const char *path, PackPair **ret, int32_t *ret_n, Err *err);
 

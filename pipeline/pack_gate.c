@@ -85,11 +85,11 @@ Status pack_seen_check(const PackSeen *seen, const PackFacts *facts, Err *err)
         const PackSeenCase *c = &seen->cases[i];
         bool same_ct = c->ct == facts->ct_content, same_mr = c->mr == facts->mr_content;
         if (same_ct || same_mr)
-            return err_set(err, ST_PACK_CASE, "its %s that of case %d: one head in two cases",
+            return err_set(err, ST_PACK_CASE, "its %s that of %s %d: one head in two cases",
                            same_ct && same_mr ? "CT and MR are"
                            : same_ct          ? "CT is"
                                               : "MR is",
-                           c->number);
+                           seen->unit != NULL ? seen->unit : "case", c->number);
     }
     return ST_OK;
 }

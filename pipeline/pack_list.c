@@ -1,4 +1,4 @@
-/* The list of cases to pack: see pack.h. As spreadsheets write it: quotes, CRLF, byte order
+/* The list of cases to pack: see pack.h. As spreadsheets write it: quotes, CRLF or CR, byte order
 ** mark. */
 #include "pipeline/pack.h"
 
@@ -13,6 +13,7 @@ enum { MAX_BYTES = 16 << 20, N_COLUMNS = 3 };
 typedef struct CaseList {
     char folder[PATH_SIZE];
     int column[N_COLUMNS]; /* of case, ct, mr */
+    bool has_heading;
     PackPair *pairs;
     int32_t n, room;
 } CaseList;
@@ -65,22 +66,26 @@ static Status cut_fields(char *line, int number, char *ret[MAX_FIELDS], int *ret
     return ST_OK;
 }
 
-static Status read_heading(CaseList *list, char *line, Err *err)
+static Status read_heading(CaseList *list, char *line, int number, Err *err)
 {
     static const char *const NAMES[N_COLUMNS] = {"case", "ct", "mr"};
     char *fields[MAX_FIELDS];
     int n;
-    TRY(cut_fields(line, 1, fields, &n, err));
+    list->has_heading = true;
+    const bool has_others = strchr(line, ',') == NULL && strpbrk(line, ";\t") != NULL;
+    TRY(cut_fields(line, number, fields, &n, err));
     for (int c = 0; c < N_COLUMNS; c++) {
-        list->column[c] = -1;
+        int n_found = 0;
         for (int i = 0; i < n; i++)
-            if (strcmp(fields[i], NAMES[c]) == 0)
+            if (strcmp(fields[i], NAMES[c]) == 0) {
                 list->column[c] = i;
-        if (list->column[c] < 0)
-            return err_set(err, ST_USAGE,
-                           "list of cases, line 1: no column \"%s\"; it wants "
-                           "case,ct,mr",
-                           NAMES[c]);
+                n_found++;
+            }
+        if (n_found != 1)
+            return err_set(err, ST_USAGE, "list of cases, line %d: %s column \"%s\"%s; it wants %s",
+                           number, n_found == 0 ? "no" : "more than one", NAMES[c],
+                           has_others ? ", as it has semicolons or tabs between its fields" : "",
+                           has_others ? "commas" : "case,ct,mr");
     }
     return ST_OK;
 }
@@ -100,7 +105,7 @@ static Status read_row(CaseList *list, char *line, int number, Err *err)
         if (list->column[c] >= n || fields[list->column[c]][0] == '\0')
             return err_set(err, ST_USAGE, "list of cases, line %d: a field is missing", number);
     const char *name = fields[list->column[0]];
-    PackPair pair = {0};
+    PackPair pair = {.line = number};
     if (strlen(name) >= sizeof pair.name)
         return err_set(err, ST_USAGE, "list of cases, line %d: the case's name is longer than %zu",
                        number, sizeof pair.name - 1);
@@ -128,16 +133,17 @@ static Status read_lines(CaseList *list, char *text, Err *err)
     int number = 0;
     if (strncmp(text, BOM, strlen(BOM)) == 0)
         text += strlen(BOM);
-    for (char *p = text; p != NULL && *p != '\0';) {
-        char *end = strchr(p, '\n');
-        if (end != NULL)
-            *end = '\0';
-        bool is_blank = strspn(p, " \t\r") == strlen(p);
-        if (++number == 1)
-            TRY(read_heading(list, p, err));
-        else if (!is_blank)
+    for (char *p = text, *next; *p != '\0'; p = next) {
+        char *end = p + strcspn(p, "\r\n");
+        next = end + (*end != '\0') + (end[0] == '\r' && end[1] == '\n');
+        *end = '\0';
+        number++;
+        if (strspn(p, " \t") == strlen(p))
+            continue;
+        if (list->has_heading)
             TRY(read_row(list, p, number, err));
-        p = end != NULL ? end + 1 : NULL;
+        else
+            TRY(read_heading(list, p, number, err));
     }
     return list->n > 0 ? ST_OK : err_set(err, ST_USAGE, "the list names no case");
 }

@@ -43,6 +43,16 @@ static Status read_ct(Job *job, const char *path, char ret_patient_key[HEX_SIZE]
     return slice_gate(&job->series.ct, SLICE_JUMP_MAX, job->options.threads, &fit, err);
 }
 
+/* An error of reading names the list's column instead of the path, which names patients. */
+static Status in_column(Status status, const char *column, const char *path, Err *err)
+{
+    if (status != ST_OK) {
+        err_replace(err, path, "the path given");
+        (void)err_wrap(err, "column %s", column);
+    }
+    return status;
+}
+
 static Status pair_gate(const RegResult *r, Err *err)
 {
     if (!(r->overlap_frac >= PAIR_OVERLAP_MIN))
@@ -227,8 +237,9 @@ static Status pack_job(const PackSpec *spec, const char *id, const char *ct_path
     char ct_patient[HEX_SIZE], mr_patient[HEX_SIZE];
     VolumeF32 mr;
     Slices slices = {0};
-    TRY(read_ct(job, ct_path, ct_patient, err));
-    TRY(mr_read(mr_path, spec->threads, &job->arena, &mr, mr_patient, err));
+    TRY(in_column(read_ct(job, ct_path, ct_patient, err), "ct", ct_path, err));
+    TRY(in_column(mr_read(mr_path, spec->threads, &job->arena, &mr, mr_patient, err), "mr", mr_path,
+                  err));
     if (!spec->any_patient && ct_patient[0] != '\0' && mr_patient[0] != '\0' &&
         strcmp(ct_patient, mr_patient) != 0)
         return err_set(err, ST_SERIES_PATIENT, "CT and MR state different patients");

@@ -54,12 +54,14 @@ static void free_entries(struct dirent **entries, int n)
         free(entries);
 }
 
-static Status make_pair(const char *ct_dir, const char *mr_dir, const char *file, PngPair *ret,
-                        Err *err)
+static Status make_pair(const char *ct_dir, const char *mr_dir, const char *file, int32_t ct_number,
+                        int32_t mr_number, PngPair *ret, Err *err)
 {
     size_t stem = stem_of(file);
     memcpy(ret->name, file, stem - DIGITS);
     ret->name[stem - DIGITS] = '\0';
+    ret->ct_number = ct_number;
+    ret->mr_number = mr_number;
     TRY(path_format(ret->ct, err, "%s/%s", ct_dir, file));
     return path_format(ret->mr, err, "%s/%s", mr_dir, file);
 }
@@ -76,7 +78,7 @@ static Status match(const char *ct_dir, struct dirent **ct, int n_ct, const char
                           : order != 0 ? "it has no partner of the same name"
                                        : NULL;
         if (why == NULL)
-            TRY(make_pair(ct_dir, mr_dir, file, &ret->pairs[ret->n++], err));
+            TRY(make_pair(ct_dir, mr_dir, file, i + 1, k + 1, &ret->pairs[ret->n++], err));
         else
             ret->odd[ret->n_odd++] = (PngOdd){order > 0, order > 0 ? k + 1 : i + 1, why};
         i += order <= 0;
@@ -139,7 +141,8 @@ typedef struct PngCase {
 } PngCase;
 
 /* Puts a picture into the middle of the grid, turned as the file lies. */
-static Status place(const PngCase *c, const char *path, uint8_t *ret, int32_t ret_size[2], Err *err)
+static Status place_file(const PngCase *c, const char *path, uint8_t *ret, int32_t ret_size[2],
+                         Err *err)
 {
     uint8_t *pixels;
     int32_t w, h, side = c->side;
@@ -165,6 +168,21 @@ static Status place(const PngCase *c, const char *path, uint8_t *ret, int32_t re
     return ST_OK;
 }
 
+/* Of slice k, from the folder of the CT or the MR; an error says which picture it is. */
+static Status place(const PngCase *c, int32_t k, bool is_mr, uint8_t *ret, int32_t ret_size[2],
+                    Err *err)
+{
+    const PngPair *pair = &c->pairs[k];
+    const char *path = is_mr ? pair->mr : pair->ct;
+    Status status = place_file(c, path, ret, ret_size, err);
+    if (status != ST_OK) {
+        err_replace(err, path, "it");
+        (void)err_wrap(err, "PNG file %d by name in the %s folder",
+                       is_mr ? pair->mr_number : pair->ct_number, is_mr ? "MR" : "CT");
+    }
+    return status;
+}
+
 /* The largest part of what is bright in the CT, holes filled: scalp or skull and what is in it. */
 static void mask_slice(const PngCase *c, const uint8_t *grey, uint8_t *ret)
 {
@@ -183,15 +201,16 @@ static Status read_slices(PngCase *c, uint8_t *grey, Err *err)
     for (int32_t k = 0; k < c->n; k++) {
         size_t at = (size_t)k * n;
         int32_t ct[2], mr[2];
-        TRY(place(c, c->pairs[k].ct, grey, ct, err));
+        TRY(place(c, k, false, grey, ct, err));
         mask_slice(c, grey, c->mask + at);
         for (size_t i = 0; i < n; i++)
             c->hu[at + i] = (int16_t)lrint(floor_hu + grey[i] / 255.0 * m->window_width_hu);
-        TRY(place(c, c->pairs[k].mr, grey, mr, err));
+        TRY(place(c, k, true, grey, mr, err));
         if (ct[0] != mr[0] || ct[1] != mr[1])
             return err_set(err, ST_PACK_CASE,
-                           "picture %d of the case: the CT is of %d x %d pixels, the MR of %d x %d",
-                           k + 1, ct[0], ct[1], mr[0], mr[1]);
+                           "PNG file %d by name in the CT folder is of %d x %d pixels, its MR of "
+                           "%d x %d",
+                           c->pairs[k].ct_number, ct[0], ct[1], mr[0], mr[1]);
         for (size_t i = 0; i < n; i++)
             c->mr[at + i] = (float)grey[i];
     }

@@ -29,6 +29,27 @@ TEST(status_numbers_are_unique_and_named, "every row is found by its own number"
     CHECK(!status_from_number(99999, &back));
 }
 
+TEST(err_replace_hides_names, "everywhere in a message, and where its end has cut the name")
+{
+    Err err = {0};
+    char path[301] = "";
+    memset(path, 'p', 300);
+    (void)err_set(&err, ST_IO, "reading /a/Smith: /a/Smith is no file");
+    err_replace(&err, "/a/Smith", "it");
+    CHECK_STR(err.msg, "reading it: it is no file");
+    err_replace(&err, "file", "a longer word");
+    err_replace(&err, "", "x");
+    CHECK_STR(err.msg, "reading it: it is no a longer word");
+    (void)err_set(&err, ST_IO, "%0100d%s", 0, path);
+    err_replace(&err, path, "it");
+    CHECK_INT(strlen(err.msg), 102);
+    CHECK_STR(err.msg + 98, "00it");
+    (void)err_set(&err, ST_IO, "%s and p", path); /* not cut: no beginning of it is the name */
+    err_replace(&err, path, "it");
+    CHECK_STR(err.msg, "it and p");
+    err_replace(NULL, path, "it");
+}
+
 TEST(digest_matches_fips_180_vector, "SHA-256 of \"abc\" is FIPS 180-2's")
 {
     char hex[DIGEST_HEX_SIZE];

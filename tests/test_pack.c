@@ -94,10 +94,17 @@ TEST(pack_list, "columns in any order, relative paths, blanks, quotes, a byte or
     CHECK_STR(pairs[0].ct, "/abs/c1");
     CHECK_STR(pairs[0].mr, in_dir("m1"));
     CHECK_STR(pairs[1].ct, in_dir("c 2"));
+    CHECK(pairs[0].line == 2 && pairs[1].line == 4);
     free(pairs);
     check_list_refused("case,ct\na,b\n", "no column \"mr\"");
     check_list_refused("case,ct,mr\na,b\n", "line 2: a field is missing");
     check_list_refused("case,ct,mr\na,b,c\n\na,d,e\n", "line 4: the case was named before");
+    check_list_refused("\n \t\r\ncase,ct,mr\na,b\n", "line 4: a field is missing");
+    check_list_refused("case,ct,mr,ct\na,b,c,d\n", "line 1: more than one column \"ct\"");
+    check_list_refused("case;ct;mr\na;b;c\n",
+                       "semicolons or tabs between its fields; it wants commas");
+    check_list_refused("case\tct\tmr\n", "it wants commas");
+    check_list_refused("case,ct,mr\ra,b,c\ra,b\r", "line 3: a field is missing");
     check_list_refused("case,ct,mr\n\"a,b,c\n", "line 2: a field's quotes");
     check_list_refused("case,ct,mr\n\"a\"b,b,c\n", "line 2: a field's quotes");
     write_text("l.csv",
@@ -108,7 +115,13 @@ TEST(pack_list, "columns in any order, relative paths, blanks, quotes, a byte or
     CHECK_STR(pairs[0].ct, in_dir("a,b"));
     CHECK_STR(pairs[0].mr, in_dir("c "));
     free(pairs);
+    write_text("l.csv", "case,ct,mr\rone,c1,m1\r\rtwo,c2,m2");
+    CHECK_OK(pack_list_read(in_dir("l.csv"), &pairs, &n, &err), &err);
+    CHECK(n == 2 && pairs[1].line == 4);
+    CHECK_STR(pairs[1].mr, in_dir("m2"));
+    free(pairs);
     check_list_refused("case,ct,mr\n", "names no case");
+    check_list_refused("\n\n", "names no case");
 }
 
 /* ---- MR images ------------------------------------------------------------------------------- */
@@ -323,7 +336,18 @@ TEST(pack_pictures_that_do_not_belong,
     CHECK_STATUS(pack_png_case(&spec, "0123456789abcdee", list.pairs + 1, 1, writer, &facts, &err),
                  ST_PACK_CASE);
     CHECK(strstr(err.msg,
-                 "picture 1 of the case: the CT is of 60 x 50 pixels, the MR of 60 x 49") != NULL);
+                 "PNG file 3 by name in the CT folder is of 60 x 50 pixels, its MR of 60 x 49") !=
+          NULL);
+    write_text("mr/30001.png", "no picture");
+    err = (Err){0};
+    CHECK_STATUS(pack_png_case(&spec, "0123456789abcdee", list.pairs + 1, 1, writer, &facts, &err),
+                 ST_UNSUPPORTED);
+    CHECK_STR(err.msg, "PNG file 2 by name in the MR folder: not a PNG picture");
+    CHECK(unlink(in_dir("mr/30001.png")) == 0);
+    err = (Err){0};
+    CHECK_STATUS(pack_png_case(&spec, "0123456789abcdee", list.pairs + 1, 1, writer, &facts, &err),
+                 ST_NOT_FOUND);
+    CHECK(strncmp(err.msg, "PNG file 2 by name in the MR folder: opening it: ", 49) == 0);
     memcpy(list.pairs[1].mr, list.pairs[1].ct, PATH_SIZE);
     err = (Err){0};
     CHECK_STATUS(pack_png_case(&spec, "0123456789abcdee", list.pairs + 1, 1, writer, &facts, &err),
@@ -475,9 +499,11 @@ TEST_TIMEOUT(
     for (size_t i = 0; i < grid_voxels(&ct.grid); i++) /* a CT without negative values */
         ct.v[i] = (int16_t)(ct.v[i] + 1024);
     CHECK_OK(nifti_write_i16(in_dir("ct1024.nii.gz"), &ct, &err), &err);
-    write_text("l.csv", "case,ct,mr\nmoved,ct.nii.gz,ct1024.nii.gz\n"
-                        "SECRET^NAME,ct.nii.gz,mr.nii.gz\ngone,x.nii,mr.nii.gz\n"
-                        "again,ct.nii.gz,mr.nii.gz\nct,ct.nii.gz,ct.nii.gz\n");
+    write_text("SECRET.nii", "no volume");
+    write_text("l.csv", "\ncase,ct,mr\n\nmoved,ct.nii.gz,ct1024.nii.gz\n"
+                        "SECRET^NAME,ct.nii.gz,mr.nii.gz\ngone,SECRET_x.nii,mr.nii.gz\n"
+                        "again,ct.nii.gz,mr.nii.gz\nct,ct.nii.gz,ct.nii.gz\n"
+                        "text,ct.nii.gz,SECRET.nii\n");
     (void)snprintf(command, sizeof command,
                    "pack --cases %s --out %s --target T1 --sheets %s --reference %s",
                    in_dir("l.csv"), in_dir("v.pack"), in_dir("sheets"), TEMPLATES "ch2.nii.gz");
@@ -488,10 +514,13 @@ TEST_TIMEOUT(
     size_t n_said;
     CHECK_OK(file_read(in_dir("said"), 1 << 20, &said, &n_said, &err), &err);
     (void)printf("# %s\n", said);
-    CHECK(strstr(said, "case 1 left out: PACK_CASE: the MR is a CT: inside the mask") != NULL);
-    CHECK(strstr(said, "case 3 left out: NOT_FOUND") != NULL);
-    CHECK(strstr(said, "case 4 left out: PACK_CASE: its CT and MR are that of case 2") != NULL);
-    CHECK(strstr(said, "case 5 left out: PACK_CASE: the MR is a CT: 4") != NULL);
+    CHECK(strstr(said, "line 4 left out: PACK_CASE: the MR is a CT: inside the mask") != NULL);
+    CHECK(strstr(said, "line 6 left out: NOT_FOUND: column ct: reading the path given: ") != NULL);
+    CHECK(strstr(said, "line 7 left out: PACK_CASE: its CT and MR are that of line 5") != NULL);
+    CHECK(strstr(said, "line 8 left out: PACK_CASE: the MR is a CT: 4") != NULL);
+    CHECK(strstr(said, "line 9 left out: NIFTI: column mr: not a NIfTI-1 file: the path given") !=
+          NULL);
+    CHECK(strstr(said, test_dir()) == NULL && strstr(said, "SECRET") == NULL);
     free(said);
     CHECK_OK(pack_open(in_dir("v.pack"), &pack, &err), &err);
     const PackInfo *info = pack_info(pack);
