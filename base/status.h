@@ -23,8 +23,8 @@ extern "C" {
     X(LIMIT, 103, false, "a configured limit was exceeded",                                        \
       "check the input; raise the limit named in the message if the input is right")               \
     X(IO, 104, true, "file or device error", "check the disk and the permissions of the path")     \
-    X(DISK_FULL, 105, true, "no space left on the spool",                                          \
-      "free space on it; nothing in the spool may be removed by hand")                             \
+    X(DISK_FULL, 105, true, "no space left on the disk",                                           \
+      "free space on it; of a job that is the spool's, in which nothing may be removed by hand")   \
     X(NOT_FOUND, 106, false, "not found", "check the name, number or path")                        \
     X(USAGE, 107, false, "wrong arguments", "see `ct2mr help`")                                    \
     X(CANCELLED, 108, false, "cancelled by an operator", "`ct2mr job retry ID` starts it again")   \

@@ -27,6 +27,8 @@ TEST(status_numbers_are_unique_and_named, "every row is found by its own number"
     }
     CHECK(n > 40);
     CHECK(!status_from_number(99999, &back));
+    CHECK(strstr(status_text(ST_DISK_FULL), "spool") == NULL); /* a training's has none */
+    CHECK(strstr(status_remedy(ST_DISK_FULL), "of a job that is the spool's") != NULL);
 }
 
 TEST(err_replace_hides_names, "everywhere in a message, and where its end has cut the name")
