@@ -255,13 +255,31 @@ static Status put_pictures(FILE *out, const EvalReport *r, uint8_t *synthetic, S
     return put_slice(out, r, &sorted[e->n - 1], "the best of all", synthetic, err);
 }
 
+/* Of the slices scored: near the vertex a feature map shows little. */
+static int32_t largest_slice(const EvalReport *r)
+{
+    const Evaluation *e = r->subject.evaluation;
+    const int32_t pixels = pack_info(r->pack)->pixels * pack_info(r->pack)->pixels;
+    int32_t most = -1, at = 0;
+    for (int32_t i = 0; i < e->n; i++) {
+        const uint8_t *mask = pack_mask(r->pack, e->scores[i].slice);
+        int32_t n = 0;
+        for (int32_t k = 0; k < pixels; k++)
+            n += mask[k];
+        if (n > most) {
+            most = n;
+            at = e->scores[i].slice;
+        }
+    }
+    return at;
+}
+
 static Status put_first_layer(FILE *out, const EvalReport *r, float *x, Err *err)
 {
     static Window window; /* too large for the stack */
     const ModelInfo *m = model_info(r->subject.model);
     const PackInfo *pack = pack_info(r->pack);
-    const Evaluation *e = r->subject.evaluation;
-    int32_t slice = e->scores[e->n / 2].slice, side = pack->pixels;
+    int32_t slice = largest_slice(r), side = pack->pixels;
     FirstLayer layer;
     Canvas canvas;
     TRY(window_init(m->window_level_hu, m->window_width_hu, m->mean, m->std, &window, err));

@@ -188,6 +188,21 @@ static int count(const char *text, const char *what)
     return n;
 }
 
+enum { LARGEST = 3 };
+
+/* Takes rows from the masks of all slices but one. */
+static void cut_masks(Fixture *f)
+{
+    static uint8_t mr[N * PIXELS];
+    for (int i = 0; i < N * PIXELS; i++) {
+        int slice = i / PIXELS, row = i % PIXELS / SIDE;
+        bool is_cut = row < (slice == LARGEST ? 1 : 2 + slice);
+        mr[i] = is_cut ? 250 : (uint8_t)(pack_mr(f->pack, slice)[i % PIXELS] / 257);
+    }
+    write_pack(f, mr);
+    open_pack(f);
+}
+
 TEST(evaluate_report, "one HTML file: tables, comparison, pictures within; JSON says the same")
 {
     Fixture f = fixture(SHIFT);
@@ -195,6 +210,7 @@ TEST(evaluate_report, "one HTML file: tables, comparison, pictures within; JSON 
     Err err = {0};
     char path[PATH_SIZE], *html, text[64];
     size_t bytes;
+    cut_masks(&f);
     CHECK_OK(evaluate(f.net, model_info(f.model), f.pack, NULL, 0.05, &e, &err), &err);
     static const CaseUse use[2] = {CASE_TRAINED, CASE_HELD_OUT}, fresh[2] = {CASE_NEW, CASE_NEW};
     const EvalSubject other = {f.model, f.net, &e, fresh, true};
@@ -214,6 +230,8 @@ TEST(evaluate_report, "one HTML file: tables, comparison, pictures within; JSON 
               1);
     CHECK_INT(count(html, "trained on 0 of these 2 cases, all are new to it"), 1);
     CHECK_INT(count(html, "(trained on)"), 1);
+    (void)snprintf(text, sizeof text, "What they make of slice %d,", LARGEST);
+    CHECK_INT(count(html, text), 1);
     free(html);
     cJSON *json = eval_report_json(&report);
     const cJSON *psnr = cJSON_GetObjectItem(cJSON_GetObjectItem(json, "over_slices"), "psnr_db");
