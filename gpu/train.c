@@ -400,7 +400,6 @@ static TrainRow begin_row(const Training *t)
     return row;
 }
 
-/* Validation, the model if it is the best, the row. *ret_stopped: given up for a person. */
 /* By PSNR; a contextual loss is there for what PSNR punishes, so it judges itself. */
 static bool is_best_row(const Training *t, const TrainRow *row)
 {
@@ -412,6 +411,7 @@ static bool is_best_row(const Training *t, const TrainRow *row)
                : row->psnr_db > s->best_psnr_db;
 }
 
+/* Validation, the model if it is the best, the row. *ret_stopped: given up for a person. */
 static Status end_epoch(Training *t, bool *ret_stopped, Err *err)
 {
     TrainState *s = &t->state;

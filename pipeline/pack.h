@@ -54,6 +54,8 @@ MUST_CHECK Status pack_seen_check(const PackSeen *seen, const PackFacts *facts, 
 MUST_CHECK Status pack_seen_add(PackSeen *seen, int32_t number, const PackFacts *facts, Err *err);
 void pack_seen_free(PackSeen *seen);
 
+/* Is the MR of the CT's head, by its registration: overlap, cost, scales. Errors: REG_QUALITY. */
+MUST_CHECK Status pack_registration_gate(const RegResult *r, Err *err);
 /* Is the MR a CT? By its values (a twentieth as low as air), by Pearson's correlation with the CT's
 ** HU inside the mask (0.9; bone is bright in CT and dark in MR). Errors: PACK_CASE. */
 MUST_CHECK Status pack_mr_gate(const float *values, size_t n, Err *err);

@@ -1,4 +1,4 @@
-/* What a pair must not be: a CT in the MR's place, or images that are another case's. See
+/* What a pair must not be: two heads, a CT in the place of an MR, or images of another case. See
 ** pack.h. */
 #include "pipeline/pack.h"
 
@@ -9,6 +9,12 @@
 #define AIR_HU (-500.0f) /* MR has no such values; of a CT a quarter is air */
 #define AIR_FRAC 0.05
 #define CT_CORRELATION 0.9
+
+/* One patient in two machines: sizes agree within the scanners' errors. */
+#define PAIR_OVERLAP_MIN 0.60
+#define PAIR_COST_MAX 0.40
+#define PAIR_SCALE_MIN 0.90
+#define PAIR_SCALE_MAX 1.12
 
 /* SplitMix64's output function. */
 static uint64_t mix(uint64_t x)
@@ -37,6 +43,23 @@ uint64_t pack_content_hu(const int16_t *hu, size_t n)
     for (size_t i = 0; i < n; i++)
         sum += mix((uint16_t)hu[i]);
     return sum;
+}
+
+/* ---- two heads ------------------------------------------------------------------------------- */
+
+Status pack_registration_gate(const RegResult *r, Err *err)
+{
+    if (!(r->overlap_frac >= PAIR_OVERLAP_MIN))
+        return err_set(err, ST_REG_QUALITY, "CT and MR: overlap %.2f, at least %.2f needed",
+                       r->overlap_frac, PAIR_OVERLAP_MIN);
+    if (!(r->cost <= PAIR_COST_MAX))
+        return err_set(err, ST_REG_QUALITY, "CT and MR: cost %.3f, at most %.2f accepted", r->cost,
+                       PAIR_COST_MAX);
+    if (!(r->scale_min >= PAIR_SCALE_MIN && r->scale_max <= PAIR_SCALE_MAX))
+        return err_set(err, ST_REG_QUALITY,
+                       "CT and MR: scales %.3f to %.3f, one patient has %.2f to %.2f", r->scale_min,
+                       r->scale_max, PAIR_SCALE_MIN, PAIR_SCALE_MAX);
+    return ST_OK;
 }
 
 /* ---- a CT in the MR's place ------------------------------------------------------------------ */

@@ -18,12 +18,6 @@
 #define REGISTER_LEVELS 4000.0 /* the MR's range for its registration, which takes int16 */
 enum { MEMORY_MIB = 16384 };   /* address space; memory is taken as it is touched */
 
-/* One patient in two machines: sizes agree within the scanners' errors. */
-#define PAIR_OVERLAP_MIN 0.60
-#define PAIR_COST_MAX 0.40
-#define PAIR_SCALE_MIN 0.90
-#define PAIR_SCALE_MAX 1.12
-
 static Status read_ct(Job *job, const char *path, char ret_patient_key[HEX_SIZE], Err *err)
 {
     struct stat st;
@@ -53,21 +47,6 @@ static Status in_column(Status status, const char *column, const char *path, Err
     return status;
 }
 
-static Status pair_gate(const RegResult *r, Err *err)
-{
-    if (!(r->overlap_frac >= PAIR_OVERLAP_MIN))
-        return err_set(err, ST_REG_QUALITY, "CT and MR: overlap %.2f, at least %.2f needed",
-                       r->overlap_frac, PAIR_OVERLAP_MIN);
-    if (!(r->cost <= PAIR_COST_MAX))
-        return err_set(err, ST_REG_QUALITY, "CT and MR: cost %.3f, at most %.2f accepted", r->cost,
-                       PAIR_COST_MAX);
-    if (!(r->scale_min >= PAIR_SCALE_MIN && r->scale_max <= PAIR_SCALE_MAX))
-        return err_set(err, ST_REG_QUALITY,
-                       "CT and MR: scales %.3f to %.3f, one patient has %.2f to %.2f", r->scale_min,
-                       r->scale_max, PAIR_SCALE_MIN, PAIR_SCALE_MAX);
-    return ST_OK;
-}
-
 /* mr_from_ct, by registration; the MR as int16 between its own percentiles. */
 static Status register_mr(const PackSpec *spec, Job *job, const VolumeF32 *mr, RegResult *ret,
                           Err *err)
@@ -90,7 +69,7 @@ static Status register_mr(const PackSpec *spec, Job *job, const VolumeF32 *mr, R
                                 .threads = spec->threads};
     TRY(reg_affine(&job->series.ct, &levels, &options, ret, &job->scratch, err));
     arena_reset(&job->scratch, mark);
-    return pair_gate(ret, err);
+    return pack_registration_gate(ret, err);
 }
 
 /* ---- slices ---------------------------------------------------------------------------------- */

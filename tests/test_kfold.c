@@ -144,11 +144,9 @@ static void train_fold(const Pack *pack, int32_t fold)
     (void)training_run(config, &seen);
 }
 
-/* Runs eval --kfold in a child, which writes to "said"; its exit code. */
-static int eval_kfold(char ret_said[4096])
+/* Runs ct2mr eval in a child, which writes to "said"; its exit code. */
+static int eval(int argc, char **argv, char ret_said[4096])
 {
-    char *argv[] = {"eval",   "--data", files[N_MODELS], "--kfold", "--json",
-                    files[0], files[1], files[2],        files[3],  files[4]};
     char said[PATH_SIZE], *text;
     size_t n;
     int status;
@@ -160,7 +158,7 @@ static int eval_kfold(char ret_said[4096])
     if (pid == 0) {
         if (freopen(said, "w", stdout) == NULL || dup2(fileno(stdout), 2) < 0)
             _exit(99);
-        int code = cli_eval(sizeof argv / sizeof argv[0], argv);
+        int code = cli_eval(argc, argv);
         (void)fflush(NULL);
         _exit(code);
     }
@@ -170,6 +168,20 @@ static int eval_kfold(char ret_said[4096])
     free(text);
     (void)printf("# %s\n", ret_said);
     return WEXITSTATUS(status);
+}
+
+static int eval_kfold(char ret_said[4096])
+{
+    char *argv[] = {"eval",   "--data", files[N_MODELS], "--kfold", "--json",
+                    files[0], files[1], files[2],        files[3],  files[4]};
+    return eval(sizeof argv / sizeof argv[0], argv, ret_said);
+}
+
+static int eval_unseen(char *model, char *other, char ret_said[4096])
+{
+    char *argv[] = {"eval",    "--data", files[N_MODELS], "--unseen",
+                    "--model", model,    "--compare",     other};
+    return eval(sizeof argv / sizeof argv[0], argv, ret_said);
 }
 
 /* Says the model were of another fold. */
@@ -188,7 +200,7 @@ static void set_fold(const char *path, char digit)
 
 TEST_TIMEOUT(kfold_command,
              "7 cases, five folds trained: each case judged once; a model that was trained on what "
-             "it should judge is refused",
+             "it should judge is refused; --unseen leaves out what either of two models has seen",
              120)
 {
     Pack *pack;
@@ -212,6 +224,10 @@ TEST_TIMEOUT(kfold_command,
     }
     CHECK_INT(n_cases, 7);
     cJSON_Delete(json);
+    CHECK_INT(eval_unseen(files[2], files[2], said), CLI_OK);
+    CHECK(strstr(said, "2 slices of 2 cases scored") != NULL);
+    CHECK_INT(eval_unseen(files[2], files[3], said), CLI_USAGE); /* each has seen what is left */
+    CHECK(strstr(said, "--unseen: 3 was trained on all of these cases") != NULL);
     set_fold(files[0], '1');
     set_fold(files[1], '0');
     CHECK_INT(eval_kfold(said), CLI_USAGE);

@@ -268,7 +268,7 @@ static double slope_error(const char *vgg, const char *backend)
     Err err = {0};
     random_fill(8, z, N, -2, 2);
     random_fill(9, t, N, 0, 1);
-    CHECK_OK(loss_parse("contextual", &options.spec, &err), &err);
+    CHECK_OK(loss_parse("3*contextual", &options.spec, &err), &err);
     CHECK_OK(loss_open(&options, &loss, &err), &err);
     CHECK_OK(loss_run(loss, z, t, 2, p, dz, &value[0], &err), &err);
     double norm = 0;
@@ -287,7 +287,9 @@ static double slope_error(const char *vgg, const char *backend)
     return fabs(slope / norm - 1);
 }
 
-TEST(loss_contextual_of_patches_has_its_gradient, "the slope along the gradient is its norm, 1 %")
+TEST(loss_contextual_of_patches_has_its_gradient,
+     "the slope along the gradient is its norm, 1 %, of "
+     "three times the loss")
 {
     CHECK(slope_error(NULL, NULL) < 0.01);
 }

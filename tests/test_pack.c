@@ -382,6 +382,31 @@ TEST(pack_gates, "air in HU is no MR; contents are the same turned, another with
     CHECK(strstr(err.msg, "the MR is a CT: 5 %") != NULL);
 }
 
+static void check_pair_refused(double overlap, double cost, double low, double high,
+                               const char *want)
+{
+    const RegResult r = {
+        .overlap_frac = overlap, .cost = cost, .scale_min = low, .scale_max = high};
+    Err err = {0};
+    CHECK_STATUS(pack_registration_gate(&r, &err), ST_REG_QUALITY);
+    CHECK_STR(err.msg, want);
+}
+
+TEST(pack_registration_gates, "overlap, cost and scales at their limits and just beyond")
+{
+    const RegResult good = {
+        .overlap_frac = 0.60, .cost = 0.40, .scale_min = 0.90, .scale_max = 1.12};
+    Err err = {0};
+    CHECK_OK(pack_registration_gate(&good, &err), &err);
+    check_pair_refused(0.59, 0.1, 1, 1, "CT and MR: overlap 0.59, at least 0.60 needed");
+    check_pair_refused(NAN, 0.1, 1, 1, "CT and MR: overlap nan, at least 0.60 needed");
+    check_pair_refused(1, 0.401, 1, 1, "CT and MR: cost 0.401, at most 0.40 accepted");
+    check_pair_refused(1, 0.1, 0.899, 1,
+                       "CT and MR: scales 0.899 to 1.000, one patient has 0.90 to 1.12");
+    check_pair_refused(1, 0.1, 1, 1.121,
+                       "CT and MR: scales 1.000 to 1.121, one patient has 0.90 to 1.12");
+}
+
 /* ---- volumes --------------------------------------------------------------------------------- */
 
 /* The template's T1 turned by 8 degrees, shifted, in other units, its upper 30 slices missing. */

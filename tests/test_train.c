@@ -422,6 +422,35 @@ TEST(train_ends_early, "without progress for `patience` epochs; by time")
     pack_close(pack);
 }
 
+static void see_rate(void *context, const TrainRow *rows, int32_t n, bool is_best)
+{
+    double *rates = context;
+    (void)is_best;
+    rates[n - 1] = rows[n - 1].lr;
+}
+
+TEST(train_warms_up_for_a_tenth, "20 steps, a warm-up of 1000: the rate rises over two steps")
+{
+    Pack *pack = open_pack(32, 2, 3, 4);
+    TrainConfig config = small_config(pack);
+    TrainResult result;
+    double rates[20];
+    Err err = {0};
+    config.validation_frac = 0;
+    config.batch = 6;
+    config.epochs = 20;
+    config.schedule.kind = SCHEDULE_CONSTANT;
+    config.schedule.lr = 1e-3;
+    config.schedule.warmup_steps = 1000;
+    config.report = (TrainReport){rates, NULL, NULL, see_rate};
+    CHECK_OK(train_run(&config, &result, &err), &err);
+    CHECK_INT(result.steps, 20);
+    CHECK_NEAR(rates[0], 0.5e-3, 1e-12);
+    for (int i = 1; i < 20; i++)
+        CHECK_NEAR(rates[i], 1e-3, 1e-12);
+    pack_close(pack);
+}
+
 TEST_TIMEOUT(train_keeps_the_best_epoch,
              "the model is of the best PSNR; with a contextual loss, of the least held-out loss",
              120)
