@@ -76,13 +76,13 @@ extern const Backend backend_ref, backend_dnnl;
 
 /* One operation of a table by itself, as backend ref computes it, before its ReLU. A convolution's
 ** weights, and in f16 its bias, are first rounded to the precision `weights`; in int8 to multiples
-** of 1/127 of each output channel's largest.
+** of 1/127 of each output channel's largest. The same bits with any number of threads.
 **   x, second  the inputs (c, h, w); second NULL where the operation has one
 **   ret_y      (c, h, w)
 ** Errors: NO_MEMORY, LIMIT, MODEL_FORMAT, IO. */
 MUST_CHECK Status ref_run_op(const Graph *graph, const Op *op, const Model *model,
-                             Precision weights, const float *x, const float *second, float *ret_y,
-                             Err *err);
+                             Precision weights, int32_t threads, const float *x,
+                             const float *second, float *ret_y, Err *err);
 
 /* Calls slice(state, worker, i, err) for i in 0..n-1 on n_workers threads; a worker number is never
 ** in use twice at a time, so it may index work memory. Returns the failure of the lowest slice that

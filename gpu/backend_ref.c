@@ -2,10 +2,12 @@
 ** long. Not fast and not meant to become so: it is the oracle for the other backends.
 **
 ** It runs the literal network; tests of the passes give it rewritten ones. Memory order of a value:
-** [c][h][w]. One slice is one thread's work. */
+** [c][h][w]. One slice is one thread's work; where there is but one, all threads share its
+** convolutions. */
 #include "gpu/backend.h"
 
 #include "base/arena.h"
+#include "base/parallel.h"
 
 #include "gpu/ref_span.h"
 
@@ -18,13 +20,14 @@ typedef struct Weights { /* of a convolution: literal or folded (c_out, c_in, k,
 } Weights;
 
 typedef struct Worker {
-    unsigned char *values; /* graph->arena_bytes */
+    unsigned char *values; /* graph->arena_bytes; NULL: helps with another's convolutions only */
     double *sum;           /* one plane */
 } Worker;
 
 typedef struct Ref {
     const Graph *graph;
     int32_t n_workers;
+    int32_t n_helpers;                /* workers at one convolution in the run under way */
     OpTensors tensors[GRAPH_MAX_OPS]; /* of batch norms */
     Weights weights[GRAPH_MAX_OPS];   /* of convolutions */
     Arena arena;
@@ -46,28 +49,59 @@ static void add_tap(double *sum, const Value *out, const float *x, const Value *
     }
 }
 
-/* y = relu(conv(x) + bias + residual); y holds the residual on entry if there is one. */
-static void run_conv(const Graph *graph, const Op *op, const Weights *w, const float *x,
-                     double *sum, float *y)
+typedef struct Conv {
+    const Ref *ref;
+    const Op *op;
+    const Weights *weights;
+    const float *x;
+    float *y;
+} Conv;
+
+/* Output channel o of run_conv(). */
+static void run_channel(const Conv *conv, int32_t o, double *sum)
 {
-    const Value *in = &graph->values[op->input], *out = &graph->values[op->output];
+    const Op *op = conv->op;
+    const Value *in = &conv->ref->graph->values[op->input];
+    const Value *out = &conv->ref->graph->values[op->output];
     int32_t k = graph_conv_kernel(op), pad = k / 2;
     size_t in_plane = (size_t)in->h * (size_t)in->w, out_plane = (size_t)out->h * (size_t)out->w;
-    const float *tap = w->weight;
-    for (int32_t o = 0; o < out->c; o++, y += out_plane) {
-        memset(sum, 0, out_plane * sizeof *sum);
-        for (int32_t i = 0; i < in->c; i++)
-            for (int32_t ky = 0; ky < k; ky++)
-                for (int32_t kx = 0; kx < k; kx++)
-                    add_tap(sum, out, x + (size_t)i * in_plane, in, op->stride, ky - pad, kx - pad,
-                            (double)*tap++);
-        for (size_t p = 0; p < out_plane; p++) {
-            double v = sum[p] + (double)w->bias[o];
-            if (op->second >= 0)
-                v += (double)y[p];
-            y[p] = (float)(op->relu && v < 0 ? 0 : v);
-        }
+    const float *tap = conv->weights->weight + (ptrdiff_t)o * in->c * k * k;
+    float *y = conv->y + (size_t)o * out_plane;
+    memset(sum, 0, out_plane * sizeof *sum);
+    for (int32_t i = 0; i < in->c; i++)
+        for (int32_t ky = 0; ky < k; ky++)
+            for (int32_t kx = 0; kx < k; kx++)
+                add_tap(sum, out, conv->x + (size_t)i * in_plane, in, op->stride, ky - pad,
+                        kx - pad, (double)*tap++);
+    for (size_t p = 0; p < out_plane; p++) {
+        double v = sum[p] + (double)conv->weights->bias[o];
+        if (op->second >= 0)
+            v += (double)y[p];
+        y[p] = (float)(op->relu && v < 0 ? 0 : v);
     }
+}
+
+/* Every n-th output channel; context: a Conv. */
+static void run_channels(void *context, int item)
+{
+    const Conv *conv = context;
+    const Ref *ref = conv->ref;
+    int32_t c = ref->graph->values[conv->op->output].c;
+    for (int32_t o = item; o < c; o += ref->n_helpers)
+        run_channel(conv, o, ref->workers[item].sum);
+}
+
+/* y = relu(conv(x) + bias + residual); y holds the residual on entry if there is one. */
+static void run_conv(const Ref *ref, const Worker *worker, int32_t i, const float *x, float *y)
+{
+    const Op *op = &ref->graph->ops[i];
+    Conv conv = {ref, op, &ref->weights[i], x, y};
+    if (ref->n_helpers > 1) {
+        parallel_for(ref->n_helpers, ref->n_helpers, run_channels, &conv);
+        return;
+    }
+    for (int32_t o = 0; o < ref->graph->values[op->output].c; o++)
+        run_channel(&conv, o, worker->sum);
 }
 
 /* gamma (x - mean) / sqrt(variance + epsilon) + beta */
@@ -146,7 +180,7 @@ static void run_op(const Ref *ref, const Worker *worker, int32_t i)
     float *y = value(worker, out);
     switch (op->kind) {
     case OP_CONV:
-        run_conv(graph, op, &ref->weights[i], x, worker->sum, y);
+        run_conv(ref, worker, i, x, y);
         break;
     case OP_NORM:
         run_norm(&ref->tensors[i], x, in, y);
@@ -198,6 +232,7 @@ static Status ref_run(void *state, int32_t n, const NetFeed *feed, Err *err)
 {
     Ref *ref = state;
     ref->feed = feed;
+    ref->n_helpers = n == 1 ? ref->n_workers : 1;
     return backend_each_slice(ref->n_workers, n, run_slice, ref, err);
 }
 
@@ -216,7 +251,8 @@ static void ref_close(void *state)
     free(ref);
 }
 
-static Status open_memory(Ref *ref, Err *err)
+/* n_slices: how many workers compute slices of their own. */
+static Status open_memory(Ref *ref, size_t n_slices, Err *err)
 {
     size_t n = (size_t)ref->n_workers, bytes = (size_t)ref->graph->arena_bytes, plane = 0;
     for (int32_t v = 0; v < ref->graph->n_values; v++) {
@@ -227,11 +263,12 @@ static Status open_memory(Ref *ref, Err *err)
     ref->workers = calloc(n, sizeof *ref->workers);
     if (ref->workers == NULL)
         return err_set(err, ST_NO_MEMORY, "tables of %zu workers", n);
-    TRY(arena_open(n * (bytes + plane * sizeof(double) + 256), &ref->arena, err));
+    TRY(arena_open(n_slices * bytes + n * (plane * sizeof(double) + 256), &ref->arena, err));
     for (size_t w = 0; w < n; w++) {
-        ref->workers[w].values = arena_alloc(&ref->arena, bytes, 1, err);
-        ref->workers[w].sum = arena_alloc(&ref->arena, plane, sizeof(double), err);
-        if (ref->workers[w].values == NULL || ref->workers[w].sum == NULL)
+        Worker *worker = &ref->workers[w];
+        worker->values = w < n_slices ? arena_alloc(&ref->arena, bytes, 1, err) : NULL;
+        worker->sum = arena_alloc(&ref->arena, plane, sizeof(double), err);
+        if ((w < n_slices && worker->values == NULL) || worker->sum == NULL)
             return ST_LIMIT;
     }
     return ST_OK;
@@ -262,7 +299,7 @@ static Status ref_open(const Graph *graph, const Model *model, const BackendOpti
         return err_set(err, ST_NO_MEMORY, "opening backend ref");
     ref->graph = graph;
     ref->n_workers = options->threads;
-    Status status = open_memory(ref, err);
+    Status status = open_memory(ref, (size_t)options->threads, err);
     for (int32_t i = 0; status == ST_OK && i < graph->n_ops; i++) {
         const Op *op = &graph->ops[i];
         if (op->kind == OP_CONV)
@@ -324,13 +361,13 @@ static void round_weights(const Graph *one, Precision precision, Weights *w)
         w->bias[i] = precision_round(precision, w->bias[i]);
 }
 
-static Status open_single(const Graph *one, const Model *model, Precision precision, Ref *ref,
-                          Err *err)
+static Status open_single(const Graph *one, const Model *model, Precision precision,
+                          int32_t threads, Ref *ref, Err *err)
 {
     const Op *op = &one->ops[0];
     ref->graph = one;
-    ref->n_workers = 1;
-    TRY(open_memory(ref, err));
+    ref->n_workers = ref->n_helpers = threads;
+    TRY(open_memory(ref, 1, err));
     if (op->kind == OP_NORM)
         return graph_read_tensors(one, op, model, &ref->tensors[0], err);
     if (op->kind == OP_CONV) {
@@ -355,7 +392,7 @@ static void run_single(const Ref *ref, const float *x, const float *second, floa
 }
 
 Status ref_run_op(const Graph *graph, const Op *op, const Model *model, Precision weights,
-                  const float *x, const float *second, float *ret_y, Err *err)
+                  int32_t threads, const float *x, const float *second, float *ret_y, Err *err)
 {
     Ref *ref = calloc(1, sizeof *ref);
     Graph *one = malloc(sizeof *one);
@@ -365,7 +402,7 @@ Status ref_run_op(const Graph *graph, const Op *op, const Model *model, Precisio
         free(ref);
     } else {
         single(graph, op, one);
-        status = open_single(one, model, weights, ref, err);
+        status = open_single(one, model, weights, threads, ref, err);
         if (status == ST_OK)
             run_single(ref, x, second, ret_y);
         ref_close(ref);

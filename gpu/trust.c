@@ -10,13 +10,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { HEIGHT = 32, WIDTH = 64 };
+enum { HEIGHT = TRUST_HEIGHT, WIDTH = TRUST_WIDTH };
 
 typedef struct Trial {
     const Backend *backend;
     const Model *model;
     BackendOptions options;
     unsigned passes;
+    int32_t threads;        /* for backend ref */
     Graph *literal, *table; /* of backend ref, of `backend` */
     float *x;               /* the slice */
     float *taken[2];        /* an operation's inputs as it rounds them; the largest value's */
@@ -140,7 +141,7 @@ static Status compute(Trial *trial, int32_t i, const ShownValue *shown, Err *err
     const Op *op = &trial->table->ops[i];
     float *z = new_value(trial, op->output, err);
     return z == NULL ? ST_NO_MEMORY
-                     : ref_run_op(trial->table, op, trial->model, shown->weights,
+                     : ref_run_op(trial->table, op, trial->model, shown->weights, trial->threads,
                                   taken(trial, op->input, 0, &shown->inputs[0]),
                                   taken(trial, op->second, 1, &shown->inputs[1]), z, err);
 }
@@ -185,7 +186,7 @@ static Status run(const Trial *trial, const Backend *backend, void *state, float
 static Status run_literal(const Trial *trial, float *ret_y, Err *err)
 {
     const BackendOptions options = {
-        .precision = PRECISION_F32, .threads = 1, .batch = 1, .deadline_s = 1};
+        .precision = PRECISION_F32, .threads = trial->threads, .batch = 1, .deadline_s = 1};
     void *state;
     TRY(backend_ref.open(trial->literal, trial->model, &options, &state, err));
     Status status = run(trial, &backend_ref, state, ret_y, err);
@@ -286,8 +287,12 @@ Status trust_check(const Backend *backend, const Model *model, const BackendOpti
     if (trial == NULL)
         return err_set(err, ST_NO_MEMORY, "the self-test of backend %s", backend->name);
     *ret = (TrustResult){0};
-    *trial = (Trial){
-        .backend = backend, .model = model, .options = *options, .passes = passes, .ret = ret};
+    *trial = (Trial){.backend = backend,
+                     .model = model,
+                     .options = *options,
+                     .passes = passes,
+                     .threads = options->threads,
+                     .ret = ret};
     trial->options.batch = trial->options.threads = 1;
     Status status = check(trial, err != NULL ? err : &local);
     for (int v = 0; v <= GRAPH_MAX_OPS; v++)

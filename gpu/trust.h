@@ -10,6 +10,10 @@
 extern "C" {
 #endif
 
+/* The golden slice's sides: where values are smallest, 2 x 3, every tap of a 3x3 kernel meets a
+** pixel. */
+enum { TRUST_HEIGHT = 64, TRUST_WIDTH = 96 };
+
 typedef struct TrustResult {
     double operation_rms;            /* the largest of all operations' */
     char operation[GRAPH_NAME_SIZE]; /* whose; the one that is wrong if one is */
@@ -25,7 +29,8 @@ double trust_operation_tolerance(Precision precision);
 /* Relative RMS difference: RMS(other - ref) / RMS(ref); infinite if a value is not a number. */
 double trust_difference(const float *ref, const float *other, size_t n);
 
-/* Runs the golden slice (32 x 64) through `backend` with the given passes.
+/* Runs the golden slice through `backend`, on one thread, with the given passes; backend ref
+** computes on options->threads.
 **   Operation by operation: backend ref computes each from the very numbers that `backend` has for
 ** its inputs, with inputs and weights rounded as `backend` rounds them, so that nothing but the
 ** operation's own rounding is left. The difference is relative to the values before the ReLU.

@@ -473,7 +473,7 @@ static void graph_free(cudaGraphExec_t graph)
 
 /* As if the weights had been laid out (c_out, c_in, k, k): the classic mistake; of a 1x1
 ** convolution, where that is the same, (c_in, c_out). */
-static void spoil(uint16_t *weights, size_t size_bytes)
+static void spoil_layout(uint16_t *weights, size_t size_bytes)
 {
     size_t c = (size_t)emulator->spoil_c, taps = (size_t)emulator->spoil_taps;
     size_t n = size_bytes / sizeof *weights;
@@ -486,6 +486,27 @@ static void spoil(uint16_t *weights, size_t size_bytes)
                 weights[taps > 1 ? (o * c + i) * taps + t : i * (n / c) + o] =
                     copy[(o * taps + t) * c + i];
     free(copy);
+}
+
+/* Rows 0 and 2 of each kernel (3, 3, c_in). */
+static void exchange_rows(uint16_t *weights, size_t size_bytes)
+{
+    size_t row = 3 * (size_t)emulator->spoil_c;
+    ASSERT(emulator->spoil_taps == 9 && size_bytes % (3 * row * sizeof *weights) == 0);
+    for (uint16_t *w = weights; w < weights + size_bytes / sizeof *weights; w += 3 * row)
+        for (size_t k = 0; k < row; k++) {
+            uint16_t first = w[k];
+            w[k] = w[2 * row + k];
+            w[2 * row + k] = first;
+        }
+}
+
+static void spoil(uint16_t *weights, size_t size_bytes)
+{
+    if (emulator->spoil_rows)
+        exchange_rows(weights, size_bytes);
+    else
+        spoil_layout(weights, size_bytes);
 }
 
 static cudaError_t do_to_device(void *device, const void *host, size_t size_bytes)

@@ -50,7 +50,8 @@ typedef struct CudaEmulator {
     int broken;           /* a work has failed: everything fails */
     int hang_event;       /* this event record and all after it are never reached */
     int spoil_upload;     /* this upload of weights since cuDNN was opened: (c_out, c_in, k, k) */
-    int spoil_c, spoil_taps;                                 /* c_in and k * k of that layer */
+    int spoil_c, spoil_taps; /* c_in and k * k of that layer */
+    int spoil_rows;          /* of a 3x3 kernel the first and the last row are exchanged instead */
     enum { ORDER_OLDEST, ORDER_NEWEST, ORDER_RANDOM } order; /* which stream goes on first */
     int ignore_waits; /* streams do not wait for events: results must be wrong */
     int no_capture;   /* streams cannot be captured */

@@ -449,7 +449,16 @@ static BackendOptions trust_options(Precision precision)
     return (BackendOptions){.precision = precision, .threads = 1, .batch = 1, .deadline_s = 60};
 }
 
-/* The first convolutions of a table are uploaded first: weights and bias each. */
+static bool is_deepest(const Graph *table, const Op *op)
+{
+    for (int32_t v = 0; v < table->n_values; v++)
+        if (table->values[v].h < table->values[op->input].h)
+            return false;
+    return true;
+}
+
+/* The first convolutions of a table are uploaded first: weights and bias each. Where values are
+** smallest, a kernel whose outer taps met nothing but padding could hold them in any order. */
 static void check_every_convolution(Model *model, ModelArch arch)
 {
     CudaEmulator *emulator = cuda_emulator_open();
@@ -457,10 +466,10 @@ static void check_every_convolution(Model *model, ModelArch arch)
     const CudaPlugin *plugin;
     TrustResult right = {0}, wrong = {0};
     double least = 100;
-    int n = 0;
+    int n = 0, n_rows = 0;
     Err err = {0};
     Graph *literal = malloc(sizeof *literal), *table = malloc(sizeof *table);
-    CHECK_OK(network_build(model_info(model), 32, 64, literal, &err), &err);
+    CHECK_OK(network_build(model_info(model), TRUST_HEIGHT, TRUST_WIDTH, literal, &err), &err);
     CHECK_OK(graph_rewrite(literal, GRAPH_PASSES_ALL, table, &err), &err);
     CHECK_OK(cuda_plugin(&plugin, &err), &err);
     CHECK_OK(trust_check(&plugin->backend, model, &o, GRAPH_PASSES_ALL, &right, &err), &err);
@@ -472,12 +481,18 @@ static void check_every_convolution(Model *model, ModelArch arch)
         emulator->spoil_upload = 1 + 2 * n++;
         emulator->spoil_c = (c + 7) / 8 * 8;
         emulator->spoil_taps = k * k;
-        CHECK_STATUS(trust_check(&plugin->backend, model, &o, GRAPH_PASSES_ALL, &wrong, &err),
-                     ST_SELF_TEST);
-        CHECK_STR(wrong.operation, op->name);
-        CHECK(strstr(err.msg, op->name) != NULL && strstr(err.msg, "out of service") != NULL);
-        least = fmin(least, wrong.operation_rms);
+        for (int rows = 0; rows < (k == 3 && is_deepest(table, op) ? 2 : 1); rows++) {
+            emulator->spoil_rows = rows;
+            CHECK_STATUS(trust_check(&plugin->backend, model, &o, GRAPH_PASSES_ALL, &wrong, &err),
+                         ST_SELF_TEST);
+            CHECK_STR(wrong.operation, op->name);
+            CHECK(strstr(err.msg, op->name) != NULL && strstr(err.msg, "out of service") != NULL);
+            least = fmin(least, wrong.operation_rms);
+            n_rows += rows;
+        }
+        emulator->spoil_rows = 0;
     }
+    CHECK((n_rows > 0) == (arch != ARCH_UNET)); /* which convolves nothing there */
     emulator->spoil_upload = 0;
     (void)printf(
         "# %s: right %.2g (%s), output %.2g; each of %d convolutions wrong: %.2g or more\n",

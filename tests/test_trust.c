@@ -18,7 +18,7 @@
 
 #include <cjson/cJSON.h>
 
-enum { H = 32, W = 64 };
+enum { H = TRUST_HEIGHT, W = TRUST_WIDTH };
 
 static const Model *opened_with; /* in place of the model that is judged */
 
