@@ -96,7 +96,10 @@ static Status upload_conv(Cuda *cuda, int32_t i, Err *err)
         finite = finite && (bias[o] & 0x7c00u) != 0x7c00u;
     }
     if (status == ST_OK && !finite)
-        status = err_set(err, ST_BACKEND, "a weight of %s is too large for f16", op->name);
+        status = err_set(err, ST_MODEL_UNFIT,
+                         "this model is not for f16: a weight of %s is too large for it (the GPU "
+                         "is not at fault)",
+                         op->name);
     if (status == ST_OK)
         status = upload(cuda, cuda->steps[i].weight, half, weight_bytes(&s), err);
     if (status == ST_OK)

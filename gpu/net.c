@@ -195,7 +195,8 @@ static Status open_auto(Net *net, Err *err)
         return open_backend(net, BACKENDS[0], precision, err);
     net->may_fall = true;
     Status status = open_gpu(net, precision, &why);
-    if (status == ST_BACKEND || status == ST_SELF_TEST || status == ST_NO_MEMORY)
+    if (status == ST_BACKEND || status == ST_SELF_TEST || status == ST_NO_MEMORY ||
+        status == ST_MODEL_UNFIT) /* for f16 */
         return fall_to_cpu(net, &why, err);
     return status == ST_OK ? ST_OK : err_set(err, status, "%s", why.msg);
 }

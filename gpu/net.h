@@ -78,8 +78,8 @@ bool net_has(const char *backend, Precision precision);
 /* Builds the graph, applies the passes, reads the weights, reserves all memory. model is borrowed
 ** until close.
 ** Errors: BACKEND (unknown or failed; a precision that is not to be had), SELF_TEST, MODEL_FORMAT
-** (a tensor is missing or has another shape), MODEL_UNFIT (int8 is not allowed or has no ranges),
-** LIMIT (sizes), NO_MEMORY, IO. */
+** (a tensor is missing or has another shape), MODEL_UNFIT (int8 is not allowed or has no ranges;
+** weights or values beyond f16), LIMIT (sizes), NO_MEMORY, IO. */
 MUST_CHECK Status net_open(const Model *model, const NetOptions *options, Net **ret, Err *err);
 void net_close(Net *net);
 const char *net_backend(const Net *net);

@@ -90,6 +90,15 @@ static double operation_difference(const Form *form, const float *z, size_t n)
     return relative(sum, square);
 }
 
+/* Are there values, rightly computed, that f16 cannot hold? */
+static bool overflows(const Form *form, const float *z, size_t n)
+{
+    for (size_t i = 0; form->precision == PRECISION_F16 && i < n; i++)
+        if (isfinite(z[i]) && !isfinite(stored(form, z[i])))
+            return true;
+    return false;
+}
+
 /* ---- operation by operation ---------------------------------------------------------------- */
 
 static size_t elements(const Graph *graph, int32_t value)
@@ -112,6 +121,16 @@ static Status judge(Trial *trial, const char *name, double difference, Err *err)
                    "%.3g relative RMS on the same input (%.0e allowed)",
                    trial->backend->name, precision_name(trial->options.precision), name, difference,
                    most);
+}
+
+static Status not_for_f16(Trial *trial, const char *name, Err *err)
+{
+    trial->ret->operation_rms = (double)INFINITY;
+    (void)snprintf(trial->ret->operation, sizeof trial->ret->operation, "%s", name);
+    return err_set(err, ST_MODEL_UNFIT,
+                   "this model is not for f16: on the golden slice %s gives values beyond 65504, "
+                   "f16's largest (backend %s is not at fault)",
+                   name, trial->backend->name);
 }
 
 static float *new_value(Trial *trial, int32_t value, Err *err)
@@ -168,9 +187,12 @@ static Status see(void *context, int32_t i, const ShownValue *value, Err *err)
         TRY(compute(trial, trial->n_done, value, err));
     }
     float *z = trial->values[v];
+    const char *name = op != NULL ? op->name : "the input";
+    if (overflows(&form, z, n))
+        return not_for_f16(trial, name, err);
     double difference = operation_difference(&form, z, n);
     memcpy(z, value->y, n * sizeof *z);
-    return judge(trial, op != NULL ? op->name : "the input", difference, err);
+    return judge(trial, name, difference, err);
 }
 
 /* ---- end to end ---------------------------------------------------------------------------- */

@@ -37,8 +37,8 @@ double trust_difference(const float *ref, const float *other, size_t n);
 **   End to end: an ordinary run must give the bits that the run by operations gave; in f16 it must
 ** agree with the literal network of backend ref.
 **   ret   written on failure, too
-** Errors: SELF_TEST (an operation or the output is wrong, or the slice could not be run), those of
-** the backend's open. */
+** Errors: SELF_TEST (an operation or the output is wrong, or the slice could not be run),
+** MODEL_UNFIT (f16: an operation's right values are beyond it), those of the backend's open. */
 MUST_CHECK Status trust_check(const Backend *backend, const Model *model,
                               const BackendOptions *options, unsigned passes, TrustResult *ret,
                               Err *err);

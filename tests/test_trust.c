@@ -11,6 +11,7 @@
 #include "gpu/cuda_plugin.h"
 #include "gpu/golden.h"
 #include "gpu/graph_passes.h"
+#include "gpu/net.h"
 #include "gpu/network.h"
 #include "gpu/trust.h"
 #include "tests/cuda_fixture.h"
@@ -306,4 +307,52 @@ TEST_TIMEOUT(trust_knows_what_magnifies_rounding,
     CHECK_STATUS(try_magnifying("up3.2", 8000, &result, &err), ST_SELF_TEST);
     (void)printf("# %s\n", err.msg);
     CHECK(strstr(err.msg, "the model magnifies rounding") != NULL);
+}
+
+/* ---- a model that is beyond f16 -------------------------------------------------------------- */
+
+/* A batch norm's factors times `factor`; backend cuda (emulated) by name, then "auto". */
+static void check_beyond_f16(float factor, const char *says)
+{
+    const NetOptions automatic = {
+        .backend = "auto", .batch = 1, .height = H, .width = W, .precision = "f16"};
+    const BackendOptions o = options(PRECISION_F16);
+    const CudaPlugin *plugin;
+    TrustResult result;
+    Model *model;
+    Net *net;
+    size_t n;
+    Err err = {0};
+    CHECK_OK(cuda_plugin(&plugin, &err), &err);
+    ModelBytes m = read_model(path_of("random.safetensors"));
+    char *gamma = floats(&m, "layer1.0.bn1.weight", &n);
+    for (size_t i = 0; i < n; i++) {
+        float value;
+        memcpy(&value, gamma + i * sizeof value, sizeof value);
+        add(gamma + i * sizeof value, (factor - 1) * value);
+    }
+    CHECK_OK(file_write_durable(path_of("large.safetensors"), m.data, m.size, &err), &err);
+    CHECK_OK(model_open(path_of("large.safetensors"), &model, &err), &err);
+    CHECK_STATUS(trust_check(&plugin->backend, model, &o, plugin->backend.passes, &result, &err),
+                 ST_MODEL_UNFIT);
+    (void)printf("# %s\n", err.msg);
+    CHECK(strstr(err.msg, "this model is not for f16") != NULL && strstr(err.msg, says) != NULL);
+    CHECK(strstr(err.msg, "layer1.0.conv1") != NULL && strstr(err.msg, "out of service") == NULL);
+    CHECK_OK(net_open(model, &automatic, &net, &err), &err);
+    CHECK_STR(net_backend(net), "cpu");
+    CHECK(strstr(net_notice(net), "this model is not for f16") != NULL);
+    CHECK_STR(net_out_of_service(net), ""); /* no alert: the GPU is well */
+    net_close(net);
+    cJSON_Delete(m.header);
+    free(m.data);
+    model_close(model);
+}
+
+TEST_TIMEOUT(trust_blames_the_model_beyond_f16,
+             "weights or values too large for f16: the model is at fault, \"auto\" is the CPU", 120)
+{
+    (void)cuda_emulator_open();
+    model_close(random_model(ARCH_DRUNET34, 8));
+    check_beyond_f16(1e5f, "values beyond 65504");
+    check_beyond_f16(1e8f, "a weight of");
 }
