@@ -288,28 +288,53 @@ static Status with_reference(Packing *p, Arena *arena, Err *err)
     return pack_all(p, err);
 }
 
+/* Names the cases that fit worse than the others; adds them to `list`. */
+static void note_odd(const Packing *p, cJSON *list)
+{
+    const PackSeen *seen = &p->seen;
+    bool *odd = calloc((size_t)seen->n + 1, sizeof *odd);
+    if (odd == NULL || pack_seen_odd(seen, odd, NULL) != ST_OK) {
+        free(odd);
+        return;
+    }
+    for (int32_t i = 0; i < seen->n; i++) {
+        const PackSeenCase *c = &seen->cases[i];
+        if (!odd[i])
+            continue;
+        cJSON *json = cJSON_CreateObject();
+        (void)cJSON_AddNumberToObject(json, seen->unit, c->number);
+        (void)cJSON_AddStringToObject(json, "id", c->id);
+        (void)cJSON_AddNumberToObject(json, "cost", c->cost);
+        (void)cJSON_AddItemToArray(list, json);
+        (void)fprintf(stderr,
+                      "ct2mr: note: %s %d (%s): MR to CT %.3f, more than twice the others' median; "
+                      "is it this head's MR? Look at its picture\n",
+                      seen->unit, c->number, c->id, c->cost);
+    }
+    free(odd);
+}
+
 static int finish(Packing *p, Status status, const Err *err)
 {
     int n_failed = cJSON_GetArraySize(p->failed);
+    cJSON *json = cJSON_CreateObject();
+    (void)cJSON_AddStringToObject(json, "file", p->a->out);
+    (void)cJSON_AddItemToObject(json, "cases", p->done);
+    (void)cJSON_AddItemToObject(json, "left_out", p->failed);
     if (status != ST_OK) {
-        cJSON_Delete(p->done);
-        cJSON_Delete(p->failed);
+        cJSON_Delete(json);
         return cli_fail(err, p->a->json);
     }
+    int n_done = cJSON_GetArraySize(p->done);
+    note_odd(p, cJSON_AddArrayToObject(json, "doubtful"));
     if (p->a->json) {
-        cJSON *json = cJSON_CreateObject();
-        (void)cJSON_AddStringToObject(json, "file", p->a->out);
-        (void)cJSON_AddItemToObject(json, "cases", p->done);
-        (void)cJSON_AddItemToObject(json, "left_out", p->failed);
         cli_print_json(json);
-    } else {
-        (void)printf("%s: %d cases%s", p->a->out, cJSON_GetArraySize(p->done),
-                     n_failed == 0 ? "\n" : "");
-        if (n_failed > 0)
-            (void)printf(", %d left out\n", n_failed);
-        cJSON_Delete(p->done);
-        cJSON_Delete(p->failed);
+        return n_failed > 0 ? CLI_PARTIAL : CLI_OK;
     }
+    cJSON_Delete(json);
+    (void)printf("%s: %d cases%s", p->a->out, n_done, n_failed == 0 ? "\n" : "");
+    if (n_failed > 0)
+        (void)printf(", %d left out\n", n_failed);
     return n_failed > 0 ? CLI_PARTIAL : CLI_OK;
 }
 
@@ -325,9 +350,10 @@ static int run(const Arguments *a)
     if (status == ST_OK)
         status = with_reference(&p, &arena, &err);
     pack_abandon(p.writer);
-    pack_seen_free(&p.seen);
     arena_close(&arena);
-    return finish(&p, status, &err);
+    int code = finish(&p, status, &err);
+    pack_seen_free(&p.seen);
+    return code;
 }
 
 /* ---- options --------------------------------------------------------------------------------- */

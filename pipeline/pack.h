@@ -17,6 +17,8 @@
 typedef struct PackSeenCase {
     int32_t number;
     uint64_t ct, mr; /* pack_content() */
+    double cost;     /* of the MR's registration; 0 without */
+    char id[PACK_ID_SIZE];
 } PackSeenCase;
 
 typedef struct PackSeen { /* what has been packed; zero-initialised is none */
@@ -52,6 +54,10 @@ uint64_t pack_content_hu(const int16_t *hu, size_t n);
 /* Errors: PACK_CASE: the CT or the MR is that of a case seen, whose number is named. */
 MUST_CHECK Status pack_seen_check(const PackSeen *seen, const PackFacts *facts, Err *err);
 MUST_CHECK Status pack_seen_add(PackSeen *seen, int32_t number, const PackFacts *facts, Err *err);
+/* Which cases' MR fits its CT by a cost of more than twice the median of the others: they may be
+** another head's, and are to be looked at. Of fewer than four cases none. ret_odd: [seen->n].
+** Errors: NO_MEMORY. */
+MUST_CHECK Status pack_seen_odd(const PackSeen *seen, bool *ret_odd, Err *err);
 void pack_seen_free(PackSeen *seen);
 
 /* Is the MR of the CT's head, by its registration: overlap, cost, scales. Errors: REG_QUALITY. */

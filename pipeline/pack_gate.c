@@ -16,6 +16,9 @@
 #define PAIR_SCALE_MIN 0.90
 #define PAIR_SCALE_MAX 1.12
 
+#define ODD_RATIO 2.0
+enum { ODD_MIN_CASES = 4 };
+
 /* SplitMix64's output function. */
 static uint64_t mix(uint64_t x)
 {
@@ -127,7 +130,34 @@ Status pack_seen_add(PackSeen *seen, int32_t number, const PackFacts *facts, Err
         seen->cases = grown;
         seen->room = room;
     }
-    seen->cases[seen->n++] = (PackSeenCase){number, facts->ct_content, facts->mr_content};
+    PackSeenCase *c = &seen->cases[seen->n++];
+    *c = (PackSeenCase){number, facts->ct_content, facts->mr_content, facts->pair.cost, ""};
+    memcpy(c->id, facts->id, sizeof c->id);
+    return ST_OK;
+}
+
+static int compare_costs(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+Status pack_seen_odd(const PackSeen *seen, bool *ret_odd, Err *err)
+{
+    const int32_t n = seen->n;
+    double *sorted = calloc((size_t)n + 1, sizeof *sorted);
+    if (sorted == NULL)
+        return err_set(err, ST_NO_MEMORY, "costs of %d cases", n);
+    for (int32_t i = 0; i < n; i++)
+        sorted[i] = seen->cases[i].cost;
+    qsort(sorted, (size_t)n, sizeof *sorted, compare_costs);
+    /* What lies so far above the median of the others comes after it in the row: so the median of
+    ** the n - 1 others is that of the row without its last. */
+    double most =
+        n < ODD_MIN_CASES ? HUGE_VAL : ODD_RATIO * (sorted[(n - 2) / 2] + sorted[(n - 1) / 2]) / 2;
+    for (int32_t i = 0; i < n; i++)
+        ret_odd[i] = seen->cases[i].cost > most;
+    free(sorted);
     return ST_OK;
 }
 

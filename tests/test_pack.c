@@ -5,6 +5,7 @@
 ** what the MR does not cover is left out; a case that fails is left out and said. */
 #include "tests/test.h"
 
+#include "base/random.h"
 #include "daemon/cli.h"
 #include "pipeline/mr_io.h"
 #include "pipeline/nifti.h"
@@ -382,6 +383,36 @@ TEST(pack_gates, "air in HU is no MR; contents are the same turned, another with
     CHECK(strstr(err.msg, "the MR is a CT: 5 %") != NULL);
 }
 
+TEST(pack_costs_that_stand_out, "more than twice the median of the others; of three cases none")
+{
+    static const double costs[] = {0.1, 0.25, 0.08, 0.12};
+    PackSeen seen = {0};
+    bool odd[6];
+    Err err = {0};
+    for (int i = 0; i < 4; i++) {
+        PackFacts facts = {.id = "0123456789abcdef", .pair = {.cost = costs[i]}};
+        CHECK_OK(pack_seen_add(&seen, i + 2, &facts, &err), &err);
+        CHECK_OK(pack_seen_odd(&seen, odd, &err), &err);
+        for (int k = 0; k <= i; k++)
+            CHECK_INT(odd[k], i == 3 && k == 1);
+    }
+    CHECK_STR(seen.cases[1].id, "0123456789abcdef");
+    seen.cases[1].cost = 0.2; /* just twice the median of 0.08, 0.1, 0.12 */
+    CHECK_OK(pack_seen_odd(&seen, odd, &err), &err);
+    CHECK(!odd[0] && !odd[1] && !odd[2] && !odd[3]);
+    for (int i = 0; i < 4; i++)
+        seen.cases[i].cost = 0; /* pictures, and what is registered already */
+    CHECK_OK(pack_seen_odd(&seen, odd, &err), &err);
+    CHECK(!odd[0] && !odd[1] && !odd[2] && !odd[3]);
+    seen.cases[0].cost = 0.23, seen.cases[1].cost = 0.1;
+    seen.cases[2].cost = 0.12, seen.cases[3].cost = 0.12;
+    const PackFacts fifth = {.pair = {.cost = 0.1}}; /* the others' median is 0.11 */
+    CHECK_OK(pack_seen_add(&seen, 9, &fifth, &err), &err);
+    CHECK_OK(pack_seen_odd(&seen, odd, &err), &err);
+    CHECK(odd[0] && !odd[1] && !odd[2] && !odd[3] && !odd[4]);
+    pack_seen_free(&seen);
+}
+
 static void check_pair_refused(double overlap, double cost, double low, double high,
                                const char *want)
 {
@@ -495,6 +526,92 @@ static int call(int (*command)(int, char **), const char *arguments)
         argv[argc++] = p;
     argv[argc] = NULL;
     return command(argc, argv);
+}
+
+/* Every second voxel, with noise of its own, so that it is another case; 3 % smaller, since coarse
+** voxels give a brain more ml. */
+static void write_coarse(const char *name, const float *v, const Grid *grid, double stretch,
+                         double noise, uint64_t seed, Arena *arena)
+{
+    Err err = {0};
+    const Affine twice = {{{1.94 * stretch, 0, 0, 0}, {0, 1.94, 0, 0}, {0, 0, 1.94, 0}}};
+    const size_t mark = arena_mark(arena), nx = (size_t)grid->nx, ny = (size_t)grid->ny;
+    size_t at = 0;
+    VolumeF32 out = {
+        .grid = {grid->nx / 2, grid->ny / 2, grid->nz / 2, affine_mul(grid->lps_from_vox, twice)}};
+    out.v = arena_alloc(arena, grid_voxels(&out.grid), sizeof *out.v, &err);
+    CHECK(out.v != NULL);
+    Random random = random_stream(seed, 0, 0);
+    for (size_t z = 0; z < (size_t)out.grid.nz; z++)
+        for (size_t y = 0; y < (size_t)out.grid.ny; y++)
+            for (size_t x = 0; x < (size_t)out.grid.nx; x++)
+                out.v[at++] = v[(2 * z * ny + 2 * y) * nx + 2 * x] +
+                              (float)random_between(&random, -noise, noise);
+    CHECK_OK(nifti_write_f32(in_dir(name), &out, &err), &err);
+    arena_reset(arena, mark);
+}
+
+/* ct0 .. ct4 and mr0 .. mr4: mr2 is noisy, mr4 a fifth wider. */
+static void write_five(Arena *arena, Arena *scratch)
+{
+    static const TissueHu tissue = {8, 38, 29};
+    SimulatedHead head;
+    VolumeI16 ct;
+    char name[32];
+    float largest = 0;
+    Err err = {0};
+    CHECK_OK(simulate_head(TEMPLATES "ch2.nii.gz", TEMPLATES "ch2bet.nii.gz", 0, &head, arena,
+                           scratch, &err),
+             &err);
+    CHECK_OK(simulate_ct(&head, &tissue, &ct, arena, &err), &err);
+    const size_t n = grid_voxels(&ct.grid);
+    float *hu = arena_alloc(arena, n, sizeof *hu, &err);
+    CHECK(hu != NULL);
+    for (size_t i = 0; i < n; i++) {
+        hu[i] = ct.v[i];
+        largest = fmaxf(largest, head.t1.v[i]);
+    }
+    for (int k = 0; k < 5; k++) {
+        double noise = (double)largest * (k == 2 ? 0.3 : 0.01);
+        (void)snprintf(name, sizeof name, "ct%d.nii.gz", k);
+        write_coarse(name, hu, &ct.grid, 1, 2, 10 + (uint64_t)k, arena);
+        (void)snprintf(name, sizeof name, "mr%d.nii.gz", k);
+        write_coarse(name, head.t1.v, &ct.grid, k == 4 ? 1.2 : 1, noise, 20 + (uint64_t)k, arena);
+    }
+}
+
+TEST_TIMEOUT(pack_volumes_that_fit_worse,
+             "of four cases the one with a noisy MR is noted by its line; an MR that is a fifth "
+             "wider is left out",
+             240)
+{
+    Arena arena = {0}, scratch = {0};
+    char command[3000], *said;
+    size_t n_said;
+    Err err = {0};
+    if (access(TEMPLATES "ch2.nii.gz", R_OK) != 0)
+        SKIP("mricron-data is not installed");
+    CHECK_OK(arena_open((size_t)4 << 30, &arena, &err), &err);
+    CHECK_OK(arena_open((size_t)4 << 30, &scratch, &err), &err);
+    write_five(&arena, &scratch);
+    write_text("l.csv", "case,ct,mr\na,ct0.nii.gz,mr0.nii.gz\nb,ct1.nii.gz,mr1.nii.gz\n"
+                        "c,ct2.nii.gz,mr2.nii.gz\nd,ct3.nii.gz,mr3.nii.gz\n"
+                        "e,ct4.nii.gz,mr4.nii.gz\n");
+    (void)snprintf(command, sizeof command,
+                   "pack --cases %s --out %s --target T1 --dof 12 --reference %s", in_dir("l.csv"),
+                   in_dir("v.pack"), TEMPLATES "ch2.nii.gz");
+    CHECK(freopen(in_dir("said"), "w", stderr) != NULL);
+    int code = call(cli_pack, command);
+    CHECK(fflush(stderr) == 0);
+    CHECK_OK(file_read(in_dir("said"), 1 << 20, &said, &n_said, &err), &err);
+    (void)printf("# %s\n", said);
+    CHECK_INT(code, CLI_PARTIAL);
+    CHECK(strstr(said, "ct2mr: note: line 4 (") != NULL);
+    CHECK(strstr(strstr(said, "note: line 4") + 1, "note: line") == NULL);
+    CHECK(strstr(said, "line 6 left out: REG_QUALITY: CT and MR: scales ") != NULL);
+    free(said);
+    arena_close(&scratch);
+    arena_close(&arena);
 }
 
 TEST_TIMEOUT(
