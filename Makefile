@@ -147,7 +147,7 @@ $(B)/ct2mr_cuda.so: $(PLUGIN_OBJ) $(KERNEL_OBJ)
 	@echo "  LD  $@"; $(CC) $(LDFLAGS) -shared -Wl,--as-needed -o $@ $^ $(CUDA_LIB) -lcudnn -lcudart
 $(B)/tests/plugin/ct2mr_cuda.so: $(EMULATED_OBJ)
 	@mkdir -p $(@D)
-	@echo "  LD  $@"; $(CC) $(LDFLAGS) -shared -Wl,--as-needed -o $@ $^ $(CUDA_LIB) -lcudnn
+	@echo "  LD  $@"; $(CC) $(LDFLAGS) -shared -Wl,--as-needed -Wl,--wrap=cudnnBackendGetAttribute -o $@ $^ $(CUDA_LIB) -lcudnn
 
 $(LIB): $(LIB_OBJ)
 	@rm -f $@

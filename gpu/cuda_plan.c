@@ -30,7 +30,7 @@ const char *conv_shape_text(const ConvShape *s, char ret[96])
 
 /* ---- the operation graph ------------------------------------------------------------------- */
 
-static cudnnBackendDescriptor_t make_graph(DescPool *pool, const ConvShape *s)
+cudnnBackendDescriptor_t conv_graph(DescPool *pool, const ConvShape *s)
 {
     const int64_t h = s->h / s->stride, w = s->w / s->stride;
     const cudnnDataType_t half = CUDNN_DATA_HALF, wide = CUDNN_DATA_FLOAT;
@@ -202,7 +202,7 @@ Status conv_choose(const ConvShape *shape, const char *profile_json, ConvChoice 
     char text[96];
     bool found = false;
     cudnnBackendDescriptor_t device = desc_device(&pool, profile_json);
-    cudnnBackendDescriptor_t graph = make_graph(&pool, shape);
+    cudnnBackendDescriptor_t graph = conv_graph(&pool, shape);
     (void)conv_shape_text(shape, text);
     Status status = conv_search(&pool, graph, device, ret, &found, err);
     if (status != ST_OK)

@@ -44,6 +44,8 @@ bool conv_shape_equal(const ConvShape *a, const ConvShape *b);
 /* "8x64x56x56 k3 s1 -> 64 +residual relu". Returns ret. */
 const char *conv_shape_text(const ConvShape *shape, char ret[96]);
 
+/* The operation graph of a convolution (cuda_desc.h). */
+cudnnBackendDescriptor_t conv_graph(DescPool *pool, const ConvShape *shape);
 /* Asks cuDNN for an engine. profile_json: the device (cuda_desc.h).
 ** Errors: BACKEND (no engine, with the shape), NO_MEMORY. */
 MUST_CHECK Status conv_choose(const ConvShape *shape, const char *profile_json, ConvChoice *ret,

@@ -20,8 +20,14 @@ typedef struct EmulatedPlan { /* one convolution to plan for a card of gpu_catal
     int32_t pass; /* 0 forward, 1 gradient of the input, 2 of the weights */
     /* A mistake to be refused; FLOAT: weights, or their gradient, in float32. */
     enum { PLAN_GOOD, PLAN_DIMS, PLAN_BF16, PLAN_LAYOUT, PLAN_FLOAT } control;
+    /* What cuDNN is made to say. NEEDS: `noted` needs a compiler at run time, or cuBLASLt. */
+    enum { NEEDS_NOTHING, NEEDS_COMPILER, NEEDS_CUBLASLT } needs;
+    int64_t noted;                   /* number of an engine */
+    int64_t claimed_bytes;           /* workspace of the plan that reload() loads; 0: the truth */
     int64_t workspace_bytes, engine; /* results */
     bool tensor_core;
+    bool varies,
+        needs_more; /* as cuDNN says of the engine: other bits in another run; a compiler */
 } EmulatedPlan;
 
 /* Networks whose distinct convolutions are to be planned: of inference DRUNet-34, -50 and -101; of
@@ -34,6 +40,7 @@ typedef struct EmulatedNetworks {
 typedef struct EmulatedTally {
     int n_shapes, n_good, n_tensor_core;
     int n_back;              /* of n_good: gradients */
+    int n_varies, n_more;    /* of n_good: as EmulatedPlan's, which none should be */
     int64_t workspace_bytes; /* the largest */
     char trouble[256];       /* the first */
 } EmulatedTally;

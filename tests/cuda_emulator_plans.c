@@ -72,6 +72,84 @@ static ConvShape shape_of(const EmulatedPlan *p)
                        p->kernel, p->stride, p->residual, p->relu, (ConvPass)p->pass};
 }
 
+/* ---- what cuDNN is made to say ------------------------------------------------------------- */
+
+static const EmulatedPlan *told; /* of the plan under way */
+static int64_t claimed_bytes;
+
+/* The linker puts the first in the place of the second, which stays as __real_... (Makefile). */
+cudnnStatus_t __wrap_cudnnBackendGetAttribute(cudnnBackendDescriptor_t d,
+                                              cudnnBackendAttributeName_t name,
+                                              cudnnBackendAttributeType_t type, int64_t most,
+                                              int64_t *ret_n, void *ret);
+cudnnStatus_t __real_cudnnBackendGetAttribute(cudnnBackendDescriptor_t d,
+                                              cudnnBackendAttributeName_t name,
+                                              cudnnBackendAttributeType_t type, int64_t most,
+                                              int64_t *ret_n, void *ret);
+
+static bool is_noted(cudnnBackendDescriptor_t engine)
+{
+    int64_t n = 0, number = -1;
+    return told != NULL && told->needs != NEEDS_NOTHING &&
+           __real_cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64,
+                                           1, &n, &number) == CUDNN_STATUS_SUCCESS &&
+           number == told->noted;
+}
+
+cudnnStatus_t __wrap_cudnnBackendGetAttribute(cudnnBackendDescriptor_t d,
+                                              cudnnBackendAttributeName_t name,
+                                              cudnnBackendAttributeType_t type, int64_t most,
+                                              int64_t *ret_n, void *ret)
+{
+    cudnnStatus_t status = __real_cudnnBackendGetAttribute(d, name, type, most, ret_n, ret);
+    if (name == CUDNN_ATTR_ENGINE_BEHAVIOR_NOTE && *ret_n < most && is_noted(d))
+        ((cudnnBackendBehaviorNote_t *)ret)[(*ret_n)++] =
+            told->needs == NEEDS_COMPILER ? CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION
+                                          : CUDNN_BEHAVIOR_NOTE_CUBLASLT_DEPENDENCY;
+    if (name == CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE && claimed_bytes != 0)
+        *(int64_t *)ret = claimed_bytes;
+    return status;
+}
+
+/* ---- one convolution ----------------------------------------------------------------------- */
+
+/* Whether the engine has one of two notes. */
+static bool has_note(cudnnBackendDescriptor_t engine, cudnnBackendAttributeName_t name,
+                     cudnnBackendAttributeType_t type, int one, int other)
+{
+    int notes[64];
+    int64_t n = 0;
+    ASSERT(sizeof(cudnnBackendNumericalNote_t) == sizeof notes[0]);
+    ASSERT(cudnnBackendGetAttribute(engine, name, type, 64, &n, notes) == CUDNN_STATUS_SUCCESS);
+    for (int64_t i = 0; i < n; i++)
+        if (notes[i] == one || notes[i] == other)
+            return true;
+    return false;
+}
+
+/* Asked of the engine itself, by its number. */
+static Status read_notes(const ConvShape *shape, const char *profile, EmulatedPlan *plan, Err *err)
+{
+    DescPool pool = {0};
+    cudnnBackendDescriptor_t device = desc_device(&pool, profile);
+    cudnnBackendDescriptor_t engine = desc_new(&pool, CUDNN_BACKEND_ENGINE_DESCRIPTOR);
+    desc_set_desc(&pool, engine, CUDNN_ATTR_ENGINE_OPERATION_GRAPH, conv_graph(&pool, shape));
+    desc_set_desc(&pool, engine, CUDNN_ATTR_ENGINE_DEVICEPROP, device);
+    desc_set(&pool, engine, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, 1, &plan->engine);
+    desc_finalize(&pool, engine, "engine");
+    Status status = desc_status(&pool, err);
+    if (status == ST_OK) {
+        plan->varies = has_note(engine, CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, CUDNN_TYPE_NUMERICAL_NOTE,
+                                CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC,
+                                CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION);
+        plan->needs_more = has_note(
+            engine, CUDNN_ATTR_ENGINE_BEHAVIOR_NOTE, CUDNN_TYPE_BEHAVIOR_NOTE,
+            CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION, CUDNN_BEHAVIOR_NOTE_CUBLASLT_DEPENDENCY);
+    }
+    desc_done(&pool);
+    return status;
+}
+
 Status emulated_plan(EmulatedPlan *plan, Err *err)
 {
     char profile[GPU_PROFILE_SIZE];
@@ -81,7 +159,10 @@ Status emulated_plan(EmulatedPlan *plan, Err *err)
     (void)gpu_catalog_profile(plan->card, profile);
     if (plan->control != PLAN_GOOD)
         return plan_mistake(plan, profile, err);
-    TRY(conv_choose(&shape, profile, &choice, err));
+    told = plan;
+    Status chosen = conv_choose(&shape, profile, &choice, err);
+    told = NULL;
+    TRY(chosen);
     Status status = conv_load(&shape, profile, NULL, choice.json, &loaded, err);
     if (status == ST_OK && loaded.workspace_bytes != choice.workspace_bytes)
         status = err_set(err, ST_BACKEND, "workspace changed when reloaded");
@@ -90,6 +171,7 @@ Status emulated_plan(EmulatedPlan *plan, Err *err)
         plan->engine = choice.engine;
         plan->tensor_core = choice.tensor_core;
         conv_plan_free(&loaded);
+        status = read_notes(&shape, profile, plan, err);
     }
     free(choice.json);
     return status;
@@ -119,7 +201,9 @@ Status emulated_reload(const EmulatedPlan *plan, int other_card, const char *fro
     TRY(conv_choose(&shape, profile, &choice, err));
     char *json = replace(choice.json, from, to);
     ASSERT(json != NULL && (from == NULL || strcmp(json, choice.json) != 0));
+    claimed_bytes = plan->claimed_bytes;
     Status status = conv_load(&shape, other, NULL, json, &loaded, err);
+    claimed_bytes = 0;
     if (status == ST_OK)
         conv_plan_free(&loaded);
     free(json);
@@ -214,6 +298,8 @@ static void count_shape(const ConvShape *s, int card, EmulatedTally *tally)
     bool good = emulated_plan(&plan, &why) == ST_OK;
     tally->n_good += good;
     tally->n_tensor_core += good && plan.tensor_core;
+    tally->n_varies += good && plan.varies;
+    tally->n_more += good && plan.needs_more;
     tally->n_back += good && s->pass != CONV_FORWARD;
     if (good && plan.workspace_bytes > tally->workspace_bytes)
         tally->workspace_bytes = plan.workspace_bytes;

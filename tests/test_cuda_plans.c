@@ -60,6 +60,8 @@ static bool finish(const Child *child, EmulatedTally *total)
     total->n_good += tally.n_good;
     total->n_tensor_core += tally.n_tensor_core;
     total->n_back += tally.n_back;
+    total->n_varies += tally.n_varies;
+    total->n_more += tally.n_more;
     return tally.n_good == tally.n_shapes && tally.n_tensor_core == tally.n_shapes &&
            tally.n_shapes > 40 && tally.workspace_bytes <= (int64_t)MAX_WORKSPACE_MIB << 20;
 }
@@ -80,9 +82,11 @@ static EmulatedTally plan_all(EmulatedNetworks networks, const int32_t *batches,
         before = child;
     }
     good = finish(&before, &total) && good;
-    (void)printf("# %d of %d planned, %d of them gradients, %d on tensor cores, %d children\n",
-                 total.n_good, total.n_shapes, total.n_back, total.n_tensor_core, n);
-    CHECK(good);
+    (void)printf("# %d of %d planned, %d of them gradients, %d on tensor cores, %d with bits that "
+                 "vary, %d that need a compiler or cuBLASLt, %d children\n",
+                 total.n_good, total.n_shapes, total.n_back, total.n_tensor_core, total.n_varies,
+                 total.n_more, n);
+    CHECK(good && total.n_varies == 0 && total.n_more == 0);
     return total;
 }
 
@@ -195,6 +199,33 @@ TEST_TIMEOUT(cuda_plans_are_checked, "a plan's text: another card's or an edited
     }
     CHECK_STATUS(emulator->reload(&plan, 5, NULL, NULL, &err), ST_BACKEND);
     (void)printf("# another card: %s\n", err.msg);
+}
+
+TEST_TIMEOUT(cuda_plans_need_nothing_more,
+             "an engine that wants a compiler or cuBLASLt is passed over, workspace is bounded",
+             120)
+{
+    const CudaEmulator *emulator = cuda_emulator_open();
+    const int64_t most = (int64_t)MAX_WORKSPACE_MIB << 20;
+    EmulatedPlan plan = {
+        .card = 2, .n = 2, .c_in = 64, .h = 56, .w = 40, .c_out = 64, .kernel = 3, .stride = 1};
+    Err err = {0};
+    CHECK_OK(emulator->plan(&plan, &err), &err);
+    plan.noted = plan.engine;
+    for (plan.needs = NEEDS_COMPILER; plan.needs <= NEEDS_CUBLASLT; plan.needs++) {
+        CHECK_OK(emulator->plan(&plan, &err), &err);
+        CHECK(plan.engine != plan.noted);
+    }
+    plan.needs = NEEDS_NOTHING;
+    CHECK_OK(emulator->plan(&plan, &err), &err);
+    CHECK_INT(plan.engine, plan.noted);
+    plan.claimed_bytes = most;
+    CHECK_OK(emulator->reload(&plan, 2, NULL, NULL, &err), &err);
+    for (int i = 0; i < 2; i++) {
+        plan.claimed_bytes = i == 0 ? most + 1 : -1;
+        CHECK_STATUS(emulator->reload(&plan, 2, NULL, NULL, &err), ST_BACKEND);
+        CHECK(strstr(err.msg, "of workspace") != NULL);
+    }
 }
 
 TEST_TIMEOUT(cuda_plans_of_gradients_are_checked, "a gradient's plan: edited ones are refused", 120)
