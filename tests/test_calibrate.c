@@ -277,6 +277,9 @@ TEST(calibration_is_of_these_weights,
 {
     const char *cal = path_of("cal.safetensors"), *other = path_of("other.safetensors");
     const MetadataValue none = {"calibration", NULL}, damaged = {"calibration", "[7"};
+    const MetadataValue only_f32 = {"precisions", "[\"f32\"]"};
+    static float y[N * PIXELS];
+    Precision used;
     CalibrateResult results[PRECISION_COUNT];
     Model *model;
     char *file;
@@ -290,6 +293,9 @@ TEST(calibration_is_of_these_weights,
     CHECK_INT(model_info(model)->precisions, 7);
     CHECK_INT(model_info(model)->unproven, 0);
     model_close(model);
+    CHECK_OK(model_write_metadata(cal, &only_f32, 1, other, &err), &err); /* measured, too bad */
+    CHECK_STATUS(try_run(other, "int8", 1, y, &used, &err), ST_MODEL_UNFIT);
+    CHECK(strstr(err.msg, "does not allow int8") != NULL);
     CHECK_OK(model_write_metadata(cal, &none, 1, other, &err), &err);
     check_unproven(other, "it holds no calibration");
     CHECK_OK(model_write_metadata(cal, &damaged, 1, other, &err), &err);

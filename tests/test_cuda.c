@@ -609,6 +609,27 @@ static const char *key_of(const CacheFile *file, const char **ret_gpu, const cha
     return key;
 }
 
+/* Plans are of one model, card, driver and cuDNN: each stands in the key. */
+static void check_key(const Fixture *f, const CacheFile *file)
+{
+    const NetOptions o = options("cuda", "f16", 2);
+    const char *gpu, *end, *key = key_of(file, &gpu, &end);
+    char want[256], *text = strndup(key, (size_t)(end - key));
+    const GpuCard *card = gpu_catalog_card(f->emulator->card);
+    Net *net;
+    Err err = {0};
+    CHECK_OK(net_open(f->model, &o, &net, &err), &err);
+    (void)snprintf(want, sizeof want, "model %s, ", model_info(f->model)->digest);
+    CHECK(text != NULL && strstr(text, want) == text);
+    const char *version = strstr(net_signature(net), "cudnn=");
+    CHECK(version != NULL);
+    (void)snprintf(want, sizeof want, ", gpu %s sm_%d, driver 13000, cuDNN %lu", card->name,
+                   card->compute, strtoul(version + strlen("cudnn="), NULL, 10));
+    CHECK_STR(gpu - key + text, want);
+    free(text);
+    net_close(net);
+}
+
 /* The file as if the plans of `foreign`, which has the same network and shape, were `own`'s. */
 static void write_foreign_plans(const CacheFile *own, const CacheFile *foreign)
 {
@@ -653,6 +674,8 @@ TEST_TIMEOUT(cuda_plan_cache,
     Fixture f = open_fixture();
     int n = list_caches(files, MAX);
     CHECK_INT(n, 2); /* the network's and the golden slice's */
+    for (int i = 0; i < n; i++)
+        check_key(&f, &files[i]);
     check_rebuilt(&f, files, n, "");
     for (int damage = 0; damage < 5; damage++) {
         for (int i = 0; i < n; i++) {
