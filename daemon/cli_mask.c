@@ -26,7 +26,7 @@ static Status read_reference(const char *path, const VolumeI16 *ct, VolumeI16 *r
     RegResult result;
     const RegOptions options = {.fixed_modality = REG_CT, .moving_modality = REG_MR, .dof = 12};
     char digest[DIGEST_HEX_SIZE];
-    TRY(reference_read(path, "", arena, ret_image, digest, err));
+    TRY(reference_read(path, "RA", arena, ret_image, digest, err));
     TRY(reg_affine(ct, ret_image, &options, &result, scratch, err));
     TRY(align_gate(&result, err));
     *ret = (MaskReference){ret_image, result.moving_from_fixed};
@@ -81,7 +81,11 @@ static int run(const MaskArguments *a)
     Arena arena = {0}, scratch = {0};
     VolumeU8 mask = {0};
     MaskResult result = {0};
-    Status status = arena_open(ARENA_BYTES, &arena, &err);
+    Status status = cli_remove_old(a->out, &err);
+    if (status == ST_OK)
+        status = cli_remove_old(a->png, &err);
+    if (status == ST_OK)
+        status = arena_open(ARENA_BYTES, &arena, &err);
     if (status == ST_OK)
         status = arena_open(ARENA_BYTES, &scratch, &err);
     if (status == ST_OK)
@@ -126,5 +130,10 @@ int cli_mask(int argc, char **argv)
     if (optind + 1 != argc)
         return cli_usage("mask", "name one CT: a NIfTI file or a DICOM folder");
     a.ct = argv[optind];
+    if (cli_would_spoil(a.out, a.ct) || cli_would_spoil(a.out, a.reference) ||
+        cli_would_spoil(a.png, a.ct) || cli_would_spoil(a.png, a.reference))
+        return cli_usage("mask", "--out or --png is, or lies in, what would be read");
+    if (cli_same_output(a.out, a.png))
+        return cli_usage("mask", "--out and --png are one file");
     return run(&a);
 }

@@ -22,15 +22,12 @@
 #include "pipeline/steps.h"
 #include "registration/register.h"
 
-#include <errno.h>
 #include <getopt.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #define ARENA_BYTES ((size_t)8 << 30) /* address space; memory is taken as it is touched */
 
@@ -152,9 +149,11 @@ static int parse(int argc, char **argv, Arguments *ret)
     }
     if (a.fixed == NULL || a.moving == NULL || a.out == NULL || optind != argc)
         return cli_usage("register", "--fixed, --moving and --out are needed, and nothing else");
-    if (cli_same_file(a.out, a.fixed) || cli_same_file(a.out, a.moving) ||
-        cli_same_file(a.png, a.fixed) || cli_same_file(a.png, a.moving))
-        return cli_usage("register", "--out or --png is what would be read");
+    if (cli_would_spoil(a.out, a.fixed) || cli_would_spoil(a.out, a.moving) ||
+        cli_would_spoil(a.png, a.fixed) || cli_would_spoil(a.png, a.moving))
+        return cli_usage("register", "--out or --png is, or lies in, what would be read");
+    if (cli_same_output(a.out, a.png))
+        return cli_usage("register", "--out and --png are one file");
     *ret = a;
     return CLI_OK;
 }
@@ -178,6 +177,8 @@ static Status run(const Arguments *a, Arena *arena, Answer *ret, Err *err)
     Answer answer = {.fixed_is = a->fixed_is, .moving_is = a->moving_is};
     TRY(cli_read_volume(a->fixed, "--fixed-is ct|mr", arena, &fixed, &answer.fixed_is, err));
     TRY(cli_read_volume(a->moving, "--moving-is ct|mr", arena, &moving, &answer.moving_is, err));
+    TRY(cli_turn(&fixed, answer.fixed_is, arena, err));
+    TRY(cli_turn(&moving, answer.moving_is, arena, err));
     bool fixed_is_ct = answer.fixed_is == MODALITY_CT;
     bool moving_is_ct = answer.moving_is == MODALITY_CT;
     RegOptions options = {.dof = a->dof};
@@ -230,15 +231,6 @@ static void print_numbers(const Answer *answer, const char *out)
                  r->scale_min, r->scale_max, r->seconds, out);
 }
 
-/* So that what is there afterwards is of this run. */
-static Status remove_old(const char *path, Err *err)
-{
-    struct stat st;
-    if (path == NULL || lstat(path, &st) != 0 || !S_ISREG(st.st_mode) || unlink(path) == 0)
-        return ST_OK;
-    return err_sys(err, errno, "removing the old %s", path);
-}
-
 static int report(const Arguments *a, const Answer *answer)
 {
     Err err = {0};
@@ -271,9 +263,9 @@ int cli_register(int argc, char **argv)
     int code = parse(argc, argv, &arguments);
     if (code != CLI_OK)
         return code;
-    Status status = remove_old(arguments.out, &err);
+    Status status = cli_remove_old(arguments.out, &err);
     if (status == ST_OK)
-        status = remove_old(arguments.png, &err);
+        status = cli_remove_old(arguments.png, &err);
     if (status == ST_OK)
         status = arena_open(ARENA_BYTES, &arena, &err);
     if (status == ST_OK)

@@ -65,7 +65,9 @@ static int run(const WindowArguments *a)
     Err err = {0};
     Arena arena = {0};
     double mean = 0;
-    Status status = arena_open(ARENA_BYTES, &arena, &err);
+    Status status = cli_remove_old(a->out, &err);
+    if (status == ST_OK)
+        status = arena_open(ARENA_BYTES, &arena, &err);
     if (status == ST_OK)
         status = make_window(a, &arena, &mean, &err);
     arena_close(&arena);
@@ -128,5 +130,7 @@ int cli_window(int argc, char **argv)
         (!cli_parse_double(level, &a.level_hu) || !cli_parse_double(width, &a.width_hu)))
         return cli_usage("window", "--level and --width are numbers of HU");
     a.ct = argv[optind];
+    if (cli_would_spoil(a.out, a.ct))
+        return cli_usage("window", "--out is, or lies in, what would be read");
     return run(&a);
 }

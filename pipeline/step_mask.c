@@ -2,7 +2,9 @@
 **
 ** A planning CT of a head shows between half a head and a head with neck and shoulders' upper rim;
 ** other volumes mean another body part or a wrong HU scale. The brain is looked for in either case:
-** its volume is that of an adult only if the millimetres are right, which no transform shows. */
+** what a header's millimetres are too large by, no transform shows, but the brain's volume does.
+** Where only the head is wanted a brain that is too small, or not found, is only noted: noise hides
+** it. */
 #include "pipeline/steps.h"
 
 #include <stdio.h>
@@ -20,27 +22,39 @@ static Status check_ml(const char *what, double ml, double low, double high, Err
                                              what, ml, low, high);
 }
 
-static Status mask_head_too(Job *job, const MaskReference *reference, Err *err)
+static Status step_brain(Job *job, const MaskReference *reference, Err *err)
 {
-    TRY(mask_head(&job->series.ct, reference, job->options.threads, &job->mask, &job->mask_result,
-                  &job->arena, &job->scratch, err));
+    bool wanted = job->wanted->mask == MASK_BRAIN;
+    Err none = {0};
+    Status status = mask_brain(&job->series.ct, reference, job->options.threads, &job->mask,
+                               &job->mask_result, &job->arena, &job->scratch, &none);
+    if (status == ST_MASK && !wanted) {
+        (void)snprintf(job->note, sizeof job->note, "no brain found");
+        return ST_OK;
+    }
+    if (status != ST_OK) {
+        if (err != NULL)
+            *err = none;
+        return status;
+    }
     double ml = job->mask_result.volume_ml;
-    (void)snprintf(job->note + strlen(job->note), sizeof job->note - strlen(job->note),
-                   ", head %.0f ml", ml);
-    return check_ml("head", ml, HEAD_MIN_ML, HEAD_MAX_ML, err);
+    bool small = ml < BRAIN_MIN_ML;
+    (void)snprintf(job->note, sizeof job->note, "brain %.0f ml%s", ml, small ? " (doubtful)" : "");
+    return check_ml("brain", ml, wanted ? BRAIN_MIN_ML : 0, BRAIN_MAX_ML, err);
 }
 
 Status step_mask(Job *job, Err *err)
 {
     const MaskReference reference = {&job->reference, job->ref_from_ct};
     size_t mark = arena_mark(&job->arena);
-    TRY(mask_brain(&job->series.ct, &reference, job->options.threads, &job->mask, &job->mask_result,
-                   &job->arena, &job->scratch, err));
-    double ml = job->mask_result.volume_ml;
-    (void)snprintf(job->note, sizeof job->note, "brain %.0f ml", ml);
-    TRY(check_ml("brain", ml, BRAIN_MIN_ML, BRAIN_MAX_ML, err));
+    TRY(step_brain(job, &reference, err));
     if (job->wanted->mask == MASK_BRAIN)
         return ST_OK;
     arena_reset(&job->arena, mark);
-    return mask_head_too(job, &reference, err);
+    TRY(mask_head(&job->series.ct, &reference, job->options.threads, &job->mask, &job->mask_result,
+                  &job->arena, &job->scratch, err));
+    double ml = job->mask_result.volume_ml;
+    size_t used = strlen(job->note);
+    (void)snprintf(job->note + used, sizeof job->note - used, ", head %.0f ml", ml);
+    return check_ml("head", ml, HEAD_MIN_ML, HEAD_MAX_ML, err);
 }

@@ -139,7 +139,8 @@ static Status read_reference(const char *path, Arena *arena, VolumeI16 *ret,
 static Status turn_reference(const char *axes, Arena *arena, VolumeI16 *reference, Err *err)
 {
     char own[3];
-    if (axes[0] == '\0' || (grid_axes(&reference->grid, own) && strcmp(own, axes) == 0))
+    bool to_head = reference->grid.lps_from_vox.m[2][2] > 0; /* or the last bits would differ */
+    if (axes[0] == '\0' || (grid_axes(&reference->grid, own) && strcmp(own, axes) == 0 && to_head))
         return ST_OK;
     VolumeI16 turned;
     TRY(volume_turn(reference, axes, arena, &turned, err));

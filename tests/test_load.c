@@ -183,7 +183,11 @@ TEST(load_refuses_a_dense_rim,
         CHECK_STATUS(load(), ST_HU_SCALE);
         CHECK(strstr(err.msg, "100 % of the images' rim") != NULL);
         for (int i = 1; i < 24; i++)
-            cells[i] = soft[k]; /* one of 16 on the rim is left */
+            cells[i] = soft[k]; /* one of 16 on the rim is left: 6 % */
+        put_slices("r", file, 4);
+        CHECK_STATUS(load(), ST_HU_SCALE);
+        cells[0] = soft[k];
+        cells[7] = air[k]; /* dense, not on the rim */
         put_slices("r", file, 4);
         CHECK_OK(load(), &err);
     }

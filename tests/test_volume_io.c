@@ -116,12 +116,18 @@ TEST(reference_read_turns, "stored as LP or as RA: the same volume in the axes t
     VolumeF32 mr = make(false, 1);
     put(&mr);
     CHECK_OK(reference_read(path, "", &arena, &as_is, first, &err), &err);
-    for (int k = 0; k < 4; k++) {
+    for (int k = 0; k < 8; k++) {
         char axes[3];
-        CHECK_OK(reference_read(path, AXES[k], &arena, &got, digest, &err), &err);
+        if (k == 4) { /* the same from head to feet */
+            mr.grid.lps_from_vox.m[2][2] *= -1;
+            put(&mr);
+            CHECK_OK(reference_read(path, "", &arena, &as_is, first, &err), &err);
+        }
+        CHECK_OK(reference_read(path, AXES[k % 4], &arena, &got, digest, &err), &err);
         CHECK_STR(digest, first);
         CHECK(grid_axes(&got.grid, axes));
-        CHECK_STR(axes, AXES[k]);
+        CHECK_STR(axes, AXES[k % 4]);
+        CHECK(got.grid.lps_from_vox.m[2][2] > 0);
         Affine vox_from_lps;
         CHECK(affine_inverse(as_is.grid.lps_from_vox, &vox_from_lps));
         const Affine from_got = affine_mul(vox_from_lps, got.grid.lps_from_vox);

@@ -106,6 +106,23 @@ runs 1 "$ct2mr" register --json --fixed "$CT" --moving "$TEST_DIR/empty.nii" --o
 says '{"verdict":"REG_OVERLAP"'
 grep -q '"verdict":.*"REG_OVERLAP"' "$t" || fail "verdict: $(cat "$t")"
 
+# Nothing that is read is replaced, and no output by another.
+zcat "$reference" >"$TEST_DIR/t1.nii"
+sum=$(sha256sum "$TEST_DIR/t1.nii" "$CT"/*0001.dcm)
+for out in "$TEST_DIR/t1.nii" "$CT/IM0001.dcm" "$CT/new.nii"; do
+    runs 2 "$ct2mr" mask --reference "$TEST_DIR/t1.nii" --out "$out" "$CT"
+    runs 2 "$ct2mr" mask --out "$TEST_DIR/m.nii" --png "$out" --reference "$TEST_DIR/t1.nii" "$CT"
+    runs 2 "$ct2mr" register --fixed "$CT" --moving "$TEST_DIR/t1.nii" --out "$out"
+    [ "$out" = "$TEST_DIR/t1.nii" ] || runs 2 "$ct2mr" window --out "$out" "$CT"
+done
+[ "$(sha256sum "$TEST_DIR/t1.nii" "$CT"/*0001.dcm)" = "$sum" ] || fail "what was read has changed"
+[ ! -e "$CT/new.nii" ] || fail "a file among the images"
+runs 2 "$ct2mr" mask --out "$TEST_DIR/one" --png "$TEST_DIR/../$(basename "$TEST_DIR")/one" "$CT"
+runs 2 "$ct2mr" register --fixed "$CT" --moving "$reference" --out "$TEST_DIR/one" --png "$TEST_DIR/one"
+echo old >"$TEST_DIR/old.nii.gz"
+runs 1 "$ct2mr" mask --out "$TEST_DIR/old.nii.gz" "$TEST_DIR/empty.nii"
+[ ! -e "$TEST_DIR/old.nii.gz" ] || fail "an older mask is left after a failure"
+
 # Pixels said to be 1.2 times as wide: the head registers, its brain is none.
 cp -r "$CT" "$TEST_DIR/wide"
 dcmodify -nb -m "PixelSpacing=1.1484375\\1.1484375" "$TEST_DIR"/wide/*.dcm 2>/dev/null || fail "dcmodify"
