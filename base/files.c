@@ -119,6 +119,16 @@ void file_abandon(FileWriter *writer)
     writer->fd = -1;
 }
 
+void file_keep_owner(const FileWriter *writer)
+{
+    struct stat st;
+    if (stat(writer->path, &st) != 0 || !S_ISREG(st.st_mode))
+        return;
+    /* First the owner: it may not be ours to give, and then set-id bits would be another's. */
+    if (fchown(writer->fd, st.st_uid, st.st_gid) == 0 || errno == EPERM)
+        (void)fchmod(writer->fd, st.st_mode & 0777);
+}
+
 Status file_commit(FileWriter *writer, Err *err)
 {
     Status status = ST_OK;

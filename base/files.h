@@ -37,6 +37,9 @@ typedef struct FileWriter {
 } FileWriter;
 MUST_CHECK Status file_begin(const char *path, FileWriter *ret, Err *err);
 MUST_CHECK Status file_add(FileWriter *writer, const void *data, size_t size_bytes, Err *err);
+/* The file will have the permissions, and where they may be given, owner and group of the one that
+** it replaces, if there is one. Before file_commit(). */
+void file_keep_owner(const FileWriter *writer);
 /* After a failure nothing is left of the temporary file. */
 MUST_CHECK Status file_commit(FileWriter *writer, Err *err);
 /* Gives up what has not been committed; fine after commit. */

@@ -5,6 +5,7 @@
 ** (or into --out). JSON: {"slices", "file", "precisions": {NAME: {"allowed", "psnr_db",
 ** "psnr_min_db", "ssim", "ssim_min"} or null where this machine cannot compute in it}}. */
 #include "daemon/cli.h"
+#include "daemon/cli_volume.h"
 
 #include "daemon/cli_int.h"
 #include "daemon/job_options.h"
@@ -13,6 +14,7 @@
 #include "pipeline/pipeline.h"
 
 #include <getopt.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -183,7 +185,6 @@ static bool parse(int argc, char **argv, Arguments *ret)
         else
             return false;
     }
-    ret->out = ret->out != NULL ? ret->out : ret->model;
     return optind == argc && ret->model != NULL && ret->data != NULL;
 }
 
@@ -192,6 +193,11 @@ int cli_model_calibrate(int argc, char **argv)
     Arguments a;
     if (!parse(argc, argv, &a))
         return cli_usage("model", "calibrate needs --model M and --data DIR or X.npy");
+    if (cli_would_spoil(a.out, a.data) || cli_would_spoil(a.out, a.reference))
+        return cli_usage("model", "--out is, or lies in, what would be read");
+    char in_place[PATH_MAX]; /* the model itself, not a link to it, is written anew */
+    if (a.out == NULL)
+        a.out = realpath(a.model, in_place) != NULL ? in_place : a.model;
     CalibrateResult results[PRECISION_COUNT] = {0};
     int32_t n = 0;
     Err err = {0};

@@ -1,6 +1,7 @@
 /* See calibrate.h. */
 #include "gpu/calibrate.h"
 
+#include "base/digest.h"
 #include "base/files.h"
 #include "gpu/graph_passes.h"
 #include "gpu/metrics.h"
@@ -185,12 +186,14 @@ static char *ranges_text(const NetRange *ranges, int32_t n)
 /* Copies the model with the first n ranges, to be tried. */
 static Status write_ranges(const Calibration *c, int32_t n, Err *err)
 {
-    char calibration[128];
+    char calibration[256], digest[DIGEST_HEX_SIZE];
     char *text = ranges_text(c->ranges, n);
     if (text == NULL)
         return err_set(err, ST_NO_MEMORY, "metadata");
-    (void)snprintf(calibration, sizeof calibration, "{\"tensors\":\"%s\",\"int8\":{}}",
-                   c->tensors_digest);
+    digest_text(text, digest);
+    (void)snprintf(calibration, sizeof calibration,
+                   "{\"tensors\":\"%s\",\"int8\":{\"allowed\":true,\"ranges\":\"%s\"}}",
+                   c->tensors_digest, digest);
     const MetadataValue values[] = {
         {"precisions", "[\"f32\",\"int8\"]"}, {"int8", text}, {"calibration", calibration}};
     Status status = model_write_metadata(c->from, values, 3, c->part, err);
@@ -227,8 +230,15 @@ static char *findings_text(const Calibration *c, const CalibrateResult results[P
         (void)cJSON_AddNumberToObject(item, "ssim", results[p].ssim);
         (void)cJSON_AddNumberToObject(item, "psnr_min_db", results[p].psnr_min_db);
         (void)cJSON_AddNumberToObject(item, "ssim_min", results[p].ssim_min);
-        if (p == PRECISION_INT8)
-            (void)cJSON_AddNumberToObject(item, "float_convolutions", results[p].n_float);
+        (void)cJSON_AddBoolToObject(item, "allowed", results[p].allowed);
+        if (p != PRECISION_INT8)
+            continue;
+        (void)cJSON_AddNumberToObject(item, "float_convolutions", results[p].n_float);
+        char *ranges = ranges_text(c->ranges, c->n_ranges - results[p].n_float);
+        char digest[DIGEST_HEX_SIZE];
+        digest_text(ranges != NULL ? ranges : "", digest);
+        (void)cJSON_AddStringToObject(item, "ranges", digest);
+        cJSON_free(ranges);
     }
     char *text = cJSON_PrintUnformatted(json);
     cJSON_Delete(json);

@@ -1,5 +1,6 @@
 /* A model: a safetensors file (safetensors.h) whose metadata say what it is. See model.h. */
 #include "gpu/model.h"
+#include "base/digest.h"
 
 #include "gpu/model_int.h"
 #include "gpu/safetensors.h"
@@ -30,6 +31,19 @@ static void set_name(ModelInfo *info, const char *path)
         *dot = '\0';
 }
 
+/* Whether the calibration measured the precision (int8: with these ranges) and allowed it. */
+static bool is_allowed(const Model *model, const cJSON *calibration, Precision p)
+{
+    const cJSON *found = cJSON_GetObjectItemCaseSensitive(calibration, precision_name(p));
+    if (!cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(found, "allowed")))
+        return false;
+    char ranges[DIGEST_HEX_SIZE];
+    const char *of = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(found, "ranges"));
+    const char *text = model_metadata(model, "int8");
+    digest_text(text != NULL ? text : "", ranges);
+    return p != PRECISION_INT8 || (of != NULL && strcmp(of, ranges) == 0);
+}
+
 /* What a calibration must prove is taken out where none in the file did: other weights need other
 ** ranges and round otherwise. */
 static void prove_precisions(Model *model)
@@ -38,14 +52,12 @@ static void prove_precisions(Model *model)
     cJSON *json = cJSON_Parse(model_metadata(model, "calibration"));
     const char *of = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(json, "tensors"));
     bool same = of != NULL && strcmp(of, info->tensors_digest) == 0;
-    for (int p = PRECISION_F32 + 1; p < PRECISION_COUNT; p++) {
-        const cJSON *found = cJSON_GetObjectItemCaseSensitive(json, precision_name((Precision)p));
-        if ((info->precisions & 1u << p) != 0 && !(same && cJSON_IsObject(found)))
+    for (int p = PRECISION_F32 + 1; p < PRECISION_COUNT; p++)
+        if ((info->precisions & 1u << p) != 0 && !(same && is_allowed(model, json, (Precision)p)))
             info->unproven |= 1u << p;
-    }
     info->precisions &= ~info->unproven;
     info->unproven_why = of == NULL ? "it holds no calibration of its weights"
-                         : same     ? "its calibration did not measure that"
+                         : same     ? "its calibration did not find that good enough"
                                     : "it was calibrated with other weights";
     cJSON_Delete(json);
 }

@@ -51,7 +51,15 @@ static Status join(const cJSON *header, const char *data, size_t data_bytes, con
         memcpy(file + PREFIX, text, length);
         memset(file + PREFIX + length, ' ', padded - length);
         memcpy(file + PREFIX + padded, data, data_bytes);
-        status = file_write_durable(to, file, PREFIX + padded + data_bytes, err);
+        FileWriter writer;
+        status = file_begin(to, &writer, err);
+        if (status == ST_OK) {
+            file_keep_owner(&writer);
+            status = file_add(&writer, file, PREFIX + padded + data_bytes, err);
+        }
+        if (status == ST_OK)
+            status = file_commit(&writer, err);
+        file_abandon(&writer);
     }
     free(file);
     cJSON_free(text);

@@ -110,6 +110,22 @@ static int names_in_folder(const char *begin, char ret[64])
     return n;
 }
 
+TEST(file_keeps_owner, "a file that is replaced keeps its permissions")
+{
+    char path[PATH_SIZE];
+    FileWriter writer;
+    struct stat st;
+    Err err = {0};
+    CHECK_OK(path_format(path, &err, "%s/kept", test_dir()), &err);
+    CHECK_OK(file_write_durable(path, "a", 1, &err), &err);
+    CHECK(chmod(path, 0604) == 0);
+    CHECK_OK(file_begin(path, &writer, &err), &err);
+    file_keep_owner(&writer);
+    CHECK_OK(file_add(&writer, "b", 1, &err), &err);
+    CHECK_OK(file_commit(&writer, &err), &err);
+    CHECK(stat(path, &st) == 0 && (st.st_mode & 0777) == 0604);
+}
+
 TEST(file_write_durable_replaces_whole, "the new content, nothing left beside it")
 {
     char path[PATH_SIZE], *data;

@@ -3,6 +3,7 @@
 ** what it measured and nothing else; what is not allowed is not chosen. */
 #include "tests/test.h"
 
+#include "base/digest.h"
 #include "base/files.h"
 #include "gpu/calibrate.h"
 #include "gpu/dnnl_int.h"
@@ -143,12 +144,16 @@ static void allow_all(const char *path)
 /* The same, as if these very weights had been measured. */
 static void prove_all(const char *path)
 {
-    char calibration[128];
+    char calibration[320], ranges[DIGEST_HEX_SIZE];
     Model *model;
     Err err = {0};
     CHECK_OK(model_open(path, &model, &err), &err);
-    (void)snprintf(calibration, sizeof calibration, "{\"tensors\":\"%s\",\"bf16\":{},\"int8\":{}}",
-                   model_info(model)->tensors_digest);
+    const char *text = model_metadata(model, "int8");
+    digest_text(text != NULL ? text : "", ranges);
+    (void)snprintf(calibration, sizeof calibration,
+                   "{\"tensors\":\"%s\",\"bf16\":{\"allowed\":true},\"int8\":{\"allowed\":true,"
+                   "\"ranges\":\"%s\"}}",
+                   model_info(model)->tensors_digest, ranges);
     model_close(model);
     const MetadataValue proof = {"calibration", calibration};
     CHECK_OK(model_write_metadata(path, &proof, 1, path, &err), &err);
@@ -170,7 +175,7 @@ TEST(precisions_compute_the_same_network, "bf16 and int8 near f32; same bits wit
         Precision used;
         Err err = {0};
         calibrate(NETS[k].arch, NETS[k].width, results);
-        allow_all(path_of("cal.safetensors"));
+        prove_all(path_of("cal.safetensors"));
         CHECK_OK(try_run(path_of("cal.safetensors"), "f32", 2, want, &used, &err), &err);
         for (int p = 0; p < 2; p++) {
             if (!results[1 + p].measured)
@@ -288,7 +293,7 @@ TEST(calibration_is_of_these_weights,
     calibrate(ARCH_DRUNET34, 4, results);
     if (!results[PRECISION_INT8].measured || !results[PRECISION_BF16].measured)
         SKIP("this processor has no bf16 or no int8 instructions");
-    allow_all(cal);
+    prove_all(cal);
     CHECK_OK(model_open(cal, &model, &err), &err);
     CHECK_INT(model_info(model)->precisions, 7);
     CHECK_INT(model_info(model)->unproven, 0);
@@ -296,6 +301,11 @@ TEST(calibration_is_of_these_weights,
     CHECK_OK(model_write_metadata(cal, &only_f32, 1, other, &err), &err); /* measured, too bad */
     CHECK_STATUS(try_run(other, "int8", 1, y, &used, &err), ST_MODEL_UNFIT);
     CHECK(strstr(err.msg, "does not allow int8") != NULL);
+    const MetadataValue narrow = {"int8", "{\"conv1\":1e-3}"};
+    CHECK_OK(model_write_metadata(cal, &narrow, 1, other, &err), &err); /* other ranges */
+    CHECK_OK(model_open(other, &model, &err), &err);
+    CHECK_INT(model_info(model)->unproven, 1u << PRECISION_INT8);
+    model_close(model);
     CHECK_OK(model_write_metadata(cal, &none, 1, other, &err), &err);
     check_unproven(other, "it holds no calibration");
     CHECK_OK(model_write_metadata(cal, &damaged, 1, other, &err), &err);
@@ -345,7 +355,11 @@ TEST(calibration_refuses_what_is_no_head,
     CHECK_OK(model_open(to, &model, &err), &err);
     CHECK((model_info(model)->precisions & 1u << PRECISION_INT8) == 0);
     model_close(model);
-    allow_all(to); /* as a file made elsewhere may say */
+    allow_all(to); /* it was measured, and not good enough */
+    CHECK_OK(model_open(to, &model, &err), &err);
+    CHECK((model_info(model)->unproven & 1u << PRECISION_INT8) != 0);
+    model_close(model);
+    prove_all(to); /* as a file made elsewhere may say */
     double difference;
     CHECK_OK(model_open(to, &model, &err), &err);
     CHECK_STATUS(model_verify(model, "cpu", &difference, &err), ST_BACKEND);

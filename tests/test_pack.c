@@ -430,7 +430,7 @@ TEST(pack_registration_gates, "overlap, cost and scales at their limits and just
     Err err = {0};
     CHECK_OK(pack_registration_gate(&good, &err), &err);
     check_pair_refused(0.59, 0.1, 1, 1, "CT and MR: overlap 0.59, at least 0.60 needed");
-    check_pair_refused(NAN, 0.1, 1, 1, "CT and MR: overlap nan, at least 0.60 needed");
+    check_pair_refused((double)NAN, 0.1, 1, 1, "CT and MR: overlap nan, at least 0.60 needed");
     check_pair_refused(1, 0.401, 1, 1, "CT and MR: cost 0.401, at most 0.40 accepted");
     check_pair_refused(1, 0.1, 0.899, 1,
                        "CT and MR: scales 0.899 to 1.000, one patient has 0.90 to 1.12");

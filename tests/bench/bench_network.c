@@ -9,6 +9,7 @@
 ** model: random weights say nothing of how many a trained network needs, and the accuracy of int8
 ** is not measured here. */
 #include "base/clock.h"
+#include "base/digest.h"
 #include "base/parallel.h"
 #include "gpu/graph_passes.h"
 #include "gpu/model_write.h"
@@ -113,15 +114,14 @@ static void write_ranges(const char *from, const char *to)
     const NetFeed feed = {NULL, fill, take};
     static NetRange ranges[NET_MAX_RANGES];
     static char text[NET_MAX_RANGES * 64];
-    char calibration[128];
+    char calibration[256], tensors[65], digest[DIGEST_HEX_SIZE];
     size_t used = 0;
     int32_t n;
     Model *model;
     Net *net;
     Err err = {0};
     must(model_open(from, &model, &err), &err);
-    (void)snprintf(calibration, sizeof calibration, "{\"tensors\":\"%s\",\"int8\":{}}",
-                   model_info(model)->tensors_digest);
+    memcpy(tensors, model_info(model)->tensors_digest, sizeof tensors);
     must(net_open(model, &options, &net, &err), &err);
     must(net_run_ranges(net, 1, &feed, ranges, &n, &err), &err);
     net_close(net);
@@ -130,6 +130,10 @@ static void write_ranges(const char *from, const char *to)
         used += (size_t)snprintf(text + used, sizeof text - used, "%c\"%s\":%g", i == 0 ? '{' : ',',
                                  ranges[i].conv, (double)ranges[i].range);
     (void)snprintf(text + used, sizeof text - used, "}");
+    digest_text(text, digest);
+    (void)snprintf(calibration, sizeof calibration,
+                   "{\"tensors\":\"%s\",\"int8\":{\"allowed\":true,\"ranges\":\"%s\"}}", tensors,
+                   digest);
     const MetadataValue values[] = {
         {"precisions", "[\"f32\",\"int8\"]"}, {"int8", text}, {"calibration", calibration}};
     must(model_write_metadata(from, values, 3, to, &err), &err);
