@@ -26,7 +26,8 @@ static Status read_reference(const char *path, const VolumeI16 *ct, VolumeI16 *r
     RegResult result;
     const RegOptions options = {.fixed_modality = REG_CT, .moving_modality = REG_MR, .dof = 12};
     char digest[DIGEST_HEX_SIZE];
-    TRY(reference_read(path, "RA", arena, ret_image, digest, err));
+    TRY(reference_read(path, "", arena, ret_image, digest, err));
+    TRY(cli_turn(ret_image, MODALITY_MR, arena, err));
     TRY(reg_affine(ct, ret_image, &options, &result, scratch, err));
     TRY(align_gate(&result, err));
     *ret = (MaskReference){ret_image, result.moving_from_fixed};

@@ -167,6 +167,17 @@ static Graph *odd_graph(void)
     return graph;
 }
 
+/* A step of n slices by cpu (a) gives what ref (b) gives. */
+static void check_step(TrainCase *a, TrainCase *b, int32_t n)
+{
+    Step got = run_step(a, n, true), want = run_step(b, n, true);
+    CHECK_NEAR(train_distance(got.y, want.y, got.n_out), 0, 1e-4);
+    CHECK_NEAR(train_distance(got.dx, want.dx, got.n_in), 0, 1e-4);
+    check_parameters(a, b, 1e-4, 0);
+    free_step(&got);
+    free_step(&want);
+}
+
 TEST(train_cpu_odd_operations,
      "bias, ReLU, sums and pools without batch norm, five output channels: "
      "cpu gives what ref gives to 1e-4")
@@ -186,12 +197,7 @@ TEST(train_cpu_odd_operations,
                                                          : model_file_random(&seed) - 0.5);
     CHECK_OK(train_net_changed(a.net, &err), &err);
     CHECK_OK(train_net_changed(b.net, &err), &err);
-    Step got = run_step(&a, 2, true), want = run_step(&b, 2, true);
-    CHECK_NEAR(train_distance(got.y, want.y, got.n_out), 0, 1e-4);
-    CHECK_NEAR(train_distance(got.dx, want.dx, got.n_in), 0, 1e-4);
-    check_parameters(&a, &b, 1e-4, 0);
-    free_step(&got);
-    free_step(&want);
+    check_step(&a, &b, 2);
     train_close(&a);
     train_close(&b);
 }
@@ -223,14 +229,8 @@ static void check_shortcut(int32_t c_in, int32_t side, int32_t batch, int32_t th
             p[i].value[k] = q[i].value[k] = (float)(model_file_random(&seed) - 0.5);
     CHECK_OK(train_net_changed(a.net, &err), &err);
     CHECK_OK(train_net_changed(b.net, &err), &err);
-    for (int round = 0; round < 2; round++) {
-        Step got = run_step(&a, batch, true), want = run_step(&b, batch, true);
-        CHECK_NEAR(train_distance(got.y, want.y, got.n_out), 0, 1e-4);
-        CHECK_NEAR(train_distance(got.dx, want.dx, got.n_in), 0, 1e-4);
-        check_parameters(&a, &b, 1e-4, 0);
-        free_step(&got);
-        free_step(&want);
-    }
+    for (int round = 0; round < 2; round++)
+        check_step(&a, &b, batch);
     train_close(&a);
     train_close(&b);
 }

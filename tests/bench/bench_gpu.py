@@ -2,11 +2,10 @@
    bench_gpu.py infer ORACLE_FOLDER MODEL.safetensors SIDE BATCH   "MS LOOP_MS" per slice: the network
        alone as one CUDA graph, and the loop from float32 slices in memory to such
    bench_gpu.py train [ROUNDS]   "MS" of a step: DRUNet-34, width 64, 224 x 224, batch 5, autocast, Adam"""
-import json
-import struct
 import sys
 import time
 
+import drunet_file
 import torch
 from torch.nn import functional as F
 
@@ -14,21 +13,7 @@ torch.backends.cudnn.benchmark = True
 
 
 def read_model(folder, path):
-    sys.path.insert(0, folder)
-    from drunet import DRUNet, set_fast
-
-    with open(path, "rb") as file:
-        size = struct.unpack("<Q", file.read(8))[0]
-        header = json.loads(file.read(size))
-        data = file.read()
-    metadata = header.pop("__metadata__")
-    state = {}
-    for name, tensor in header.items():
-        begin, end = tensor["data_offsets"]
-        state[name] = torch.frombuffer(bytearray(data[begin:end]), dtype=torch.float32).reshape(tensor["shape"])
-    net = DRUNet(int(metadata["arch"].split("-")[1]), width=int(metadata["width"]))
-    net.load_state_dict(state, strict=False)
-    set_fast(net.eval(), True)
+    net = drunet_file.read(folder, path)
     # Batch normalisation becomes part of the convolutions, as in ct2mr.
     modules = dict(net.named_modules())
     for name, conv in list(modules.items()):
