@@ -117,9 +117,9 @@ kill_node() { # kill_node SIGNAL
     kill "-$1" "$node_pid"
     wait "$node_pid" 2>/dev/null
 }
-start_tps() {
+start_tps() { # start_tps [OPTION...] of storescp
     mkdir -p "$TEST_DIR/tps"
-    storescp -aet TPS -od "$TEST_DIR/tps" "$tps_port" >"$TEST_DIR/tps.log" 2>&1 &
+    storescp -aet TPS -od "$TEST_DIR/tps" "$@" "$tps_port" >"$TEST_DIR/tps.log" 2>&1 &
     tps_pid=$!
     pids+=("$tps_pid")
     wait_for 10 port_open "$tps_port" || fail "the stand-in TPS does not listen"
