@@ -18,6 +18,7 @@ for precision in f32 bf16; do
     for _ in 1 2 3; do
         line=$("$B/tests/bench_train" "$scratch" "$precision" 3) || exit 1
         ours+="$line"$'\n'
+        [ "$line" != - ] || break
         [ -z "$has_torch" ] || theirs+="$("$python" tests/bench/bench_train.py "$precision" 2)"$'\n'
     done
     if [ "${ours%%$'\n'*}" = - ]; then
