@@ -265,6 +265,14 @@ Status mask_head_on_copy(MaskCopy *c, Err *err)
 Status mask_head(const VolumeI16 *ct, const MaskReference *reference, int threads, VolumeU8 *ret,
                  MaskResult *ret_result, Arena *arena, Arena *scratch, Err *err)
 {
-    return mask_run(ct, reference, threads, mask_head_on_copy, ret, ret_result, arena, scratch,
-                    err);
+    return mask_run(ct, reference, threads, mask_head_on_copy, ret, ret_result, NULL, arena,
+                    scratch, err);
+}
+
+Status mask_head_and_brain_ml(const VolumeI16 *ct, const MaskReference *reference, int threads,
+                              VolumeU8 *ret, MaskResult *ret_result, double *ret_brain_ml,
+                              Arena *arena, Arena *scratch, Err *err)
+{
+    return mask_run(ct, reference, threads, mask_head_and_brain_on_copy, ret, ret_result,
+                    ret_brain_ml, arena, scratch, err);
 }

@@ -31,6 +31,11 @@ typedef struct MaskReference {
 MUST_CHECK Status mask_head(const VolumeI16 *ct, const MaskReference *reference, int threads,
                             VolumeU8 *ret, MaskResult *ret_result, Arena *arena, Arena *scratch,
                             Err *err);
+/* mask_head(), and of the same copy the brain's volume: 0 where nothing like a brain is found. */
+MUST_CHECK Status mask_head_and_brain_ml(const VolumeI16 *ct, const MaskReference *reference,
+                                         int threads, VolumeU8 *ret, MaskResult *ret_result,
+                                         double *ret_brain_ml, Arena *arena, Arena *scratch,
+                                         Err *err);
 MUST_CHECK Status mask_brain(const VolumeI16 *ct, const MaskReference *reference, int threads,
                              VolumeU8 *ret, MaskResult *ret_result, Arena *arena, Arena *scratch,
                              Err *err);

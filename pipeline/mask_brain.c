@@ -188,9 +188,9 @@ static Status find_reach(MaskCopy *c, double *ret_anchor_mm, Err *err)
     return ST_OK;
 }
 
-static Status brain_on_copy(MaskCopy *c, Err *err)
+/* From the head in label to the brain in label and brain_ml. */
+static Status brain_of_head(MaskCopy *c, Err *err)
 {
-    TRY(mask_head_on_copy(c, err));
     find_soft(c);
     double anchor_mm = 0;
     TRY(find_reach(c, &anchor_mm, err));
@@ -210,11 +210,42 @@ static Status brain_on_copy(MaskCopy *c, Err *err)
     double ml = (double)mask_count(c, c->label) * c->voxel_ml;
     if (ml < BRAIN_MIN_ML)
         return err_set(err, ST_MASK, "the soft tissue inside bone has only %.0f ml", ml);
+    c->brain_ml = ml;
     return ST_OK;
+}
+
+static Status brain_on_copy(MaskCopy *c, Err *err)
+{
+    TRY(mask_head_on_copy(c, err));
+    return brain_of_head(c, err);
+}
+
+Status mask_head_and_brain_on_copy(MaskCopy *copy, Err *err)
+{
+    TRY(mask_head_on_copy(copy, err));
+    /* The brain is cut out of a twin, so that the head stays: it has its own HU and label. */
+    size_t mark = arena_mark(copy->scratch);
+    MaskCopy twin = *copy;
+    twin.hu.v = arena_alloc(copy->scratch, copy->n, sizeof(float), err);
+    twin.label = arena_alloc(copy->scratch, copy->n, 1, err);
+    if (twin.hu.v == NULL || twin.label == NULL)
+        return ST_LIMIT;
+    memcpy(twin.hu.v, copy->hu.v, copy->n * sizeof(float));
+    memcpy(twin.label, copy->label, copy->n);
+    Err none = {0};
+    Status status = brain_of_head(&twin, &none);
+    copy->brain_ml = status == ST_OK ? twin.brain_ml : 0;
+    arena_reset(copy->scratch, mark);
+    if (status == ST_OK || status == ST_MASK)
+        return ST_OK;
+    if (err != NULL)
+        *err = none;
+    return status;
 }
 
 Status mask_brain(const VolumeI16 *ct, const MaskReference *reference, int threads, VolumeU8 *ret,
                   MaskResult *ret_result, Arena *arena, Arena *scratch, Err *err)
 {
-    return mask_run(ct, reference, threads, brain_on_copy, ret, ret_result, arena, scratch, err);
+    return mask_run(ct, reference, threads, brain_on_copy, ret, ret_result, NULL, arena, scratch,
+                    err);
 }

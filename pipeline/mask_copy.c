@@ -290,7 +290,7 @@ static Status restore(MaskCopy *copy, VolumeU8 *ret, double *ret_ml, Err *err)
 
 Status mask_run(const VolumeI16 *ct, const MaskReference *reference, int threads,
                 Status (*on_copy)(MaskCopy *copy, Err *err), VolumeU8 *ret, MaskResult *ret_result,
-                Arena *arena, Arena *scratch, Err *err)
+                double *ret_brain_ml, Arena *arena, Arena *scratch, Err *err)
 {
     double begin_s = clock_monotonic_s(), ml = 0;
     size_t keep = arena_mark(arena);
@@ -310,6 +310,8 @@ Status mask_run(const VolumeI16 *ct, const MaskReference *reference, int threads
         return status;
     }
     *ret = mask;
+    if (ret_brain_ml != NULL)
+        *ret_brain_ml = copy.brain_ml;
     *ret_result = (MaskResult){ml, clock_monotonic_s() - begin_s};
     return ST_OK;
 }

@@ -12,12 +12,13 @@ typedef struct MaskCopy {
     size_t n;         /* voxels of the copy */
     double voxel_ml;  /* of one voxel of the copy */
     int threads;
-    float *mm2;     /* [n] squared distances, overwritten by the functions below */
-    int32_t *queue; /* [n] */
-    uint8_t *a, *b; /* [n] work of the mask functions */
-    uint8_t *level; /* [n] gradient */
-    uint8_t *prior; /* [n] PRIOR_* bits, all 0 without a reference */
-    uint8_t *label; /* [n] markers, then the result: 1 inside */
+    float *mm2;      /* [n] squared distances, overwritten by the functions below */
+    int32_t *queue;  /* [n] */
+    uint8_t *a, *b;  /* [n] work of the mask functions */
+    uint8_t *level;  /* [n] gradient */
+    uint8_t *prior;  /* [n] PRIOR_* bits, all 0 without a reference */
+    uint8_t *label;  /* [n] markers, then the result: 1 inside */
+    double brain_ml; /* what mask_head_and_brain_on_copy() found */
     Arena *scratch;
 } MaskCopy;
 
@@ -41,10 +42,14 @@ int64_t mask_count(const MaskCopy *copy, const uint8_t *mask);
 double mask_square(double x);
 /* Head on the copy: copy->label is 1 inside, 0 outside. Errors: MASK, LIMIT. */
 MUST_CHECK Status mask_head_on_copy(MaskCopy *copy, Err *err);
+/* The same, and copy->brain_ml. Errors: LIMIT, MASK of the head. */
+MUST_CHECK Status mask_head_and_brain_on_copy(MaskCopy *copy, Err *err);
 /* mask_head() and mask_brain() but for what they do on the copy: make it, call on_copy, bring
-** copy->label == 1 back to the CT's grid as a smooth surface. */
+** copy->label == 1 back to the CT's grid as a smooth surface. ret_brain_ml: NULL, or copy->brain_ml.
+*/
 MUST_CHECK Status mask_run(const VolumeI16 *ct, const MaskReference *reference, int threads,
                            Status (*on_copy)(MaskCopy *copy, Err *err), VolumeU8 *ret,
-                           MaskResult *ret_result, Arena *arena, Arena *scratch, Err *err);
+                           MaskResult *ret_result, double *ret_brain_ml, Arena *arena,
+                           Arena *scratch, Err *err);
 
 #endif

@@ -8,7 +8,6 @@
 #include "pipeline/steps.h"
 
 #include <stdio.h>
-#include <string.h>
 
 #define HEAD_MIN_ML 1000.0
 #define HEAD_MAX_ML 9000.0
@@ -24,37 +23,30 @@ static Status check_ml(const char *what, double ml, double low, double high, Err
 
 static Status step_brain(Job *job, const MaskReference *reference, Err *err)
 {
-    bool wanted = job->wanted->mask == MASK_BRAIN;
-    Err none = {0};
-    Status status = mask_brain(&job->series.ct, reference, job->options.threads, &job->mask,
-                               &job->mask_result, &job->arena, &job->scratch, &none);
-    if (status == ST_MASK && !wanted) {
-        (void)snprintf(job->note, sizeof job->note, "no brain found");
-        return ST_OK;
-    }
-    if (status != ST_OK) {
-        if (err != NULL)
-            *err = none;
-        return status;
-    }
+    TRY(mask_brain(&job->series.ct, reference, job->options.threads, &job->mask, &job->mask_result,
+                   &job->arena, &job->scratch, err));
     double ml = job->mask_result.volume_ml;
-    bool small = ml < BRAIN_MIN_ML;
-    (void)snprintf(job->note, sizeof job->note, "brain %.0f ml%s", ml, small ? " (doubtful)" : "");
-    return check_ml("brain", ml, wanted ? BRAIN_MIN_ML : 0, BRAIN_MAX_ML, err);
+    (void)snprintf(job->note, sizeof job->note, "brain %.0f ml", ml);
+    return check_ml("brain", ml, BRAIN_MIN_ML, BRAIN_MAX_ML, err);
+}
+
+static Status step_head(Job *job, const MaskReference *reference, Err *err)
+{
+    double brain_ml = 0;
+    TRY(mask_head_and_brain_ml(&job->series.ct, reference, job->options.threads, &job->mask,
+                               &job->mask_result, &brain_ml, &job->arena, &job->scratch, err));
+    double ml = job->mask_result.volume_ml;
+    if (brain_ml > 0)
+        (void)snprintf(job->note, sizeof job->note, "brain %.0f ml%s, head %.0f ml", brain_ml,
+                       brain_ml < BRAIN_MIN_ML ? " (doubtful)" : "", ml);
+    else
+        (void)snprintf(job->note, sizeof job->note, "no brain found, head %.0f ml", ml);
+    TRY(check_ml("brain", brain_ml, 0, BRAIN_MAX_ML, err));
+    return check_ml("head", ml, HEAD_MIN_ML, HEAD_MAX_ML, err);
 }
 
 Status step_mask(Job *job, Err *err)
 {
     const MaskReference reference = {&job->reference, job->ref_from_ct};
-    size_t mark = arena_mark(&job->arena);
-    TRY(step_brain(job, &reference, err));
-    if (job->wanted->mask == MASK_BRAIN)
-        return ST_OK;
-    arena_reset(&job->arena, mark);
-    TRY(mask_head(&job->series.ct, &reference, job->options.threads, &job->mask, &job->mask_result,
-                  &job->arena, &job->scratch, err));
-    double ml = job->mask_result.volume_ml;
-    size_t used = strlen(job->note);
-    (void)snprintf(job->note + used, sizeof job->note - used, ", head %.0f ml", ml);
-    return check_ml("head", ml, HEAD_MIN_ML, HEAD_MAX_ML, err);
+    return (job->wanted->mask == MASK_BRAIN ? step_brain : step_head)(job, &reference, err);
 }
