@@ -137,15 +137,22 @@ static void near_batch(const Pass *p, float *at, int32_t w)
     }
 }
 
-/* All 0 or all infinite: nothing to do. */
+/* Every column all 0 or all infinite: nothing to do. */
+HOT_CLONES
 static bool is_flat(const Pass *p, const float *at, int32_t w)
 {
-    for (int32_t q = 0; q < p->n; q++, at += p->stride)
+    for (int32_t c = 0; c < w; c++)
+        if (at[c] > 0 && !isinf(at[c]))
+            return false;
+    const float *row = at;
+    for (int32_t q = 1; q < p->n; q++) {
+        int differ = 0;
+        row += p->stride;
         for (int32_t c = 0; c < w; c++)
-            if (at[c] > 0 && !isinf(at[c]))
-                return false;
-            else if (at[c] != at[c - (q > 0 ? (ptrdiff_t)p->stride : 0)])
-                return false;
+            differ |= row[c] != at[c];
+        if (differ)
+            return false;
+    }
     return true;
 }
 
