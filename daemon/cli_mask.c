@@ -1,5 +1,6 @@
 /* ct2mr mask: the head (or brain) of a CT as a NIfTI mask, offline. With --reference the reference
 ** head is registered first and helps, as in a job; a registration that a job would refuse ends it.
+** A volume that a job would refuse is an error after the files are written: look at them.
 **
 ** JSON: {"mask", "kind", "volume_ml", "seconds", "size": [x,y,z], "spacing_mm": [x,y,z]}. */
 #include "daemon/cli.h"
@@ -91,8 +92,11 @@ static int run(const MaskArguments *a)
         status = arena_open(ARENA_BYTES, &scratch, &err);
     if (status == ST_OK)
         status = make_mask(a, &arena, &scratch, &mask, &result, &err);
-    if (status == ST_OK)
+    if (status == ST_OK) {
         print_result(a, &mask.grid, &result);
+        status = mask_gate(a->brain ? MASK_BRAIN : MASK_HEAD, result.volume_ml,
+                           a->brain ? result.volume_ml : 0, &err);
+    }
     arena_close(&scratch);
     arena_close(&arena);
     return status == ST_OK ? CLI_OK : cli_fail(&err, a->json);

@@ -11,8 +11,8 @@
 **    orbits and foramina. (Soft tissue that no thick soft tissue joins to the brain is one, too, by
 **    the book; it kept nothing out that reach does not, and cut cisterns off.)
 ** With a reference, step 2's anchor is soft tissue deeper than 6 mm where the reference surely has
-**    brain, step 3's reach is where the reference may have brain, and what is surely brain is never
-**    an outer marker: blood, gas and clips stay in, and it ends at the foramen magnum.
+**    brain, step 3's reach is where the reference may have brain, and what is surely brain and in
+**    the head is an inner marker: blood, gas and clips stay in, and it ends at the foramen magnum.
 ** 5. Watershed; opening by 3 mm cuts vessels and nerves; closing and filling take sulci and
 **    ventricles in. */
 #include "pipeline/mask.h"
@@ -149,7 +149,7 @@ static void find_inner(MaskCopy *c)
     (void)component_reach(&c->hu.grid, c->a, DEEP, INSIDE, c->queue, n);
 }
 
-/* From what find_inner() left in a; the anchor is in b. */
+/* From what find_inner() left in a; the anchor is in b, the head in label. */
 static void set_markers(MaskCopy *c, double anchor_mm)
 {
     float reach2 = (float)mask_square(anchor_mm + REACH_MM);
@@ -159,14 +159,14 @@ static void set_markers(MaskCopy *c, double anchor_mm)
         mask_distance(c, c->b, true, anchor_mm + REACH_MM);
     for (size_t i = 0; i < c->n; i++) {
         bool is_far = knows ? (c->prior[i] & PRIOR_NO_BRAIN) != 0 : c->mm2[i] > reach2;
-        bool is_sure = (c->prior[i] & PRIOR_BRAIN) != 0;
+        bool is_sure = (c->prior[i] & PRIOR_BRAIN) != 0 && c->label[i] != 0;
         bool is_other = hu[i] > BONE_HU || hu[i] < FAT_HU;
         if (is_far)
             c->label[i] = OUTSIDE;
-        else if (c->a[i] == INSIDE)
+        else if (c->a[i] == INSIDE || is_sure)
             c->label[i] = INSIDE;
         else
-            c->label[i] = is_other && !is_sure ? OUTSIDE : 0;
+            c->label[i] = is_other ? OUTSIDE : 0;
     }
 }
 

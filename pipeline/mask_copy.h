@@ -45,8 +45,7 @@ MUST_CHECK Status mask_head_on_copy(MaskCopy *copy, Err *err);
 /* The same, and copy->brain_ml. Errors: LIMIT, MASK of the head. */
 MUST_CHECK Status mask_head_and_brain_on_copy(MaskCopy *copy, Err *err);
 /* mask_head() and mask_brain() but for what they do on the copy: make it, call on_copy, bring
-** copy->label == 1 back to the CT's grid as a smooth surface. ret_brain_ml: NULL, or copy->brain_ml.
-*/
+** copy->label == 1 back to the CT's grid as a smooth surface. ret_brain_ml may be NULL. */
 MUST_CHECK Status mask_run(const VolumeI16 *ct, const MaskReference *reference, int threads,
                            Status (*on_copy)(MaskCopy *copy, Err *err), VolumeU8 *ret,
                            MaskResult *ret_result, double *ret_brain_ml, Arena *arena,

@@ -21,13 +21,25 @@ static Status check_ml(const char *what, double ml, double low, double high, Err
                                              what, ml, low, high);
 }
 
+Status mask_gate(ModelMask wanted, double head_ml, double brain_ml, Err *err)
+{
+    bool is_brain = wanted == MASK_BRAIN;
+    TRY(check_ml("brain", brain_ml, is_brain ? BRAIN_MIN_ML : 0, BRAIN_MAX_ML, err));
+    return is_brain ? ST_OK : check_ml("head", head_ml, HEAD_MIN_ML, HEAD_MAX_ML, err);
+}
+
+bool mask_doubtful(double brain_ml)
+{
+    return brain_ml < BRAIN_MIN_ML;
+}
+
 static Status step_brain(Job *job, const MaskReference *reference, Err *err)
 {
     TRY(mask_brain(&job->series.ct, reference, job->options.threads, &job->mask, &job->mask_result,
                    &job->arena, &job->scratch, err));
     double ml = job->mask_result.volume_ml;
     (void)snprintf(job->note, sizeof job->note, "brain %.0f ml", ml);
-    return check_ml("brain", ml, BRAIN_MIN_ML, BRAIN_MAX_ML, err);
+    return mask_gate(MASK_BRAIN, 0, ml, err);
 }
 
 static Status step_head(Job *job, const MaskReference *reference, Err *err)
@@ -38,11 +50,10 @@ static Status step_head(Job *job, const MaskReference *reference, Err *err)
     double ml = job->mask_result.volume_ml;
     if (brain_ml > 0)
         (void)snprintf(job->note, sizeof job->note, "brain %.0f ml%s, head %.0f ml", brain_ml,
-                       brain_ml < BRAIN_MIN_ML ? " (doubtful)" : "", ml);
+                       mask_doubtful(brain_ml) ? " (doubtful)" : "", ml);
     else
         (void)snprintf(job->note, sizeof job->note, "no brain found, head %.0f ml", ml);
-    TRY(check_ml("brain", brain_ml, 0, BRAIN_MAX_ML, err));
-    return check_ml("head", ml, HEAD_MIN_ML, HEAD_MAX_ML, err);
+    return mask_gate(MASK_HEAD, ml, brain_ml, err);
 }
 
 Status step_mask(Job *job, Err *err)

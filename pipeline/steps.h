@@ -1,5 +1,5 @@
 /* The steps' own functions, for the table in pipeline.c and their unit tests. Private to pipeline/,
-** but for align_gate() and align_doubtful(), which `ct2mr register` asks, too.
+** but for the gates that `ct2mr register` and `ct2mr mask` ask, too.
 ** Each is described in its file. Thread: that of the Job. */
 #ifndef CT2MR_PIPELINE_STEPS_H
 #define CT2MR_PIPELINE_STEPS_H
@@ -27,6 +27,10 @@ Status envelope_check(const ModelInfo *model, const CtHeader *header, double sli
 Status align_gate(const RegResult *result, Err *err);
 /* Passes the gate, but a person should look. */
 bool align_doubtful(const RegResult *result);
+/* Volumes of the masks. wanted MASK_BRAIN: head_ml is not asked. MASK_HEAD: a brain that is small
+** or not found (0) is no reason, as noise hides it. Errors: MASK. */
+Status mask_gate(ModelMask wanted, double head_ml, double brain_ml, Err *err);
+bool mask_doubtful(double brain_ml);
 /* mr on the CT's grid, 0..1, 0 outside the mask. Writes *ret also when it fails. */
 Status result_check(const VolumeF32 *mr, const Grid *ct_grid, const VolumeU8 *mask, int threads,
                     CheckResult *ret, Err *err);

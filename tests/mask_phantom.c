@@ -15,8 +15,15 @@ static double disc(double u, double v, double cu, double cv)
     return hypot(u - cu, v - cv);
 }
 
-static bool in_cavity(Vec3 p)
+bool mask_canal(Vec3 p)
 {
+    return p.x > 36 && p.x < 52 && disc(p.y, p.z, 10, -38) < 4.0;
+}
+
+static bool in_cavity(unsigned extras, Vec3 p)
+{
+    if ((extras & PETROUS) && mask_ellipsoid(p, 60, 10, -38, 30, 20, 12) <= 1)
+        return false;
     return mask_ellipsoid(p, 0, 0, 0, 65, 85, 86) <= 1 && p.z > -50;
 }
 
@@ -30,16 +37,24 @@ bool mask_in_head(unsigned extras, Vec3 p)
 {
     return ((extras & TEMPLE) && temple(p) <= 1) || mask_ellipsoid(p, 0, 0, 0, 78, 98, 99) <= 1 ||
            (p.z < -30 && mask_ellipsoid((Vec3){p.x, p.y, 0}, 0, 10, 0, 58, 62, 1) <= 1) ||
+           ((extras & SHOULDERS) && p.z < -105) ||
            mask_ellipsoid(p, 0, -97, -42, 13, 18, 22) <= 1 || /* nose */
            mask_ellipsoid(p, 84, 12, -28, 12, 4, 28) <= 1 ||  /* ears: thin plates standing out */
            mask_ellipsoid(p, -84, 12, -28, 12, 4, 28) <= 1;
 }
 
+bool mask_open_air(Vec3 p)
+{
+    return mask_ellipsoid(p, 0, -65, 30, 24, 24, 20) <= 1;
+}
+
 /* HU inside the skin. */
 static double head_value(unsigned extras, Vec3 p, unsigned *bits)
 {
-    if (in_cavity(p)) {
+    if (in_cavity(extras, p)) {
         *bits |= IS_BRAIN;
+        if ((extras & OPEN_AIR) && mask_open_air(p))
+            return -950;
         if ((extras & BLOOD) && mask_ellipsoid(p, 28, 30, 25, 18, 16, 18) <= 1)
             return mask_ellipsoid(p, 32, 34, 33, 9, 9, 9) <= 1 ? -950 : 75;
         if ((extras & CLIP) && mask_ellipsoid(p, 5, -30, 0, 3, 3, 5) <= 1)
@@ -56,6 +71,8 @@ static double head_value(unsigned extras, Vec3 p, unsigned *bits)
         return hole < 9 ? 30 : 500;
     if ((extras & BURR_HOLE) && p.z > 40 && disc(p.x, p.y, 30, -30) < 7)
         return 30;
+    if ((extras & PETROUS) && p.x < 52 && disc(p.y, p.z, 10, -38) < 4.0)
+        return 20;
     if ((extras & CRANIECTOMY) && p.x > 30 && disc(p.y, p.z, 0, 30) < 30)
         return 45;
     if ((extras & TEMPLE) && p.x > 0 && temple(p) <= 1) {
@@ -104,6 +121,19 @@ static double equipment_value(unsigned extras, Vec3 p, unsigned *bits)
     if ((extras & THERMOPLAST) && p.y < 40 && p.z > -60 && shell > 1 && shell < 1.07 && !is_open) {
         *bits |= IS_EQUIPMENT;
         return 20;
+    }
+    double skin = mask_ellipsoid(p, 0, 0, 0, 80, 100, 101);
+    bool is_plate = p.x > 0 && skin > 1 && mask_ellipsoid(p, 0, 0, 0, 83, 103, 104) <= 1;
+    if (((extras & STRIP) && is_plate && fabs(p.y + 10) < 15 && fabs(p.z - 30) < 15) ||
+        ((extras & BAND) && is_plate && fabs(p.y) < 55 && fabs(p.z - 30) < 6)) {
+        *bits |= IS_EQUIPMENT;
+        return 60;
+    }
+    if ((extras & BLOCK) && p.x > 0 && p.x < 110 && p.y > -18 && p.y < 18 && fabs(p.z - 10) < 18) {
+        *bits |= IS_EQUIPMENT;
+        if (mask_ellipsoid(p, 0, 0, 0, 83, 103, 104) > 1)
+            *bits |= IS_FAR;
+        return 3000;
     }
     if (extras & POSTS) {
         double x = fabs(p.x), y = fabs(p.y);

@@ -187,3 +187,20 @@ TEST(align_gate_limits, "a plausible result passes, each implausible one is refu
     bad.cost = (double)NAN;
     CHECK_STATUS(align_gate(&bad, &err), ST_REG_QUALITY);
 }
+
+TEST(mask_gate_limits, "volumes of head and brain, just inside and just outside each limit")
+{
+    Err err = {0};
+    CHECK_OK(mask_gate(MASK_HEAD, 3233, 1444, &err), &err);
+    CHECK_OK(mask_gate(MASK_HEAD, 1001, 0, &err), &err); /* noise may hide the brain */
+    CHECK_OK(mask_gate(MASK_HEAD, 8999, 1999, &err), &err);
+    CHECK_STATUS(mask_gate(MASK_HEAD, 999, 1444, &err), ST_MASK);
+    CHECK(strstr(err.msg, "head of 999 ml") != NULL);
+    CHECK_STATUS(mask_gate(MASK_HEAD, 9001, 1444, &err), ST_MASK);
+    CHECK_STATUS(mask_gate(MASK_HEAD, 3233, 2001, &err), ST_MASK);
+    CHECK(strstr(err.msg, "brain of 2001 ml") != NULL);
+    CHECK_OK(mask_gate(MASK_BRAIN, 0, 901, &err), &err);
+    CHECK_STATUS(mask_gate(MASK_BRAIN, 0, 899, &err), ST_MASK);
+    CHECK_STATUS(mask_gate(MASK_BRAIN, 0, 2001, &err), ST_MASK);
+    CHECK(mask_doubtful(899) && !mask_doubtful(901));
+}

@@ -63,6 +63,45 @@ TEST(mask_brain_thick_slices, "5 mm slices")
     (void)check_brain(&s, "5 mm slices");
 }
 
+TEST(mask_brain_shoulders, "soft tissue deeper and larger than the brain, but not inside bone")
+{
+    MaskScene s = mask_scene(SHOULDERS, 1.5, 2, -210, 110);
+    (void)check_brain(&s, "shoulders");
+}
+
+/* Voxels of the scene where `where` holds, and how many of them the mask lacks. */
+static int64_t count(const MaskScene *s, const VolumeU8 *mask, bool (*where)(Vec3 p),
+                     int64_t *ret_lost)
+{
+    int64_t all = 0;
+    const Grid *g = &s->ct.grid;
+    *ret_lost = 0;
+    for (int32_t z = 0, i = 0; z < g->nz; z++)
+        for (int32_t y = 0; y < g->ny; y++)
+            for (int32_t x = 0; x < g->nx; x++, i++) {
+                if (!where(affine_apply(g->lps_from_vox, (Vec3){x, y, z})))
+                    continue;
+                all++;
+                *ret_lost += mask->v[i] == 0;
+            }
+    return all;
+}
+
+TEST(mask_brain_canal, "a canal of 8 mm in thick bone is no brain: it is opened away")
+{
+    MaskScene s = mask_scene(PETROUS, 1, 1, -100, 110);
+    VolumeU8 mask;
+    MaskResult result;
+    Err err = {0};
+    int64_t out;
+    CHECK_OK(mask_brain(&s.ct, NULL, 0, &mask, &result, &mask_arena, &mask_scratch, &err), &err);
+    CHECK(mask_dice(&s, &mask, IS_BRAIN) >= 0.97);
+    int64_t all = count(&s, &mask, mask_canal, &out);
+    (void)printf("# %lld of %lld voxels of the canal are out\n", (long long)out, (long long)all);
+    CHECK(all > 200);
+    CHECK_INT(out, all);
+}
+
 TEST(mask_brain_posts, "metal posts and pins")
 {
     MaskScene s = mask_scene(POSTS, 1, 1.5, -100, 110);
@@ -106,6 +145,17 @@ TEST(mask_brain_with_reference, "foramen, burr hole, craniectomy, missing vertex
     }
 }
 
+static bool blood_or_clip(Vec3 p)
+{
+    return mask_ellipsoid(p, 28, 30, 25, 18, 16, 18) <= 1 ||
+           mask_ellipsoid(p, 5, -30, 0, 3, 3, 5) <= 1;
+}
+
+static bool deep_air(Vec3 p) /* 25 mm below the bone: surely brain in the reference */
+{
+    return mask_open_air(p) && mask_ellipsoid(p, 0, 0, 0, 40, 60, 61) <= 1;
+}
+
 TEST(mask_brain_reference_keeps_what_is_no_tissue,
      "blood of 75 HU with a bubble, a metal clip: inside with a reference")
 {
@@ -117,21 +167,61 @@ TEST(mask_brain_reference_keeps_what_is_no_tissue,
     (void)check_brain_with(&s, &reference, "blood, air and a clip");
     CHECK_OK(mask_brain(&s.ct, &reference, 0, &mask, &result, &mask_arena, &mask_scratch, &err),
              &err);
-    int64_t lost = 0, all = 0;
-    const Grid *g = &s.ct.grid;
-    for (int32_t z = 0, i = 0; z < g->nz; z++)
-        for (int32_t y = 0; y < g->ny; y++)
-            for (int32_t x = 0; x < g->nx; x++, i++) {
-                Vec3 p = affine_apply(g->lps_from_vox, (Vec3){x, y, z});
-                if (mask_ellipsoid(p, 28, 30, 25, 18, 16, 18) > 1 &&
-                    mask_ellipsoid(p, 5, -30, 0, 3, 3, 5) > 1)
-                    continue;
-                all++;
-                lost += mask.v[i] == 0;
-            }
+    int64_t lost, all = count(&s, &mask, blood_or_clip, &lost);
     (void)printf("# %lld of %lld voxels lost\n", (long long)lost, (long long)all);
     CHECK(all > 5000);
     CHECK_INT(lost, 0);
+}
+
+TEST(mask_brain_reference_keeps_air_at_the_bone,
+     "air after surgery, from the bone to 45 mm deep: what is surely brain is inside")
+{
+    MaskScene s = mask_scene(OPEN_AIR, 1.5, 1.5, -100, 110), t1;
+    MaskReference reference = make_reference(&t1);
+    VolumeU8 mask;
+    MaskResult result;
+    Err err = {0};
+    CHECK_OK(mask_brain(&s.ct, &reference, 0, &mask, &result, &mask_arena, &mask_scratch, &err),
+             &err);
+    int64_t lost, all = count(&s, &mask, deep_air, &lost);
+    (void)printf("# %lld of %lld voxels lost\n", (long long)lost, (long long)all);
+    CHECK(all > 1000);
+    CHECK_INT(lost, 0);
+}
+
+static bool sunken(Vec3 p)
+{
+    return mask_ellipsoid(p, 80, 0, 25, 55, 40, 40) <= 1;
+}
+
+static bool deep_in_sunken(Vec3 p)
+{
+    return mask_ellipsoid(p, 80, 0, 25, 52, 37, 37) <= 1;
+}
+
+TEST(mask_brain_reference_leaves_air_outside_out,
+     "a skull flap that sank in by 50 mm: the air where the reference has its brain is none")
+{
+    MaskScene s = mask_scene(0, 1.5, 1.5, -100, 110), t1;
+    MaskReference reference = make_reference(&t1);
+    const Grid *g = &s.ct.grid;
+    for (int32_t z = 0, i = 0; z < g->nz; z++)
+        for (int32_t y = 0; y < g->ny; y++)
+            for (int32_t x = 0; x < g->nx; x++, i++)
+                if (sunken(affine_apply(g->lps_from_vox, (Vec3){x, y, z}))) {
+                    s.ct.v[i] = -1000;
+                    s.truth[i] = 0;
+                }
+    VolumeU8 mask;
+    MaskResult result;
+    Err err = {0};
+    int64_t out;
+    CHECK_OK(mask_brain(&s.ct, &reference, 0, &mask, &result, &mask_arena, &mask_scratch, &err),
+             &err);
+    CHECK(mask_dice(&s, &mask, IS_BRAIN) >= 0.97);
+    int64_t all = count(&s, &mask, deep_in_sunken, &out);
+    CHECK(all > 1000);
+    CHECK_INT(out, all);
 }
 
 TEST(mask_head_reference_cuts_what_is_far,

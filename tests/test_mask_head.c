@@ -67,6 +67,31 @@ TEST(mask_head_frame, "metal posts pinned to the skull: not one voxel of a post 
     check_head(&s, "posts");
 }
 
+TEST(mask_head_metal_block,
+     "a block of metal as thick as a head's parts, against the skin: cut off")
+{
+    MaskScene s = mask_scene(BLOCK, 1, 1.5, -100, 110);
+    VolumeU8 mask;
+    MaskResult result;
+    Err err = {0};
+    CHECK_OK(mask_head(&s.ct, NULL, 0, &mask, &result, &mask_arena, &mask_scratch, &err), &err);
+    CHECK(mask_dice(&s, &mask, IS_HEAD) >= 0.97);
+    CHECK_INT(mask_inside(&s, &mask, IS_FAR), 0);
+}
+
+TEST(mask_head_band, "a strap near the skin, with an ear's volume but longer: gone")
+{
+    MaskScene s = mask_scene(BAND, 1, 1.5, -100, 110);
+    check_head(&s, "strap");
+}
+
+TEST(mask_head_strip_at_the_edge, "a plate as small as an ear that the field of view cuts: gone")
+{
+    Grid g = {198, 260, 140, {{{1, 0, 0, -119.5}, {0, 1, 0, -124.5}, {0, 0, 1.5, -99.25}}}};
+    MaskScene s = mask_scene_in(STRIP, g, affine_identity(), false);
+    check_head(&s, "plate at the edge");
+}
+
 TEST(mask_head_thermoplast, "a thermoplastic shell that does not touch the skin: gone")
 {
     MaskScene s = mask_scene(COUCH | THERMOPLAST, 1, 1.5, -100, 110);
