@@ -270,10 +270,12 @@ static void hu_from_cells(const CtHeader *h, const Cell &cell, const std::vector
         Uint32 u = (Uint32)stored;
         for (int b = 0; b < 4; b++)
             plain[4 * i + (size_t)b] = (Uint8)(u >> (8 * b));
-        double hu = std::round(stored * h->slope + h->intercept);
+        double hu = stored * h->slope + h->intercept;
         if (is_padding(h, cell, stored, cells[i]) || hu < HU_LOWEST)
             hu = HU_LOWEST;
-        ret_hu[i] = (int16_t)(hu > HU_HIGHEST ? HU_HIGHEST : hu);
+        else if (hu > HU_HIGHEST)
+            hu = HU_HIGHEST;
+        ret_hu[i] = (int16_t)(hu < 0 ? hu - 0.5 : hu + 0.5); /* to the nearest */
     }
     Digest *digest = digest_new();
     digest_add(digest, plain.data(), plain.size());
