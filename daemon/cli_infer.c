@@ -63,6 +63,18 @@ static Status run_net(Infer *infer, const Model *model, const Npy *x, Npy *y, Er
     return status;
 }
 
+static Status check_output(const Npy *y, Err *err)
+{
+    size_t slice = (size_t)(y->dims[2] * y->dims[3]);
+    for (size_t i = 0; i < (size_t)y->dims[0] * slice; i++)
+        if (!isfinite(y->data[i]))
+            return err_set(err, ST_MODEL_UNFIT,
+                           "slice %zu (the first is 0) comes out with NaN or infinity: weights or "
+                           "input are too large",
+                           i / slice);
+    return ST_OK;
+}
+
 static Status infer_file(Infer *infer, const Model *model, Err *err)
 {
     Npy x = {0}, y = {0};
@@ -77,6 +89,8 @@ static Status infer_file(Infer *infer, const Model *model, Err *err)
     }
     if (status == ST_OK)
         status = run_net(infer, model, &x, &y, err);
+    if (status == ST_OK)
+        status = check_output(&y, err);
     if (status == ST_OK)
         status = npy_write(infer->out, &y, err);
     infer->n_slices = x.dims[0];

@@ -29,7 +29,7 @@ typedef struct Calibration {
     const CalibrateData *data;
     int32_t threads;
     char part[PATH_SIZE]; /* the model as it is tried */
-    char tensors_digest[65];
+    char function_digest[65];
     NetRange ranges[NET_MAX_RANGES];
     int32_t n_ranges;
     float *want, *got; /* outputs in f32, in another precision */
@@ -85,7 +85,7 @@ static Status run_f32(Calibration *c, Err *err)
     Outputs outputs = {.data = c->data, .y = c->want};
     const NetFeed feed = {&outputs, fill, take};
     TRY(open_net(c->from, c->data, c->threads, PRECISION_F32, &model, &net, err));
-    memcpy(c->tensors_digest, model_info(model)->tensors_digest, sizeof c->tensors_digest);
+    memcpy(c->function_digest, model_info(model)->function_digest, sizeof c->function_digest);
     Status status = net_run_ranges(net, c->data->n, &feed, c->ranges, &c->n_ranges, err);
     if (outputs.n_bad > 0) /* what the network made of them says nothing */
         status = err_set(err, ST_UNSUPPORTED, "slices hold values that are no numbers");
@@ -192,8 +192,8 @@ static Status write_ranges(const Calibration *c, int32_t n, Err *err)
         return err_set(err, ST_NO_MEMORY, "metadata");
     digest_text(text, digest);
     (void)snprintf(calibration, sizeof calibration,
-                   "{\"tensors\":\"%s\",\"int8\":{\"allowed\":true,\"ranges\":\"%s\"}}",
-                   c->tensors_digest, digest);
+                   "{\"function\":\"%s\",\"int8\":{\"allowed\":true,\"ranges\":\"%s\"}}",
+                   c->function_digest, digest);
     const MetadataValue values[] = {
         {"precisions", "[\"f32\",\"int8\"]"}, {"int8", text}, {"calibration", calibration}};
     Status status = model_write_metadata(c->from, values, 3, c->part, err);
@@ -220,7 +220,7 @@ static Status calibrate_int8(const Calibration *c, CalibrateResult *ret, Err *er
 static char *findings_text(const Calibration *c, const CalibrateResult results[PRECISION_COUNT])
 {
     cJSON *json = cJSON_CreateObject();
-    (void)cJSON_AddStringToObject(json, "tensors", c->tensors_digest);
+    (void)cJSON_AddStringToObject(json, "function", c->function_digest);
     (void)cJSON_AddNumberToObject(json, "slices", c->data->n);
     for (int p = PRECISION_BF16; p < PRECISION_COUNT; p++) {
         if (!results[p].measured)

@@ -6,6 +6,7 @@
 
 #define HEAD_MIN_FRAC 0.001 /* of the vertex; a blank slice flatters the mean */
 #define NEIGHBOUR_MIN 0.4   /* a real head 0.70 and more, with noise of 30 HU 0.59, noise 0 */
+#define DEVIATION_MIN 0.002 /* of the window; a blank slice's is rounding, which may correlate */
 #define RANGE_ROOM 0.01     /* of the window; normalised in half precision it is off by 0.002 */
 
 /* Pearson's correlation of a pixel with its right neighbour. */
@@ -20,7 +21,8 @@ static double neighbour_correlation(const double *v, int32_t height, int32_t wid
             x += a, y += b, xx += a * a, yy += b * b, xy += a * b;
         }
     double var_x = xx - x * x / n, var_y = yy - y * y / n;
-    return var_x > 0 && var_y > 0 ? (xy - x * y / n) / sqrt(var_x * var_y) : 0;
+    bool is_picture = fmin(var_x, var_y) > n * DEVIATION_MIN * DEVIATION_MIN;
+    return is_picture ? (xy - x * y / n) / sqrt(var_x * var_y) : 0;
 }
 
 static Status check_slice(const ModelInfo *model, const CalibrateData *data, int32_t slice,
@@ -48,12 +50,12 @@ static Status check_slice(const ModelInfo *model, const CalibrateData *data, int
                        "window's floor, at least %.1f %% needed",
                        slice, 100 * frac, 100 * HEAD_MIN_FRAC);
     double r = neighbour_correlation(v, data->height, data->width);
-    return r >= NEIGHBOUR_MIN
-               ? ST_OK
-               : err_set(err, ST_UNSUPPORTED,
-                         "slice %d (the first is 0) is noise: correlation of neighbouring pixels "
-                         "%.2f, at least %.1f needed",
-                         slice, r, NEIGHBOUR_MIN);
+    return r >= NEIGHBOUR_MIN ? ST_OK
+                              : err_set(err, ST_UNSUPPORTED,
+                                        "slice %d (the first is 0) is noise or blank: correlation "
+                                        "of neighbouring pixels "
+                                        "%.2f, at least %.1f needed",
+                                        slice, r, NEIGHBOUR_MIN);
 }
 
 Status calibrate_check(const ModelInfo *model, const CalibrateData *data, Err *err)

@@ -50,15 +50,15 @@ static void prove_precisions(Model *model)
 {
     ModelInfo *info = &model->info;
     cJSON *json = cJSON_Parse(model_metadata(model, "calibration"));
-    const char *of = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(json, "tensors"));
-    bool same = of != NULL && strcmp(of, info->tensors_digest) == 0;
+    const char *of = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(json, "function"));
+    bool same = of != NULL && strcmp(of, info->function_digest) == 0;
     for (int p = PRECISION_F32 + 1; p < PRECISION_COUNT; p++)
         if ((info->precisions & 1u << p) != 0 && !(same && is_allowed(model, json, (Precision)p)))
             info->unproven |= 1u << p;
     info->precisions &= ~info->unproven;
     info->unproven_why = of == NULL ? "it holds no calibration of its weights"
                          : same     ? "its calibration did not find that good enough"
-                                    : "it was calibrated with other weights";
+                                    : "its calibration is of other weights or activation";
     cJSON_Delete(json);
 }
 
@@ -87,8 +87,10 @@ static Status open_file(const char *path, SafetensorsRules rules, Model *model, 
         TRY(model_metadata_ranges(model->file.metadata, &model->ranges, err));
     }
     memcpy(model->info.digest, model->file.digest, sizeof model->info.digest);
-    memcpy(model->info.tensors_digest, model->file.tensors_digest,
-           sizeof model->info.tensors_digest);
+    char function[96];
+    (void)snprintf(function, sizeof function, "%d %d %s", (int)model->info.arch,
+                   (int)model->info.activation, model->file.tensors_digest);
+    digest_text(function, model->info.function_digest);
     prove_precisions(model);
     set_name(&model->info, path);
     for (int32_t i = 0; i < model->file.n_entries; i++)

@@ -52,8 +52,9 @@ typedef struct ModelRange { /* low <= x <= high; absent = not checked */
 typedef struct ModelInfo {
     char name[64];   /* file name without folder and ending */
     char digest[65]; /* SHA-256 of the whole file, hexadecimal */
-    /* Likewise of the tensors alone, in the file's order: each one's name, a 0 byte, its bytes. */
-    char tensors_digest[65];
+    /* Likewise of the function alone: arch, activation, tensors (names, types, dimensions, bytes),
+    ** in whatever order the file has them. */
+    char function_digest[65];
     ModelArch arch;
     int32_t width;  /* channels of the first stage; 64 in the paper */
     char target[8]; /* "T1" or "T2" */

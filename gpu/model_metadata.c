@@ -354,6 +354,9 @@ Status model_metadata_parse(const cJSON *metadata, ModelInfo *ret, Err *err)
     TRY(get_json(metadata, "training", &training, err));
     info.untrained = cJSON_GetObjectItemCaseSensitive(training, "untrained") != NULL;
     cJSON_Delete(training);
+    if (!keys_are_single(metadata)) /* those that are not named above: calibration, provenance */
+        return err_set(err, ST_MODEL_FORMAT,
+                       "metadata: a key stands twice, or there are more than %d", MODEL_MAX_RANGES);
     *ret = info;
     return ST_OK;
 }

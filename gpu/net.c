@@ -182,8 +182,13 @@ static Status fall_to_cpu(Net *net, const Err *why, Err *err)
     if (why->status == ST_SELF_TEST)
         (void)snprintf(net->out_of_service, sizeof net->out_of_service, "%s", why->msg);
     TRY(open_backend(net, BACKENDS[0], "auto", err));
-    (void)snprintf(net->notice, sizeof net->notice, "the CPU computes instead of the GPU: %.300s",
-                   why->msg);
+    char note[ERR_MSG_SIZE];
+    memcpy(note, net->notice, sizeof note);
+    net->notice[0] = '\0';
+    (void)snprintf(net->notice, sizeof net->notice,
+                   "the CPU computes instead of the GPU, in %s: %.300s",
+                   precision_name(net->precision), why->msg);
+    add_note("", note, net->notice);
     return ST_OK;
 }
 

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -44,27 +45,36 @@ static Status read_bytes(const Safetensors *file, off_t at, void *ret, size_t n,
     return ST_OK;
 }
 
-typedef struct Digests { /* of the whole file, of the tensors */
-    Digest *file, *tensors;
-} Digests;
-
-/* Hashes the tensor's name and bytes and checks that they are numbers. */
-static Status scan_tensor(const Safetensors *file, const TensorEntry *entry, const Digests *digests,
-                          Err *err)
+/* Hashes the tensor's bytes and checks that they are numbers. */
+static Status scan_bytes(const Safetensors *file, const TensorEntry *entry, Digest *of_file,
+                         Digest *of_tensor, Err *err)
 {
     size_t size = entry->element_bytes;
-    digest_add(digests->tensors, entry->name, strlen(entry->name) + 1);
     for (size_t at = entry->begin; at < entry->end; at += BLOCK_BYTES) {
         size_t n = entry->end - at < BLOCK_BYTES ? entry->end - at : BLOCK_BYTES;
         TRY(read_bytes(file, file->data_at + (off_t)at, file->block, n, err));
-        digest_add(digests->file, file->block, n);
-        digest_add(digests->tensors, file->block, n);
+        digest_add(of_file, file->block, n);
+        digest_add(of_tensor, file->block, n);
         for (size_t k = 0; k < n && entry->dtype != DTYPE_OTHER; k += size)
             if (!isfinite(read_element(file->block + k, entry->dtype)))
                 return err_set(err, ST_MODEL_FORMAT, "tensor %s: element %zu is not a number",
                                entry->name, (at - entry->begin + k) / size);
     }
     return ST_OK;
+}
+
+static Status scan_tensor(const Safetensors *file, TensorEntry *entry, Digest *of_file, Err *err)
+{
+    char text[TENSOR_MAX_NAME + 128];
+    const int64_t *d = entry->tensor.dims;
+    int n = snprintf(text, sizeof text, "%s %d %d %lld %lld %lld %lld", entry->name,
+                     (int)entry->dtype, entry->tensor.n_dims, (long long)d[0], (long long)d[1],
+                     (long long)d[2], (long long)d[3]);
+    Digest *of_tensor = digest_new();
+    digest_add(of_tensor, text, (size_t)n + 1);
+    Status status = scan_bytes(file, entry, of_file, of_tensor, err);
+    digest_end(of_tensor, entry->hash);
+    return status;
 }
 
 static Status read_header(SafetensorsRules rules, Safetensors *file, Digest *digest, Err *err)
@@ -112,13 +122,13 @@ static Status sort_by_name(Safetensors *file, Err *err)
     return ST_OK;
 }
 
-static Status scan_file(SafetensorsRules rules, Safetensors *file, const Digests *digests, Err *err)
+static Status scan_file(SafetensorsRules rules, Safetensors *file, Digest *digest, Err *err)
 {
-    TRY(read_header(rules, file, digests->file, err));
+    TRY(read_header(rules, file, digest, err));
     if ((file->block = malloc(BLOCK_BYTES)) == NULL)
         return err_set(err, ST_NO_MEMORY, "reading the model file");
     for (int32_t i = 0; i < file->n_entries; i++)
-        TRY(scan_tensor(file, &file->entries[i], digests, err));
+        TRY(scan_tensor(file, &file->entries[i], digest, err));
     return sort_by_name(file, err);
 }
 
@@ -133,11 +143,14 @@ Status safetensors_open(const char *path, SafetensorsRules rules, Safetensors *r
     if ((uint64_t)ret->opened.st_size > MAX_FILE_BYTES)
         return err_set(err, ST_MODEL_FORMAT, "file has more than %zu bytes", MAX_FILE_BYTES);
     uint8_t hash[DIGEST_SIZE];
-    const Digests digests = {digest_new(), digest_new()};
-    Status status = scan_file(rules, ret, &digests, err);
-    digest_end(digests.file, hash);
+    Digest *digest = digest_new();
+    Status status = scan_file(rules, ret, digest, err);
+    digest_end(digest, hash);
     (void)digest_hex(hash, ret->digest);
-    digest_end(digests.tensors, hash);
+    digest = digest_new();
+    for (int32_t i = 0; i < ret->n_entries; i++)
+        digest_add(digest, ret->entries[i].hash, sizeof ret->entries[i].hash);
+    digest_end(digest, hash);
     (void)digest_hex(hash, ret->tensors_digest);
     return status;
 }

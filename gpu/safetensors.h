@@ -23,6 +23,7 @@ typedef struct TensorEntry {
     size_t element_bytes;
     size_t begin, end; /* bytes from the end of the header */
     Tensor tensor;     /* all 0 for DTYPE_OTHER */
+    uint8_t hash[32];  /* SHA-256 of name, dtype, dimensions and bytes */
 } TensorEntry;
 
 typedef struct Safetensors {
@@ -33,7 +34,7 @@ typedef struct Safetensors {
     TensorEntry *entries;    /* by name */
     cJSON *metadata;         /* NULL if there is none */
     char digest[65];         /* SHA-256 of the file, hexadecimal */
-    char tensors_digest[65]; /* as ModelInfo's */
+    char tensors_digest[65]; /* of the tensors' hashes in the order of names */
     unsigned char *block;    /* for reading */
 } Safetensors;
 

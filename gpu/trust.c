@@ -90,11 +90,11 @@ static double operation_difference(const Form *form, const float *z, size_t n)
     return relative(sum, square);
 }
 
-/* Are there values, rightly computed, that f16 cannot hold? */
+/* Are there values, rightly computed, that the precision cannot hold? */
 static bool overflows(const Form *form, const float *z, size_t n)
 {
-    for (size_t i = 0; form->precision == PRECISION_F16 && i < n; i++)
-        if (isfinite(z[i]) && !isfinite(stored(form, z[i])))
+    for (size_t i = 0; i < n; i++)
+        if (!isfinite(z[i]) || !isfinite(stored(form, z[i])))
             return true;
     return false;
 }
@@ -123,14 +123,16 @@ static Status judge(Trial *trial, const char *name, double difference, Err *err)
                    most);
 }
 
-static Status not_for_f16(Trial *trial, const char *name, Err *err)
+static Status not_for(Trial *trial, const char *name, Err *err)
 {
+    Precision precision = trial->options.precision;
     trial->ret->operation_rms = (double)INFINITY;
     (void)snprintf(trial->ret->operation, sizeof trial->ret->operation, "%s", name);
     return err_set(err, ST_MODEL_UNFIT,
-                   "this model is not for f16: on the golden slice %s gives values beyond 65504, "
-                   "f16's largest (backend %s is not at fault)",
-                   name, trial->backend->name);
+                   "this model is not for %s: on the golden slice %s gives values beyond %s, its "
+                   "largest (backend %s is not at fault)",
+                   precision_name(precision), name, precision == PRECISION_F16 ? "65504" : "3.4e38",
+                   trial->backend->name);
 }
 
 static float *new_value(Trial *trial, int32_t value, Err *err)
@@ -189,7 +191,7 @@ static Status see(void *context, int32_t i, const ShownValue *value, Err *err)
     float *z = trial->values[v];
     const char *name = op != NULL ? op->name : "the input";
     if (overflows(&form, z, n))
-        return not_for_f16(trial, name, err);
+        return not_for(trial, name, err);
     double difference = operation_difference(&form, z, n);
     memcpy(z, value->y, n * sizeof *z);
     return judge(trial, name, difference, err);

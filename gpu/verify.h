@@ -8,15 +8,16 @@
 extern "C" {
 #endif
 
-#define VERIFY_TOLERANCE 1e-4 /* net.h: backends agree within this */
-#define VERIFY_PSNR_DB 35.0   /* of bf16 and int8 against f32 on the synthetic slice */
+/* net.h: backends agree within this, times the largest output where that is above 1 */
+#define VERIFY_TOLERANCE 1e-4
+#define VERIFY_PSNR_DB 35.0 /* of bf16 and int8 against f32 on the synthetic slice */
 
 /* Checks that the file holds every tensor of its network and no other, then runs a fixed synthetic
 ** slice through backend ref and `backend` (a name of net.h) and compares, in f32 and in every other
 ** precision that the model allows and the backend has here.
 **   ret_difference   largest absolute difference of the two outputs
-** Errors: MODEL_FORMAT (the message names the tensor), BACKEND (outputs differ by more than
-** VERIFY_TOLERANCE, or VERIFY_PSNR_DB, or are not numbers), NO_MEMORY. */
+** Errors: MODEL_FORMAT (the message names the tensor), MODEL_UNFIT (ref's own output is no number),
+** BACKEND (outputs differ by more than VERIFY_TOLERANCE, or VERIFY_PSNR_DB), NO_MEMORY. */
 MUST_CHECK Status model_verify(const Model *model, const char *backend, double *ret_difference,
                                Err *err);
 

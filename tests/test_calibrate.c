@@ -151,9 +151,9 @@ static void prove_all(const char *path)
     const char *text = model_metadata(model, "int8");
     digest_text(text != NULL ? text : "", ranges);
     (void)snprintf(calibration, sizeof calibration,
-                   "{\"tensors\":\"%s\",\"bf16\":{\"allowed\":true},\"int8\":{\"allowed\":true,"
+                   "{\"function\":\"%s\",\"bf16\":{\"allowed\":true},\"int8\":{\"allowed\":true,"
                    "\"ranges\":\"%s\"}}",
-                   model_info(model)->tensors_digest, ranges);
+                   model_info(model)->function_digest, ranges);
     model_close(model);
     const MetadataValue proof = {"calibration", calibration};
     CHECK_OK(model_write_metadata(path, &proof, 1, path, &err), &err);
@@ -314,7 +314,7 @@ TEST(calibration_is_of_these_weights,
     file[size - 4] ^= 1; /* the last digit of the last weight */
     CHECK_OK(file_write_durable(other, file, size, &err), &err);
     free(file);
-    check_unproven(other, "it was calibrated with other weights");
+    check_unproven(other, "its calibration is of other weights");
     double difference;
     CHECK_OK(model_open(other, &model, &err), &err); /* in f32 it is good */
     CHECK_OK(model_verify(model, "cpu", &difference, &err), &err);
@@ -414,14 +414,14 @@ TEST(calibration_wants_ct_slices,
      "a head passes; noise, a blank slice, another normalisation, NaN are refused by number")
 {
     static const char *const SAYS[] = {"is noise", "holds no head", "in channel 1",
-                                       "no windowed CT"};
+                                       "noise or blank", "no windowed CT"};
     NetMemory memory = {heads, NULL, 3 * DEMO_PIXELS, DEMO_PIXELS};
     const NetFeed feed = net_feed_memory(&memory);
     const CalibrateData data = {DEMO_N, DEMO_SIDE, DEMO_SIDE, &memory, feed.fill};
     ModelInfo model = {0};
     memcpy(model.mean, MEAN, sizeof MEAN);
     memcpy(model.std, SD, sizeof SD);
-    for (int bad = 0; bad < 4; bad++) {
+    for (int bad = 0; bad < 5; bad++) {
         float *x = heads + 3 * DEMO_PIXELS; /* slice 1 */
         uint64_t seed = 5;
         Err err = {0};
@@ -437,8 +437,10 @@ TEST(calibration_wants_ct_slices,
                 x[i] = -MEAN[c] / SD[c];
             else if (bad == 2 && c == 1)
                 x[i] += 0.1f;
+            else if (bad == 3) /* grey, but for rounding, which correlates */
+                x[i] = ((i / 7 % 2 != 0 ? 0.5f : 0.500001f) - MEAN[c]) / SD[c];
         }
-        if (bad == 3)
+        if (bad == 4)
             x[77] = NAN;
         CHECK_STATUS(calibrate_check(&model, &data, &err), ST_UNSUPPORTED);
         CHECK(strstr(err.msg, "slice 1 (the first is 0)") != NULL);

@@ -189,7 +189,8 @@ TEST_TIMEOUT(cuda_without_driver, "no driver: cuda is a clean error, auto comput
     f.emulator->no_driver = 1;
     CHECK_STATUS(run(f.model, options("cuda", "f16", 2), f.x, 1, f.y, NULL, &err), ST_BACKEND);
     (void)printf("# %s\n", err.msg);
-    check_auto(&f, options("auto", "f16", 2), "cpu f32|the CPU computes instead", used);
+    check_auto(&f, options("auto", "f16", 2),
+               "cpu f32|the CPU computes instead of the GPU, in f32: ", used);
     (void)printf("# %s\n", used);
     CHECK_INT(f.emulator->n_live, 0);
     /* not asked for and not allowed by the model: nobody looks for a GPU */

@@ -83,6 +83,8 @@ TEST(model_bf16_rounds_to_nearest, "every bfloat16 comes back; halfway goes to e
     "]}"
 #define A TENSOR("a.weight", "F32", "[2,2]", 0, 16)
 #define B TENSOR("b", "F16", "[3]", 16, 22)
+#define B_FIRST TENSOR("b", "F16", "[3]", 0, 6)
+#define A_LAST TENSOR("a.weight", "F32", "[2,2]", 6, 22)
 #define OTHER_A TENSOR("c.weight", "F32", "[2,2]", 0, 16)
 enum { DATA_BYTES = 22 };
 
@@ -202,20 +204,42 @@ TEST(model_reads_precisions_and_ranges, "metadata precisions and int8; f32 is al
 }
 
 /* Opens two tensors whose metadata name bf16 and int8 and that were calibrated so. */
-static ModelInfo open_calibrated(const char *a, const char *b, const void *data,
-                                 const char *calibration)
+static ModelInfo open_with(const char *fields, const char *a, const char *b, const void *data,
+                           const char *calibration)
 {
     char header[4096];
     Err err = {0};
     Model *model;
     (void)snprintf(header, sizeof header,
-                   "{\"__metadata__\":{" FIELDS ",\"precisions\":\"[\\\"bf16\\\",\\\"int8\\\"]\","
+                   "{\"__metadata__\":{%s,\"precisions\":\"[\\\"bf16\\\",\\\"int8\\\"]\","
                    "\"calibration\":\"%s\"},%s,%s}",
-                   calibration, a, b);
+                   fields, calibration, a, b);
     CHECK_OK(model_open(write_file(header, data, DATA_BYTES), &model, &err), &err);
     ModelInfo info = *model_info(model);
     model_close(model);
     return info;
+}
+
+static ModelInfo open_calibrated(const char *a, const char *b, const void *data,
+                                 const char *calibration)
+{
+    return open_with(FIELDS, a, b, data, calibration);
+}
+
+TEST(model_knows_its_function, "weights, types, shapes, activation make it; their order does not")
+{
+    static char data[DATA_BYTES];
+    memset(data, 0, sizeof data);
+    char want[65];
+    memcpy(want, open_calibrated(A, B, data, "").function_digest, sizeof want);
+    ModelInfo info = open_calibrated(B_FIRST, A_LAST, data, "");
+    CHECK_STR(info.function_digest, want);
+    info = open_calibrated(TENSOR("a.weight", "F32", "[4]", 0, 16), B, data, "");
+    CHECK(strcmp(info.function_digest, want) != 0);
+    info = open_calibrated(A, TENSOR("b", "BF16", "[3]", 16, 22), data, "");
+    CHECK(strcmp(info.function_digest, want) != 0);
+    info = open_with(FORMAT_ARCH "," WIDTH ",\"activation\":\"sigmoid\"," REST, A, B, data, "");
+    CHECK(strcmp(info.function_digest, want) != 0);
 }
 
 TEST(model_proves_precisions, "allowed is what a calibration of these tensors measured, no more")
@@ -229,15 +253,15 @@ TEST(model_proves_precisions, "allowed is what a calibration of these tensors me
     CHECK(info.precisions == f32 && info.unproven == (bf16 | int8));
     CHECK(strstr(model_unproven_text(&info, text), "names bf16, int8, but it holds no") != NULL);
     (void)snprintf(calibration, sizeof calibration,
-                   "{\\\"tensors\\\":\\\"%s\\\",\\\"bf16\\\":{\\\"allowed\\\":true}}",
-                   info.tensors_digest);
+                   "{\\\"function\\\":\\\"%s\\\",\\\"bf16\\\":{\\\"allowed\\\":true}}",
+                   info.function_digest);
     info = open_calibrated(A, B, data, calibration);
     CHECK(info.precisions == (f32 | bf16) && info.unproven == int8);
     CHECK(strstr(model_unproven_text(&info, text), "not find that good enough") != NULL);
     data[DATA_BYTES - 1] = 1; /* another number */
     info = open_calibrated(A, B, data, calibration);
     CHECK(info.precisions == f32 && info.unproven == (bf16 | int8));
-    CHECK(strstr(model_unproven_text(&info, text), "other weights") != NULL);
+    CHECK(strstr(model_unproven_text(&info, text), "other weights or activation") != NULL);
     data[DATA_BYTES - 1] = 0;
     info = open_calibrated(OTHER_A, B, data, calibration);
     CHECK(info.precisions == f32 && info.unproven == (bf16 | int8));
@@ -458,6 +482,8 @@ TEST(model_refuses_hostile_metadata, "missing, unknown, repeated, out of range, 
         {META_OF("\"format\":\"ct2mr-model-1\",\"arch\":\"vgg\"," WIDTH "," LINEAR "," REST),
          "metadata arch is none of drunet-34, drunet-50, drunet-101, unet"},
         {META_OF(FIELDS ",\"arch\":\"drunet-50\""), "metadata arch: stands twice"},
+        {META_OF(FIELDS ",\"calibration\":\"{}\",\"calibration\":\"{}\""),
+         "metadata: a key stands twice, or there are more than 1024"},
         {META_OF("\"format\":1"), "metadata format: is not a string"},
         {META_OF(FORMAT_ARCH "," LINEAR "," REST),
          "metadata width: is not a whole number in 1..256"},

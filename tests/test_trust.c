@@ -7,17 +7,22 @@
 #include "tests/test.h"
 
 #include "base/files.h"
+#include "daemon/cli.h"
 #include "gpu/calibrate.h"
 #include "gpu/cuda_plugin.h"
 #include "gpu/golden.h"
 #include "gpu/graph_passes.h"
+#include "gpu/model_write.h"
 #include "gpu/net.h"
 #include "gpu/network.h"
+#include "gpu/npy.h"
 #include "gpu/trust.h"
+#include "gpu/verify.h"
 #include "tests/cuda_fixture.h"
 #include "tests/random_model.h"
 
 #include <cjson/cJSON.h>
+#include <unistd.h>
 
 enum { H = TRUST_HEIGHT, W = TRUST_WIDTH };
 
@@ -355,4 +360,72 @@ TEST_TIMEOUT(trust_blames_the_model_beyond_f16,
     model_close(random_model(ARCH_DRUNET34, 8));
     check_beyond_f16(1e5f, "values beyond 65504");
     check_beyond_f16(1e8f, "a weight of");
+}
+
+/* ---- a model that is beyond float32, one with large outputs --------------------------------- */
+
+/* All numbers of the tensor times `factor`, and outputs as they are, without a sigmoid. */
+static void write_scaled(const char *tensor, float factor, const char *to)
+{
+    const MetadataValue linear = {"activation", "linear"};
+    size_t n;
+    Err err = {0};
+    ModelBytes m = read_model(path_of("random.safetensors"));
+    char *at = floats(&m, tensor, &n);
+    for (size_t i = 0; i < n; i++) {
+        float value;
+        memcpy(&value, at + i * sizeof value, sizeof value);
+        value *= factor;
+        memcpy(at + i * sizeof value, &value, sizeof value);
+    }
+    CHECK_OK(file_write_durable(to, m.data, m.size, &err), &err);
+    CHECK_OK(model_write_metadata(to, &linear, 1, to, &err), &err);
+    cJSON_Delete(m.header);
+    free(m.data);
+}
+
+TEST(trust_blames_the_model_beyond_f32, "weights too large for any backend: the model is at fault")
+{
+    const BackendOptions o = options(PRECISION_F32);
+    TrustResult result;
+    Model *model;
+    Err err = {0};
+    double difference;
+    model_close(random_model(ARCH_DRUNET34, 8));
+    write_scaled("layer1.0.bn1.weight", 1e38f, path_of("huge.safetensors"));
+    CHECK_OK(model_open(path_of("huge.safetensors"), &model, &err), &err);
+    CHECK_STATUS(trust_check(&backend_dnnl, model, &o, GRAPH_PASSES_ALL, &result, &err),
+                 ST_MODEL_UNFIT);
+    (void)printf("# %s\n", err.msg);
+    CHECK(strstr(err.msg, "not for f32") != NULL && strstr(err.msg, "not at fault") != NULL);
+    CHECK_STATUS(model_verify(model, "ref", &difference, &err), ST_MODEL_UNFIT);
+    model_close(model);
+    Npy x = {.n_dims = 4, .dims = {1, 3, 32, 32}, .data = calloc(3 * 32 * 32, sizeof(float))};
+    CHECK(x.data != NULL);
+    for (int i = 0; i < 3 * 32 * 32; i++)
+        x.data[i] = (float)(i % 7);
+    char file[PATH_SIZE], in[PATH_SIZE], out[PATH_SIZE];
+    (void)snprintf(file, sizeof file, "%s", path_of("huge.safetensors"));
+    (void)snprintf(in, sizeof in, "%s", path_of("x.npy"));
+    (void)snprintf(out, sizeof out, "%s", path_of("y.npy"));
+    CHECK_OK(npy_write(in, &x, &err), &err);
+    npy_free(&x);
+    char *infer[] = {"infer", "--model", file, "--in", in, "--out", out, "--backend", "ref", NULL};
+    CHECK_INT(cli_infer(9, infer), CLI_NEGATIVE);
+    CHECK(access(out, F_OK) != 0); /* backend ref has no self-test: the output is looked at */
+}
+
+TEST(verify_is_relative_to_large_outputs,
+     "outputs of thousands: rounding of a ten-thousandth of them")
+{
+    Model *model;
+    Err err = {0};
+    double difference;
+    model_close(random_model(ARCH_DRUNET34, 8));
+    write_scaled("up4.weight", 1e6f, path_of("large.safetensors"));
+    CHECK_OK(model_open(path_of("large.safetensors"), &model, &err), &err);
+    CHECK_OK(model_verify(model, "cpu", &difference, &err), &err);
+    (void)printf("# differs by %.3g\n", difference);
+    CHECK(difference > 10 * VERIFY_TOLERANCE); /* else the test shows nothing */
+    model_close(model);
 }

@@ -114,14 +114,14 @@ static void write_ranges(const char *from, const char *to)
     const NetFeed feed = {NULL, fill, take};
     static NetRange ranges[NET_MAX_RANGES];
     static char text[NET_MAX_RANGES * 64];
-    char calibration[256], tensors[65], digest[DIGEST_HEX_SIZE];
+    char calibration[256], function[65], digest[DIGEST_HEX_SIZE];
     size_t used = 0;
     int32_t n;
     Model *model;
     Net *net;
     Err err = {0};
     must(model_open(from, &model, &err), &err);
-    memcpy(tensors, model_info(model)->tensors_digest, sizeof tensors);
+    memcpy(function, model_info(model)->function_digest, sizeof function);
     must(net_open(model, &options, &net, &err), &err);
     must(net_run_ranges(net, 1, &feed, ranges, &n, &err), &err);
     net_close(net);
@@ -132,7 +132,7 @@ static void write_ranges(const char *from, const char *to)
     (void)snprintf(text + used, sizeof text - used, "}");
     digest_text(text, digest);
     (void)snprintf(calibration, sizeof calibration,
-                   "{\"tensors\":\"%s\",\"int8\":{\"allowed\":true,\"ranges\":\"%s\"}}", tensors,
+                   "{\"function\":\"%s\",\"int8\":{\"allowed\":true,\"ranges\":\"%s\"}}", function,
                    digest);
     const MetadataValue values[] = {
         {"precisions", "[\"f32\",\"int8\"]"}, {"int8", text}, {"calibration", calibration}};
