@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <libgen.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -65,16 +66,58 @@ Status dir_remove(const char *path, Err *err)
     return ST_OK;
 }
 
+/* ---- temporary files that a signal removes --------------------------------------------------- */
+
+enum { UNFINISHED = 16 }; /* more at one time are left by a signal, no more */
+
+static struct {
+    atomic_bool is_set;
+    char path[PATH_SIZE];
+} unfinished[UNFINISHED];
+static atomic_uint n_unfinished;
+
+/* A name stays here after its file is gone: nobody else will have it. */
+static void remember(const char *path)
+{
+    unsigned slot = n_unfinished++ % UNFINISHED;
+    unfinished[slot].is_set = false;
+    memcpy(unfinished[slot].path, path, strlen(path) + 1);
+    unfinished[slot].is_set = true;
+}
+
+static void remove_unfinished(int signal_number)
+{
+    for (int i = 0; i < UNFINISHED; i++)
+        if (unfinished[i].is_set)
+            (void)unlink(unfinished[i].path);
+    (void)raise(signal_number); /* its default action, once this has returned */
+}
+
+void files_remove_at_signals(void)
+{
+    static const int SIGNALS[] = {SIGINT, SIGTERM, SIGHUP};
+    struct sigaction action = {.sa_handler = remove_unfinished, .sa_flags = (int)SA_RESETHAND};
+    struct sigaction before;
+    (void)sigemptyset(&action.sa_mask);
+    for (size_t i = 0; i < sizeof SIGNALS / sizeof SIGNALS[0]; i++)
+        if (sigaction(SIGNALS[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN) /* nohup */
+            (void)sigaction(SIGNALS[i], &action, NULL);
+}
+
+/* ---- files ----------------------------------------------------------------------------------- */
+
 /* A new file, open for writing, under a name that nobody has. */
-static Status create_beside(const char *path, const char *ending, char ret[PATH_SIZE], int *ret_fd,
-                            Err *err)
+static Status create_beside(const char *path, const char *ending, mode_t mode, char ret[PATH_SIZE],
+                            int *ret_fd, Err *err)
 {
     static atomic_uint n;
     for (;;) { /* another process may be of this number elsewhere, or have been */
         TRY(path_format(ret, err, "%s.%d-%u.%s", path, (int)getpid(), n++, ending));
-        *ret_fd = open(ret, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0640);
-        if (*ret_fd >= 0)
+        *ret_fd = open(ret, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+        if (*ret_fd >= 0) {
+            remember(ret);
             return ST_OK;
+        }
         if (errno != EEXIST)
             return err_sys(err, errno, "creating %s", ret);
     }
@@ -83,7 +126,7 @@ static Status create_beside(const char *path, const char *ending, char ret[PATH_
 Status file_beside(const char *path, char ret[PATH_SIZE], Err *err)
 {
     int fd;
-    TRY(create_beside(path, "part", ret, &fd, err));
+    TRY(create_beside(path, "part", 0640, ret, &fd, err));
     (void)close(fd);
     return ST_OK;
 }
@@ -92,7 +135,14 @@ Status file_begin(const char *path, FileWriter *ret, Err *err)
 {
     ret->fd = -1;
     TRY(path_format(ret->path, err, "%s", path));
-    return create_beside(path, "tmp", ret->tmp, &ret->fd, err);
+    return create_beside(path, "tmp", 0640, ret->tmp, &ret->fd, err);
+}
+
+Status file_begin_readable(const char *path, FileWriter *ret, Err *err)
+{
+    ret->fd = -1;
+    TRY(path_format(ret->path, err, "%s", path));
+    return create_beside(path, "tmp", 0666, ret->tmp, &ret->fd, err);
 }
 
 Status file_add(FileWriter *writer, const void *data, size_t size_bytes, Err *err)

@@ -36,6 +36,8 @@ typedef struct FileWriter {
     char path[PATH_SIZE], tmp[PATH_SIZE];
 } FileWriter;
 MUST_CHECK Status file_begin(const char *path, FileWriter *ret, Err *err);
+/* The same, but for those who may read what the umask lets them, not owner and group alone. */
+MUST_CHECK Status file_begin_readable(const char *path, FileWriter *ret, Err *err);
 MUST_CHECK Status file_add(FileWriter *writer, const void *data, size_t size_bytes, Err *err);
 /* The file will have the permissions, and where they may be given, owner and group of the one that
 ** it replaces, if there is one. Before file_commit(). */
@@ -44,6 +46,9 @@ void file_keep_owner(const FileWriter *writer);
 MUST_CHECK Status file_commit(FileWriter *writer, Err *err);
 /* Gives up what has not been committed; fine after commit. */
 void file_abandon(FileWriter *writer);
+/* From now on SIGINT, SIGTERM and SIGHUP remove the temporary files of this process, as far as they
+** are still there, before they end it. For commands; the daemon cleans its spool when it starts. */
+void files_remove_at_signals(void);
 /* The three for a file that is in memory whole. */
 MUST_CHECK Status file_write_durable(const char *path, const void *data, size_t size_bytes,
                                      Err *err);

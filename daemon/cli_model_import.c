@@ -1,6 +1,7 @@
 /* ct2mr model import: a file of PyTorch tensors becomes a model file, which is then verified.
 **
-** JSON: {"file", "arch", "width", "n_read", "n_made", "left_out": [NAME...], "untrained",
+** JSON: {"file", "arch", "width", "n_read", "n_made", "left_out": [NAME...],
+** "calibration_left_out", "untrained",
 ** "max_difference" (of backends; not of an untrained model)}. */
 #include "daemon/cli.h"
 
@@ -26,7 +27,7 @@ typedef struct Arguments {
     const char *from, *out;
     cJSON *left_out;
     int n_counts; /* num_batches_tracked among what is left out */
-    bool json;
+    bool json, overwrite;
 } Arguments;
 
 /* ---- options ------------------------------------------------------------------------------- */
@@ -103,6 +104,7 @@ static const struct option OPTIONS[] = {{"out", required_argument, NULL, 'o'},
                                         {"label", required_argument, NULL, 'l'},
                                         {"licence", required_argument, NULL, 'i'},
                                         {"f16", no_argument, NULL, 'f'},
+                                        {"overwrite", no_argument, NULL, 'r'},
                                         {"json", no_argument, NULL, 'j'},
                                         {NULL, 0, NULL, 0}};
 
@@ -165,6 +167,9 @@ static bool take_option(Arguments *a, int c, const char *key, const char *value)
     case 'f':
         a->import.f16 = true;
         return true;
+    case 'r':
+        a->overwrite = true;
+        return true;
     case 'j':
         a->json = true;
         return true;
@@ -196,6 +201,8 @@ static int parse(int argc, char **argv, Arguments *ret)
     ret->from = argv[optind];
     if (cli_same_file(ret->out, ret->from))
         return cli_usage("model", "import: --out is the file to be read");
+    if (!ret->overwrite && access(ret->out, F_OK) == 0)
+        return cli_usage("model", "import: %.200s exists: --overwrite replaces it", ret->out);
     return CLI_OK;
 }
 
@@ -221,6 +228,9 @@ static void report(const Arguments *a, const ModelImportResult *r, double differ
     }
     if (a->n_counts > 0)
         (void)printf("left out: num_batches_tracked of %d batch norms\n", a->n_counts);
+    if (r->was_calibrated)
+        (void)printf("left out: its calibration; only f32 is used until `ct2mr model calibrate` "
+                     "has measured anew\n");
     if (r->n_made > 0)
         (void)printf("NOT TRAINED: the file holds an encoder only; %d tensors of the decoder were "
                      "made at random\n",
@@ -241,6 +251,7 @@ static void report_json(Arguments *a, const ModelImportResult *r, double differe
     (void)cJSON_AddNumberToObject(json, "n_made", r->n_made);
     (void)cJSON_AddItemToObject(json, "left_out", a->left_out);
     a->left_out = NULL;
+    (void)cJSON_AddBoolToObject(json, "calibration_left_out", r->was_calibrated);
     (void)cJSON_AddBoolToObject(json, "untrained", r->n_made > 0);
     if (r->n_made == 0)
         (void)cJSON_AddNumberToObject(json, "max_difference", difference);

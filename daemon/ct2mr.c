@@ -1,5 +1,6 @@
 /* ct2mr: everything a person types. Finds the command, answers help, runs it; also the main of the
 ** daemon's child roles, so that only this program carries DCMTK and the network. */
+#include "base/files.h"
 #include "daemon/cli_int.h"
 #include "daemon/roles.h"
 #include "dicom/receive.h"
@@ -107,6 +108,7 @@ int main(int argc, char **argv)
         return CLI_USAGE;
     }
     let_openmp_sleep(argv[first], argv);
+    files_remove_at_signals();
     code = run_command(argc - first, argv + first);
     if (fflush(stdout) != 0 || ferror(stdout)) { /* a full disk must not look like an answer */
         (void)fprintf(stderr, "ct2mr: writing the output: %s\n", strerror(errno));

@@ -250,6 +250,36 @@ static Status check_needed(const Import *m, Err *err)
                : err_set(err, ST_USAGE, "the file does not say and nobody gave: %s", missing);
 }
 
+/* Are the values that were given such as a model file may have? Asked with good ones beside them,
+** so that what is refused is theirs. */
+static Status check_values(const ModelImport *options, Err *err)
+{
+    static const MetadataValue GOOD[] = {{"format", "ct2mr-model-1"},
+                                         {"arch", "drunet-34"},
+                                         {"width", "16"},
+                                         {"target", "T1"},
+                                         {"pose", "reference"},
+                                         {"grid", "{\"pixels\":32,\"spacing_mm\":1}"},
+                                         {"activation", "linear"},
+                                         {"window", "{\"level_hu\":40,\"width_hu\":80}"},
+                                         {"mask", "head"},
+                                         {"mean", "[0,0,0]"},
+                                         {"std", "[1,1,1]"}};
+    ModelInfo info;
+    Err why = {0};
+    cJSON *metadata = cJSON_CreateObject();
+    for (int i = 0; i < options->n_values; i++)
+        (void)cJSON_AddStringToObject(metadata, options->values[i].key, options->values[i].value);
+    for (size_t i = 0; i < sizeof GOOD / sizeof GOOD[0]; i++)
+        if (cJSON_GetObjectItemCaseSensitive(metadata, GOOD[i].key) == NULL)
+            (void)cJSON_AddStringToObject(metadata, GOOD[i].key, GOOD[i].value);
+    Status status = model_metadata_parse(metadata, &info, &why);
+    cJSON_Delete(metadata);
+    return status == ST_MODEL_FORMAT ? err_set(err, ST_USAGE, "what was given for %s", why.msg)
+           : status != ST_OK         ? err_set(err, status, "%s", why.msg)
+                                     : ST_OK;
+}
+
 static Status make_metadata(Import *m, Err *err)
 {
     static const char *const TAKEN[] = {"target",   "pose",       "axes",    "grid",
@@ -298,11 +328,13 @@ static Status run(Import *m, const char *to, ModelImportResult *ret, Err *err)
     if (m->graph == NULL || m->held == NULL || m->tensors == NULL || m->values == NULL ||
         m->names == NULL || m->metadata == NULL)
         return err_set(err, ST_NO_MEMORY, "importing a model");
+    TRY(check_values(m->options, err));
     TRY(check_needed(m, err));
     TRY(check_dtypes(m->from, err));
     TRY(find_network(m, err));
     TRY(check_others(m, err));
     TRY(make_metadata(m, err));
+    ret->was_calibrated = model_metadata(m->from, "calibration") != NULL;
     ret->arch = m->info.arch;
     ret->width = m->info.width;
     TRY(take_tensors(m, ret, err));

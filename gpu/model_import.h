@@ -26,13 +26,14 @@ typedef struct ModelImportResult {
     ModelArch arch;
     int32_t width;
     int32_t n_read, n_made; /* tensors taken over; tensors of an untrained decoder */
+    bool was_calibrated;    /* the file has a calibration, which is left out */
 } ModelImportResult;
 
 /* Writes `to`, durably, whole or not at all. What the file does not say and nobody gave is refused,
 ** all keys in one message; only mean and standard deviation default to ImageNet's. What was
 ** measured with other metadata (precisions, int8, calibration) is left out.
-** Errors: MODEL_NOT_FOUND, USAGE (something was not given), MODEL_FORMAT (the message names tensor
-** or key), LIMIT (width), those of model_write_new(). */
+** Errors: MODEL_NOT_FOUND, USAGE (something was not given, or is no value of its key), MODEL_FORMAT
+** (the message names tensor or key), LIMIT (width), those of model_write_new(). */
 MUST_CHECK Status model_import(const char *from, const ModelImport *import, const char *to,
                                ModelImportResult *ret, Err *err);
 

@@ -52,7 +52,7 @@ static Status join(const cJSON *header, const char *data, size_t data_bytes, con
         memset(file + PREFIX + length, ' ', padded - length);
         memcpy(file + PREFIX + padded, data, data_bytes);
         FileWriter writer;
-        status = file_begin(to, &writer, err);
+        status = file_begin_readable(to, &writer, err);
         if (status == ST_OK) {
             file_keep_owner(&writer);
             status = file_add(&writer, file, PREFIX + padded + data_bytes, err);
@@ -185,7 +185,7 @@ Status model_write_new(const char *path, const MetadataValue *values, int n,
     if (text == NULL)
         return err_set(err, ST_NO_MEMORY, "the header of a model file");
     FileWriter writer;
-    Status status = file_begin(path, &writer, err);
+    Status status = file_begin_readable(path, &writer, err);
     if (status == ST_OK)
         status = add_all(&writer, text, tensors, n_tensors, is_f16, err);
     file_abandon(&writer);

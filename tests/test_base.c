@@ -9,8 +9,11 @@
 #include "base/parallel.h"
 
 #include <dirent.h>
+#include <glob.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 TEST(status_numbers_are_unique_and_named, "every row is found by its own number")
@@ -185,6 +188,61 @@ static void count_item(void *context, int item)
 {
     atomic_int *counts = context;
     atomic_fetch_add(&counts[item], 1);
+}
+
+/* How a child that has a temporary file ends when the signal reaches it. */
+static int end_by(int signal_number, bool ignored, const char *path)
+{
+    int status;
+    pid_t pid = fork();
+    CHECK(pid >= 0);
+    if (pid == 0) {
+        FileWriter writer;
+        Err err = {0};
+        (void)signal(signal_number, ignored ? SIG_IGN : SIG_DFL);
+        files_remove_at_signals();
+        if (file_begin(path, &writer, &err) != ST_OK || file_add(&writer, "x", 1, &err) != ST_OK)
+            _exit(1);
+        (void)raise(signal_number);
+        _exit(file_commit(&writer, &err) == ST_OK ? 0 : 1);
+    }
+    CHECK(waitpid(pid, &status, 0) == pid);
+    return WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+TEST(files_are_removed_at_signals, "what was begun is gone, the signal ends all; nohup stays nohup")
+{
+    static const int SIGNALS[] = {SIGINT, SIGTERM, SIGHUP};
+    char path[PATH_SIZE], pattern[PATH_SIZE];
+    Err err = {0};
+    glob_t found;
+    CHECK_OK(path_format(path, &err, "%s/model", test_dir()), &err);
+    CHECK_OK(path_format(pattern, &err, "%s/*", test_dir()), &err);
+    for (size_t i = 0; i < sizeof SIGNALS / sizeof SIGNALS[0]; i++) {
+        CHECK_INT(end_by(SIGNALS[i], false, path), -SIGNALS[i]);
+        CHECK_INT(glob(pattern, 0, NULL, &found), GLOB_NOMATCH);
+    }
+    CHECK_INT(end_by(SIGHUP, true, path), 0);
+    CHECK(access(path, F_OK) == 0);
+}
+
+TEST(file_begin_readable_obeys_umask, "0644 and 0600; file_begin 0640")
+{
+    char path[PATH_SIZE];
+    Err err = {0};
+    struct stat st;
+    CHECK_OK(path_format(path, &err, "%s/model", test_dir()), &err);
+    static const struct {
+        mode_t mask, want;
+    } CASES[] = {{022, 0644}, {077, 0600}};
+    for (size_t i = 0; i < 2; i++) {
+        FileWriter writer;
+        mode_t before = umask(CASES[i].mask);
+        CHECK_OK(file_begin_readable(path, &writer, &err), &err);
+        (void)umask(before);
+        CHECK_OK(file_commit(&writer, &err), &err);
+        CHECK(stat(path, &st) == 0 && (st.st_mode & 0777) == CASES[i].want);
+    }
 }
 
 TEST(parallel_for_visits_each_once, "1000 items on 4 threads, each exactly once")

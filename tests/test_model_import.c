@@ -227,8 +227,19 @@ TEST(model_import_keeps_metadata, "the file's own, options win, measured precisi
     CHECK(a->age_years.present && a->age_years.high == b->age_years.high);
     CHECK(a->grid_pixels == b->grid_pixels && a->n_parameters == b->n_parameters);
     CHECK_STR(model_metadata(model, "imported_from"), b->digest);
+    CHECK(!result.was_calibrated);
     model_close(model);
     model_close(demo);
+    const MetadataValue calibrated[] = {{"calibration", "{}"}, {"precisions", "[\"int8\"]"}};
+    CHECK_OK(model_write_metadata(path, calibrated, 2, path_of("c.safetensors"), &err), &err);
+    CHECK_OK(
+        model_import(path_of("c.safetensors"), &import, path_of("m.safetensors"), &result, &err),
+        &err);
+    CHECK(result.was_calibrated);
+    CHECK_OK(model_open(path_of("m.safetensors"), &model, &err), &err);
+    CHECK(model_metadata(model, "calibration") == NULL &&
+          model_metadata(model, "precisions") == NULL);
+    model_close(model);
 }
 
 TEST(model_import_keeps_interpolation, "cubic stays cubic; --interpolation wins")
@@ -312,20 +323,21 @@ TEST(model_import_refuses_to_guess,
         VALUES[0], VALUES[1], {"grid", "{\"pixels\":100,\"spacing_mm\":1}"},
         VALUES[3], VALUES[4], VALUES[5]};
     import = (ModelImport){.values = bad, .n_values = 6};
-    check_refused(&import, "metadata grid: wants");
+    check_refused_as(ST_USAGE, &import, "what was given for metadata grid: wants");
 }
 
 static int run(const char *a, const char *b, const char *c)
 {
     char *argv[] = {"model",
                     "import",
+                    "--overwrite",
                     "--out",
                     (char *)(uintptr_t)path_of("cli.safetensors"),
                     (char *)(uintptr_t)a,
                     (char *)(uintptr_t)b,
                     (char *)(uintptr_t)c,
                     NULL};
-    int n = c != NULL ? 7 : b != NULL ? 6 : 5;
+    int n = c != NULL ? 8 : b != NULL ? 7 : 6;
     argv[n] = NULL;
     return cli_model(n, argv);
 }
@@ -354,13 +366,20 @@ TEST(model_import_command,
     CHECK(model_info(model)->grid_pixels == 256);
     model_close(model);
     static const char *const USAGE[][2] = {
-        {"--grid", "64"},       {"--grid", "64x1x1"}, {"--grid", "64x"}, {"--window", "40"},
-        {"--window", "nan,80"}, {"--mean", "1,2"},    {"--width", "0"},  {"--width", "300"},
-        {"--nothing", "x"},     {"--out", "twice"}};
+        {"--grid", "64"},       {"--grid", "64x1x1"}, {"--grid", "64x"},      {"--window", "40"},
+        {"--window", "nan,80"}, {"--mean", "1,2"},    {"--width", "0"},       {"--width", "300"},
+        {"--nothing", "x"},     {"--out", "twice"},   {"--grid", "100x1"},    {"--window", "40,0"},
+        {"--std", "0,1,1"},     {"--envelope", "{"},  {"--label", "\xc3\xa9"}};
     for (size_t i = 0; i < sizeof USAGE / sizeof USAGE[0]; i++)
         CHECK_INT(run(USAGE[i][0], USAGE[i][1], demo), CLI_USAGE);
     CHECK_INT(run("--grid", "64x1", NULL), CLI_USAGE);
-    CHECK(run("--grid", "100x1", demo) != CLI_OK);
+    char *again[] = {"model",
+                     "import",
+                     "--out",
+                     (char *)(uintptr_t)path_of("cli.safetensors"),
+                     (char *)(uintptr_t)demo,
+                     NULL};
+    CHECK_INT(cli_model(5, again), CLI_USAGE); /* it exists */
     CHECK(run("--target", "T3", demo) != CLI_OK);
     CHECK(run("/nonexistent/x", NULL, NULL) != CLI_OK);
     CHECK_OK(file_read(path_of("cli.safetensors.part"), 100, &mine, &n_mine, &err), &err);
