@@ -5,6 +5,7 @@
 ** which everything is random (pose, size, deformation, thickness, noise, blur, a couch); from the
 ** second on the ventricles have another width. */
 #include "daemon/cli.h"
+#include "daemon/cli_volume.h"
 
 #include "base/parallel.h"
 #include "gpu/pack_file.h"
@@ -224,6 +225,9 @@ static int check(const Arguments *given, Arguments *ret)
         return cli_usage("simulate", "--cases, --slices and --seed are for --pack");
     if (a.ct == NULL && a.has_tissue)
         return cli_usage("simulate", "--tissue is for --ct; cases have tissue of their own");
+    if (cli_same_output(a.ct, a.mr) || cli_same_output(a.ct, a.pack) ||
+        cli_same_output(a.mr, a.pack))
+        return cli_usage("simulate", "two outputs are one file");
     for (size_t i = 0; i < sizeof files / sizeof files[0]; i++)
         if (files[i] != NULL && !a.overwrite && access(files[i], F_OK) == 0)
             return cli_usage("simulate", "%.200s exists: --overwrite replaces it", files[i]);

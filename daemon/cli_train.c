@@ -41,6 +41,9 @@ static void catch_signals(void)
     (void)sigemptyset(&action.sa_mask);
     (void)sigaction(SIGINT, &action, NULL);
     (void)sigaction(SIGTERM, &action, NULL);
+    struct sigaction before; /* a lost terminal saves, too; under nohup it does not end it */
+    if (sigaction(SIGHUP, NULL, &before) == 0 && before.sa_handler != SIG_IGN)
+        (void)sigaction(SIGHUP, &action, NULL);
 }
 
 static bool is_stopped(void *context)
@@ -157,9 +160,35 @@ static bool set_special(TrainConfig *config, const char *name, const char *text)
     return ok;
 }
 
+static bool was_given(const bool *given, const char *name)
+{
+    for (int i = 0; i < N_OPTIONS; i++)
+        if (strcmp(OPTIONS[i].name, name) == 0)
+            return given[i];
+    return false;
+}
+
+/* What was given and would do nothing. given: [N_OPTIONS] */
+static int check_effect(const TrainConfig *config, const bool *given)
+{
+    const ScheduleKind kind = config->schedule.kind;
+    if (was_given(given, "vgg") && strstr(config->loss, "contextual") == NULL)
+        return cli_usage("train", "--vgg is for --loss contextual");
+    if (was_given(given, "patience") && config->patience > 0 && config->validation_frac <= 0)
+        return cli_usage("train", "--patience wants held-out cases: --validation is 0");
+    if (was_given(given, "step-epochs") && kind != SCHEDULE_STEP)
+        return cli_usage("train", "--step-epochs is for --schedule step");
+    if (was_given(given, "step-factor") && kind != SCHEDULE_STEP)
+        return cli_usage("train", "--step-factor is for --schedule step");
+    if (was_given(given, "lr-min") && kind != SCHEDULE_COSINE)
+        return cli_usage("train", "--lr-min is for --schedule cosine");
+    return CLI_OK;
+}
+
 static int get_options(int argc, char **argv, Train *train)
 {
     struct option longs[N_OPTIONS + N_SPECIAL + 1] = {0};
+    bool given[N_OPTIONS] = {false};
     bool has_epochs = false, has_precision = false;
     for (int i = 0; i < N_OPTIONS; i++)
         longs[i] = (struct option){OPTIONS[i].name, OPTIONS[i].kind != SWITCH, NULL, i + 1};
@@ -174,6 +203,8 @@ static int get_options(int argc, char **argv, Train *train)
         const char *name = longs[c - 1].name;
         bool ok = c <= N_OPTIONS ? set_plain(train, &OPTIONS[c - 1], optarg)
                                  : set_special(&train->config, name, optarg);
+        if (c <= N_OPTIONS)
+            given[c - 1] = true;
         has_epochs = has_epochs || strcmp(name, "epochs") == 0;
         has_precision = has_precision || strcmp(name, "precision") == 0;
         if (!ok && c <= N_OPTIONS)
@@ -193,7 +224,7 @@ static int get_options(int argc, char **argv, Train *train)
         train->config.epochs = 0;
     if (!has_precision && strcmp(train->config.backend, "cuda") == 0)
         train->config.precision = PRECISION_F16; /* it has no other */
-    return CLI_OK;
+    return check_effect(&train->config, given);
 }
 
 /* ---- files --------------------------------------------------------------------------------- */

@@ -42,6 +42,7 @@ typedef struct PackInfo {
     int32_t n_slices, n_cases, pixels; /* slices are pixels x pixels, a multiple of 32 */
     double spacing_mm, window_level_hu, window_width_hu;
     ModelPose pose;
+    ModelInterpolation interpolation; /* from the CT's grid to this one */
     ModelMask mask;
     char target[8]; /* "T1", "T2" */
     /* Where a slice's columns and rows run to: "L" or "R", then "P" or "A"; "" to the writer is

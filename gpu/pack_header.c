@@ -1,7 +1,7 @@
 /* The JSON of a packed file:
 **
-**   {"format": "ct2mr-pack-1", "target", "pose", "mask", "axes", "pixels", "spacing_mm",
-**    "window": {"level_hu", "width_hu"}, "n_slices",
+**   {"format": "ct2mr-pack-1", "target", "pose", "interpolation", "mask", "axes", "pixels",
+**    "spacing_mm", "window": {"level_hu", "width_hu"}, "n_slices",
 **    "arrays": {"hu": [offset, bytes], "mask": ..., "mr": ...},
 **    "cases": [{"id", "first_slice", "n_slices", "slice_spacing_mm"}, ...],
 **    "statistics": {"masked": [...], "mean": [...], "deviation": [...]}, "provenance": {...}}
@@ -99,6 +99,11 @@ static Status parse_fields(const cJSON *json, PackInfo *info, Err *err)
     if (pose < 0 || mask < 0)
         return err_set(err, ST_PACK_FORMAT,
                        "pose is none of reference, native, or mask none of head, brain");
+    bool says = cJSON_GetObjectItemCaseSensitive(json, "interpolation") != NULL; /* older: linear */
+    int interpolation = says ? get_choice(json, "interpolation", "linear", "cubic") : 0;
+    if (interpolation < 0)
+        return err_set(err, ST_PACK_FORMAT, "interpolation is none of linear, cubic");
+    info->interpolation = interpolation == 0 ? INTERPOLATION_LINEAR : INTERPOLATION_CUBIC;
     info->pose = pose == 0 ? POSE_REFERENCE : POSE_NATIVE;
     info->mask = mask == 0 ? MASK_HEAD : MASK_BRAIN;
     if (target >= 0)

@@ -17,13 +17,13 @@
 enum { BLOCK_BYTES = 1 << 20 };
 
 struct PackWriter {
-    char path[PATH_SIZE], tmp[PATH_SIZE], folder[PATH_SIZE];
+    char path[PATH_SIZE], folder[PATH_SIZE];
+    FileWriter file; /* its fd is -1 before pack_end() */
     PackInfo info;
     PackCase *cases;            /* [cases_room] */
     PackStatistics *statistics; /* [slices_room] */
     size_t cases_room, slices_room;
-    int arrays[PACK_ARRAYS], out;
-    bool made;            /* tmp exists */
+    int arrays[PACK_ARRAYS];
     unsigned char *block; /* BLOCK_BYTES */
     uint16_t *mr;         /* [pixels * pixels] */
 };
@@ -57,7 +57,7 @@ static Status open_nameless(const PackWriter *w, int *ret, Err *err)
 static Status open_writer(const char *path, const PackInfo *info, PackWriter *w, Err *err)
 {
     char copy[PATH_SIZE];
-    w->out = -1;
+    w->file.fd = -1;
     for (int a = 0; a < PACK_ARRAYS; a++)
         w->arrays[a] = -1;
     w->info = *info;
@@ -66,7 +66,6 @@ static Status open_writer(const char *path, const PackInfo *info, PackWriter *w,
         memcpy(w->info.axes, "LP", sizeof "LP");
     TRY(pack_check_fields(&w->info, ST_USAGE, err));
     TRY(path_format(w->path, err, "%s", path));
-    TRY(path_format(w->tmp, err, "%s.tmp", path));
     TRY(path_format(copy, err, "%s", path));
     TRY(path_format(w->folder, err, "%s", dirname(copy)));
     w->block = calloc(1, BLOCK_BYTES);
@@ -99,10 +98,7 @@ void pack_abandon(PackWriter *w)
     for (int a = 0; a < PACK_ARRAYS; a++)
         if (w->arrays[a] >= 0)
             (void)close(w->arrays[a]);
-    if (w->out >= 0)
-        (void)close(w->out);
-    if (w->made)
-        (void)unlink(w->tmp);
+    file_abandon(&w->file);
     free(w->cases);
     free(w->statistics);
     free(w->block);
@@ -249,6 +245,8 @@ static char *header_text(const PackWriter *w, cJSON *provenance)
     (void)cJSON_AddStringToObject(json, "target", w->info.target);
     (void)cJSON_AddStringToObject(json, "pose",
                                   w->info.pose == POSE_REFERENCE ? "reference" : "native");
+    (void)cJSON_AddStringToObject(
+        json, "interpolation", w->info.interpolation == INTERPOLATION_CUBIC ? "cubic" : "linear");
     (void)cJSON_AddStringToObject(json, "mask", w->info.mask == MASK_HEAD ? "head" : "brain");
     (void)cJSON_AddStringToObject(json, "axes", w->info.axes);
     (void)cJSON_AddNumberToObject(json, "pixels", w->info.pixels);
@@ -273,11 +271,11 @@ static Status write_header(PackWriter *w, const char *text, Err *err)
     if (length > PACK_MAX_HEADER_BYTES)
         return err_set(err, ST_LIMIT, "header of %zu bytes, at most %zu allowed", (size_t)length,
                        PACK_MAX_HEADER_BYTES);
-    TRY(write_all(w->out, PACK_MAGIC, sizeof PACK_MAGIC - 1, err));
-    TRY(write_all(w->out, &length, sizeof length, err));
-    TRY(write_all(w->out, text, (size_t)length, err));
+    TRY(file_add(&w->file, PACK_MAGIC, sizeof PACK_MAGIC - 1, err));
+    TRY(file_add(&w->file, &length, sizeof length, err));
+    TRY(file_add(&w->file, text, (size_t)length, err));
     memset(w->block, 0, PACK_ALIGN);
-    return write_all(w->out, w->block, padded(end) - end, err);
+    return file_add(&w->file, w->block, padded(end) - end, err);
 }
 
 static Status copy_array(PackWriter *w, int a, Err *err)
@@ -291,28 +289,20 @@ static Status copy_array(PackWriter *w, int a, Err *err)
             continue;
         if (k < 0)
             return err_sys(err, errno, "reading the packed file's parts");
-        TRY(write_all(w->out, w->block, (size_t)k, err));
+        TRY(file_add(&w->file, w->block, (size_t)k, err));
         n += (size_t)k;
     }
     memset(w->block, 0, PACK_ALIGN);
-    return write_all(w->out, w->block, padded(n) - n, err);
+    return file_add(&w->file, w->block, padded(n) - n, err);
 }
 
 static Status write_file(PackWriter *w, const char *text, Err *err)
 {
-    w->out = open(w->tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
-    if (w->out < 0)
-        return err_sys(err, errno, "creating %s", w->tmp);
-    w->made = true;
+    TRY(file_begin(w->path, &w->file, err));
     TRY(write_header(w, text, err));
     for (int a = 0; a < PACK_ARRAYS; a++)
         TRY(copy_array(w, a, err));
-    if (fsync(w->out) != 0)
-        return err_sys(err, errno, "fsync of %s", w->tmp);
-    if (rename(w->tmp, w->path) != 0)
-        return err_sys(err, errno, "renaming %s", w->tmp);
-    w->made = false;
-    return dir_sync(w->folder, err);
+    return file_commit(&w->file, err);
 }
 
 static Status check_cases(const PackWriter *w, Err *err)

@@ -9,6 +9,8 @@
 #include "gpu/trained_cases.h"
 #include "gpu/training_int.h"
 
+#include <cjson/cJSON.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -118,14 +120,41 @@ static Status note_known(const Training *t, const Model *encoder, Err *err)
     return ST_OK;
 }
 
+/* What says that it was trained, and not on which cases, would let those pass as held out. */
+static Status check_encoder(const Model *file, Err *err)
+{
+    const char *format = model_metadata(file, "format");
+    if (format != NULL && strcmp(format, "ct2mr-model-1") != 0)
+        return err_set(err, ST_USAGE,
+                       "--encoder: a checkpoint does not say which cases it was trained on: give "
+                       "its model file");
+    return ST_OK;
+}
+
+/* A model of ours whose training, if it had one, is not said. */
+static bool has_unknown_past(const Model *file)
+{
+    const char *training = model_metadata(file, "training");
+    return model_metadata(file, "format") != NULL &&
+           model_metadata(file, TRAINED_CASES_KEY) == NULL &&
+           (training == NULL || strstr(training, "\"untrained\"") == NULL);
+}
+
 static Status init_from_encoder(Training *t, const Model *file, Err *err)
 {
     char text[ERR_MSG_SIZE];
     int32_t n;
+    TRY(check_encoder(file, err));
     TRY(train_init_encoder(t->net, file, &n, err));
     (void)snprintf(text, sizeof text, "%d of %d tensors from %s", n, t->n_parameters,
                    model_info(file)->name);
     note(t, text);
+    if (has_unknown_past(file)) { /* nor will this one's be, which eval then says */
+        note(t,
+             "the encoder's file does not say which cases it was trained on: whether the held-out "
+             "figures are a test cannot be told");
+        return ST_OK;
+    }
     TRY(note_known(t, file, err));
     return trained_cases_text(t->config->pack, t->is_held, file, &t->cases_text, err);
 }
@@ -258,6 +287,22 @@ static Status check_model(Training *t, Err *err)
     return ST_OK;
 }
 
+/* The epoch that the model file holds; 0 where it does not say or is none. The checkpoint may be
+** older than the file: what is computed again up to there must not replace it. */
+static int32_t epoch_of_file(const char *path)
+{
+    Model *model;
+    Err none = {0};
+    if (model_open(path, &model, &none) != ST_OK)
+        return 0;
+    cJSON *json = cJSON_Parse(model_info(model)->training);
+    const cJSON *epochs = cJSON_GetObjectItemCaseSensitive(json, "epochs");
+    int32_t n = cJSON_IsNumber(epochs) ? (int32_t)fmin(fmax(epochs->valuedouble, 0), 1e6) : 0;
+    cJSON_Delete(json);
+    model_close(model);
+    return n;
+}
+
 static Status open_all(Training *t, Err *err)
 {
     TRY(check_config(t, err));
@@ -269,6 +314,7 @@ static Status open_all(Training *t, Err *err)
     if (t->config->resume) {
         TRY(checkpoint_load(t, err));
         TRY(check_model(t, err));
+        t->written_epoch = epoch_of_file(t->config->model);
     }
     TRY(train_net_changed(t->net, err));
     return open_loader(t, err);
@@ -431,7 +477,7 @@ static Status end_epoch(Training *t, bool *ret_stopped, Err *err)
     s->n_sum = 0;
     s->sum = (LossValue){0};
     s->norm_sum = s->waited_s = 0;
-    if (is_best)
+    if (is_best && row.epoch >= t->written_epoch)
         TRY(training_write_model(t, &row, err));
     const TrainReport *report = &t->config->report;
     if (report->epoch != NULL)

@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TEXT_SIZE = 256, MAX_VALUES = 17 };
+enum { TEXT_SIZE = 256, MAX_VALUES = 18 };
 
 static void add_text(cJSON *json, const char *key, const char *text)
 {
@@ -153,6 +153,8 @@ static void make_metadata(const Training *t, const TrainRow *row, Metadata *ret)
     set(ret, "width", ret->width);
     set(ret, "target", p->target);
     set(ret, "pose", p->pose == POSE_REFERENCE ? "reference" : "native");
+    set(ret, "interpolation",
+        p->interpolation == INTERPOLATION_CUBIC ? "cubic" : NULL); /* linear where it is not said */
     set(ret, "axes", p->pose == POSE_REFERENCE ? p->axes : NULL);
     set(ret, "grid", ret->grid);
     set(ret, "window", ret->window);

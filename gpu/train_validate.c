@@ -30,7 +30,7 @@ static void fill_slice(void *context, int i)
     t->samples[i].mask = pair.mask;
 }
 
-/* The result is 0 outside the mask; the real image is so already. */
+/* The result is 0 outside the mask and within 0..1; the real image is so already. */
 static void measure_slice(void *context, int i)
 {
     Validation *v = context;
@@ -41,7 +41,7 @@ static void measure_slice(void *context, int i)
     const float *real = t->t + i * n;
     const uint8_t *mask = sample->mask;
     for (int64_t k = 0; k < n; k++)
-        p[k] = mask[k] != 0 ? p[k] : 0;
+        p[k] = mask[k] == 0 || p[k] < 0 ? 0 : p[k] > 1 ? 1 : p[k]; /* NaN stays */
     sample->psnr_db = metric_psnr_db(metric_mse(p, real, (size_t)n));
     sample->err = (Err){0};
     sample->status =

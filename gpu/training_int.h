@@ -51,7 +51,8 @@ typedef struct Training {
     TrainSample *samples;  /* [batch] */
 
     TrainState state;
-    int64_t first_step; /* of this run */
+    int64_t first_step;    /* of this run */
+    int32_t written_epoch; /* of the model file that a resumed training has not reached again */
     double began_s, saved_s;
 } Training;
 

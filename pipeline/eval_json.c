@@ -21,7 +21,7 @@ static cJSON *json_of_use(const EvalSubject *subject)
     (void)cJSON_AddBoolToObject(json, "stated", use.is_stated);
     (void)cJSON_AddNumberToObject(json, "trained", use.n[CASE_TRAINED]);
     (void)cJSON_AddNumberToObject(json, "held_out", use.n[CASE_HELD_OUT]);
-    (void)cJSON_AddNumberToObject(json, "new", use.n[CASE_NEW]);
+    (void)cJSON_AddNumberToObject(json, "not_known", use.n[CASE_NEW]);
     if (use.is_stated)
         (void)cJSON_AddBoolToObject(json, "is_test", use.n[CASE_TRAINED] == 0);
     else

@@ -25,7 +25,7 @@ enum { EVAL_USE_SIZE = 200 };
 EvalUse eval_use(const EvalSubject *subject);
 /* One sentence for people. Returns ret. */
 const char *eval_use_text(const EvalUse *use, char ret[EVAL_USE_SIZE]);
-/* "new", "held_out", "trained", "unknown": of a case of the pack. */
+/* "not known", "held_out", "trained", "unknown": of a case of the pack. */
 const char *eval_use_name(const EvalSubject *subject, int32_t case_index);
 
 typedef struct EvalReport {
@@ -44,8 +44,8 @@ MUST_CHECK Status eval_report_write(const char *path, const EvalReport *report, 
 ** "over_slices": {METRIC: {"a", "b", "difference", "t", "dof", "p", "low", "high"} or null},
 ** "over_cases", "paired_over_slices", "paired_over_cases": the same}}. A deviation over one
 ** value is null; "over_" tests are for independent samples. "known_cases": {"stated",
-** "trained", "held_out", "new", "is_test": true if none was trained on, null if that is not
-** stated}. "use": eval_use_name(). */
+** "trained", "held_out", "not_known", "is_test": true if none is known to have been trained on,
+** null if that is not stated}. "use": eval_use_name(). */
 cJSON *eval_report_json(const EvalReport *report);
 
 #endif

@@ -21,22 +21,26 @@ const char *eval_use_text(const EvalUse *u, char ret[EVAL_USE_SIZE])
                        "whether this is a test cannot be told: the model does not say which cases "
                        "it was trained on");
     else if (n_trained > 0)
-        (void)snprintf(ret, EVAL_USE_SIZE,
-                       "NOT A TEST: the model was trained on %d of these %d cases (%d held out, %d "
-                       "new to it)",
-                       n_trained, n, n_held_out, u->n[CASE_NEW]);
+        (void)snprintf(
+            ret, EVAL_USE_SIZE,
+            "NOT A TEST: the model was trained on %d of these %d cases (%d held out, of %d "
+            "it does not know)",
+            n_trained, n, n_held_out, u->n[CASE_NEW]);
     else if (n_held_out > 0)
         (void)snprintf(ret, EVAL_USE_SIZE,
                        "trained on 0 of these %d cases; %d held out, by which its epoch was chosen "
-                       "(figures a little too good), %d new to it",
+                       "(figures a little too good), %d it does not know",
                        n, n_held_out, u->n[CASE_NEW]);
     else
-        (void)snprintf(ret, EVAL_USE_SIZE, "trained on 0 of these %d cases, all are new to it", n);
+        (void)snprintf(ret, EVAL_USE_SIZE,
+                       "none of these %d cases is known to have been trained on (a case is known "
+                       "again by its name and salt, or if it was packed the same way)",
+                       n);
     return ret;
 }
 
 const char *eval_use_name(const EvalSubject *subject, int32_t case_index)
 {
-    static const char *const NAMES[] = {"new", "held_out", "trained"};
+    static const char *const NAMES[] = {"not known", "held_out", "trained"};
     return subject->is_stated ? NAMES[subject->use[case_index]] : "unknown";
 }

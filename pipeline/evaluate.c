@@ -35,9 +35,10 @@ Status evaluate_fits(const ModelInfo *model, const PackInfo *pack, Err *err)
     if (strcmp(model->target, pack->target) != 0)
         return err_set(err, ST_MODEL_UNFIT, "the model makes %s, the packed file holds %s",
                        model->target, pack->target);
-    if (model->pose != pack->pose || model->mask != pack->mask)
+    if (model->pose != pack->pose || model->mask != pack->mask ||
+        model->interpolation != pack->interpolation)
         return err_set(err, ST_MODEL_UNFIT,
-                       "the model's pose or mask is not that of the packed file");
+                       "the model's pose, mask or interpolation is not that of the packed file");
     if (fabs(model->window_level_hu - pack->window_level_hu) > 1e-6 ||
         fabs(model->window_width_hu - pack->window_width_hu) > 1e-6)
         return err_set(err, ST_MODEL_UNFIT,

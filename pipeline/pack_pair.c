@@ -15,6 +15,7 @@
 #define SLICE_JUMP_MAX 3.0      /* as series.slice_jump_percent by default */
 #define UNCOVERED_MAX_FRAC 0.02 /* of a slice's mask without MR */
 #define NO_MR (-1e30f)
+#define BLANK_MIN_FRAC 0.95    /* a brain alone fills more than a twentieth of any slice it is in */
 #define REGISTER_LEVELS 4000.0 /* the MR's range for its registration, which takes int16 */
 enum { MEMORY_MIB = 16384 };   /* address space; memory is taken as it is touched */
 
@@ -116,14 +117,15 @@ static bool in_square(const Slices *s, int32_t x, int32_t y)
     return x >= s->left && x < s->left + s->side && y >= s->top && y < s->top + s->side;
 }
 
-/* Which slices are packed; from the mask of those goes what has no MR. */
+/* Which slices are packed; from the mask of those goes what has no MR. A slice that is 0 nearly
+** everywhere in the head has none: so padding and what is no number were read. */
 static void choose_slices(const Slices *s, PackFacts *facts)
 {
     size_t pixels = (size_t)s->nx * (size_t)s->ny;
     for (int32_t z = 0; z < s->nz; z++) {
         uint8_t *mask = s->mask + (size_t)z * pixels;
         const float *mr = s->mr + (size_t)z * pixels;
-        size_t inside = 0, wide = 0, uncovered = 0;
+        size_t inside = 0, wide = 0, uncovered = 0, blank = 0;
         for (int32_t y = 0; y < s->ny; y++)
             for (int32_t x = 0; x < s->nx; x++) {
                 size_t i = (size_t)y * (size_t)s->nx + (size_t)x;
@@ -132,9 +134,11 @@ static void choose_slices(const Slices *s, PackFacts *facts)
                 inside++;
                 wide += !in_square(s, x, y);
                 uncovered += mr[i] <= NO_MR;
+                blank += mr[i] == 0;
                 mask[i] = mr[i] > NO_MR;
             }
-        bool has_mr = (double)uncovered <= UNCOVERED_MAX_FRAC * (double)inside;
+        bool has_mr = (double)uncovered <= UNCOVERED_MAX_FRAC * (double)inside &&
+                      (double)blank < BLANK_MIN_FRAC * (double)inside;
         s->is_kept[z] = inside > 0 && wide == 0 && has_mr;
         facts->n_slices += s->is_kept[z];
         facts->n_empty += inside == 0;

@@ -25,6 +25,7 @@ Status pack_info_for(const PackSpec *spec, PackInfo *ret, Err *err)
                      .window_level_hu = m->window_level_hu,
                      .window_width_hu = m->window_width_hu,
                      .pose = m->pose,
+                     .interpolation = m->interpolation,
                      .mask = m->mask};
     memcpy(info.target, m->target, sizeof info.target);
     TRY(pack_axes(spec, info.axes, err));

@@ -62,6 +62,40 @@ Status png_encode_rgb(const uint8_t *pixels, int32_t width, int32_t height, uint
     return encode(PNG_FORMAT_RGB, pixels, width, height, ret, ret_bytes, err);
 }
 
+/* The image's gamma (gAMA chunk) in 1/100000; 0 if it says none. */
+static uint32_t gamma_of(const char *file, size_t size)
+{
+    const unsigned char *f = (const unsigned char *)file;
+    for (size_t at = 8; at + 12 <= size;) { /* length, type, data, checksum */
+        uint32_t n = (uint32_t)f[at] << 24 | f[at + 1] << 16 | f[at + 2] << 8 | f[at + 3];
+        const unsigned char *data = f + at + 8;
+        if (n > size - at - 12 || memcmp(f + at + 4, "IDAT", 4) == 0)
+            return 0;
+        if (n == 4 && memcmp(f + at + 4, "gAMA", 4) == 0)
+            return (uint32_t)data[0] << 24 | data[1] << 16 | data[2] << 8 | data[3];
+        at += 12 + n;
+    }
+    return 0;
+}
+
+/* Samples must come through as they are: libpng's simple interface turns 16 bits, another gamma
+** and transparency into something else. */
+static Status check_samples(const png_image *image, uint32_t gamma, Err *err)
+{
+    enum { SRGB_LOW = 44000, SRGB_HIGH = 47000 }; /* 1 / 2.2 and rounding */
+    if ((image->format & PNG_FORMAT_FLAG_LINEAR) != 0)
+        return err_set(err, ST_UNSUPPORTED, "a PNG picture of 16 bits a sample: save it with 8");
+    if ((image->format & PNG_FORMAT_FLAG_ALPHA) != 0)
+        return err_set(err, ST_UNSUPPORTED,
+                       "a PNG picture with transparency: save it without an alpha channel");
+    if (gamma != 0 && (gamma < SRGB_LOW || gamma > SRGB_HIGH))
+        return err_set(err, ST_UNSUPPORTED,
+                       "a PNG picture whose gamma is %.5f, not 1/2.2: its values would be changed; "
+                       "save it without gAMA",
+                       gamma / 1e5);
+    return ST_OK;
+}
+
 static Status decode(png_image *image, int32_t max_side, uint8_t **ret, Err *err)
 {
     if (image->width > (png_uint_32)max_side || image->height > (png_uint_32)max_side)
@@ -91,6 +125,8 @@ Status png_read_grey(const char *path, int32_t max_side, uint8_t **ret_pixels, i
     Status status = ST_OK;
     if (!png_image_begin_read_from_memory(&image, file, size))
         status = err_set(err, ST_UNSUPPORTED, "not a PNG picture");
+    if (status == ST_OK)
+        status = check_samples(&image, gamma_of(file, size), err);
     if (status == ST_OK)
         status = decode(&image, max_side, ret_pixels, err);
     if (status == ST_OK) {

@@ -17,6 +17,7 @@ static const PackInfo INFO = {.pixels = SIDE,
                               .window_level_hu = 40,
                               .window_width_hu = 80,
                               .pose = POSE_REFERENCE,
+                              .interpolation = INTERPOLATION_CUBIC,
                               .mask = MASK_BRAIN,
                               .target = "T2"};
 
@@ -81,6 +82,7 @@ TEST(pack_file_round_trip, "fields, cases, pixels and statistics are read as the
     CHECK_INT(info->pixels, SIDE);
     CHECK(info->spacing_mm == 0.5 && info->window_level_hu == 40 && info->window_width_hu == 80);
     CHECK(info->pose == POSE_REFERENCE && info->mask == MASK_BRAIN);
+    CHECK(info->interpolation == INTERPOLATION_CUBIC);
     CHECK_STR(info->target, "T2");
     CHECK_STR(info->axes, "LP");
     CHECK_STR(info->provenance, "{\"by\":\"test\"}");

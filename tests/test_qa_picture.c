@@ -263,6 +263,65 @@ TEST(qa_register_right_and_wrong,
     check_grey(1, 0, CENTRE, CENTRE - BALL_PX, 0);
 }
 
+/* A picture of one colour as libpng writes it, with an optional gAMA chunk behind its header. */
+static void write_plain_png(const char *path, int colour_type, int depth, uint32_t gamma)
+{
+    FILE *f = fopen(path, "wb");
+    png_structp png = png_create_write_struct(PNG_LIBPNG_VER_STRING, NULL, NULL, NULL);
+    png_infop info = png_create_info_struct(png);
+    unsigned char row[8 * 8] = {0};
+    memset(row, 100, sizeof row);
+    CHECK(f != NULL && png != NULL && info != NULL);
+    if (setjmp(png_jmpbuf(png)) != 0)
+        test_fail(__FILE__, __LINE__, "libpng");
+    png_init_io(png, f);
+    png_set_IHDR(png, info, 8, 4, depth, colour_type, PNG_INTERLACE_NONE,
+                 PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
+    if (gamma != 0)
+        png_set_gAMA_fixed(png, info, (png_fixed_point)gamma);
+    png_write_info(png, info);
+    for (int y = 0; y < 4; y++)
+        png_write_row(png, row);
+    png_write_end(png, info);
+    png_destroy_write_struct(&png, &info);
+    CHECK(fclose(f) == 0);
+}
+
+TEST(png_samples_come_as_they_are,
+     "8 bits of grey or colour; 16 bits, alpha, another gamma: refused")
+{
+    static const struct {
+        int colour_type, depth;
+        uint32_t gamma;
+        const char *says; /* NULL: good */
+    } CASES[] = {{PNG_COLOR_TYPE_GRAY, 8, 0, NULL},
+                 {PNG_COLOR_TYPE_RGB, 8, 0, NULL},
+                 {PNG_COLOR_TYPE_GRAY, 8, 45455, NULL},
+                 {PNG_COLOR_TYPE_GRAY, 16, 0, "16 bits a sample"},
+                 {PNG_COLOR_TYPE_GRAY_ALPHA, 8, 0, "transparency"},
+                 {PNG_COLOR_TYPE_RGBA, 8, 0, "transparency"},
+                 {PNG_COLOR_TYPE_GRAY, 8, 100000, "gamma is 1.00000"}};
+    char path[PATH_SIZE];
+    Err err = {0};
+    CHECK_OK(path_format(path, &err, "%s/plain.png", test_dir()), &err);
+    for (size_t i = 0; i < sizeof CASES / sizeof CASES[0]; i++) {
+        uint8_t *pixels;
+        int32_t width, height;
+        write_plain_png(path, CASES[i].colour_type, CASES[i].depth, CASES[i].gamma);
+        Status status = png_read_grey(path, 100, &pixels, &width, &height, &err);
+        if (CASES[i].says != NULL) {
+            CHECK_INT(status, ST_UNSUPPORTED);
+            CHECK(strstr(err.msg, CASES[i].says) != NULL);
+            continue;
+        }
+        CHECK_OK(status, &err);
+        CHECK(width == 8 && height == 4);
+        for (int k = 0; k < 32; k++)
+            CHECK_INT(pixels[k], 100);
+        free(pixels);
+    }
+}
+
 TEST(qa_png_grey_round_trip, "every pixel comes back, rows top to bottom")
 {
     enum { W = 37, H = 21 };

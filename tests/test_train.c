@@ -117,6 +117,37 @@ TEST_TIMEOUT(train_resumed_has_the_same_bits,
     pack_close(pack);
 }
 
+TEST(
+    train_resumed_keeps_the_better_model,
+    "the checkpoint is older than the model file: nothing replaces it before its epoch comes again")
+{
+    Pack *pack = open_pack(32, 4, 4, 4);
+    TrainConfig config = small_config(pack);
+    Seen whole = {0}, again = {.stop_after = 2};
+    Model *model;
+    Err err = {0};
+    config.epochs = 6;
+    config.checkpoint_s = 1e9; /* after the first epoch, and at the end */
+    config.schedule.lr = 1e-2;
+    (void)training_run(config, &whole);
+    CHECK_OK(model_open(config.model, &model, &err), &err);
+    CHECK(strstr(model_info(model)->training, "\"epochs\":1,") == NULL); /* else nothing is shown */
+    model_close(model);
+    CHECK(rename(config.model, path_of("whole.safetensors")) == 0);
+    Seen first = {.stop_after = 4};
+    (void)training_run(config, &first); /* its checkpoint: one epoch, not yet judged */
+    CHECK(rename(path_of("whole.safetensors"), config.model) == 0);
+    CHECK(link(config.model, path_of("whole.safetensors")) == 0); /* a new file has another inode */
+    config.resume = true;
+    (void)training_run(config, &again);
+    CHECK(again.rows >= 1);
+    CHECK(training_same_files(config.model, path_of("whole.safetensors")));
+    Seen rest = {0};
+    (void)training_run(config, &rest);
+    CHECK(training_same_files(config.model, path_of("whole.safetensors")));
+    pack_close(pack);
+}
+
 TEST(train_checkpoint_is_of_its_training,
      "another recipe, another file, a cut file: refused by name")
 {
@@ -226,12 +257,14 @@ TEST(train_model_is_good,
     Model *model;
     Err err = {0};
     double difference;
+    ((PackInfo *)(uintptr_t)pack_info(pack))->interpolation = INTERPOLATION_CUBIC;
     config.label = "a test";
     config.licence = "none";
     config.envelope = "{\"kvp\":[80,140]}";
     config.epochs = 2;
     TrainResult result = training_run(config, &seen);
     CHECK_OK(model_open(config.model, &model, &err), &err);
+    CHECK(model_info(model)->interpolation == INTERPOLATION_CUBIC); /* fed as it was trained */
     CHECK_OK(model_verify(model, "cpu", &difference, &err), &err);
     const ModelInfo *info = model_info(model);
     CHECK_STR(info->label, "a test");
@@ -288,6 +321,13 @@ TEST(train_begins_from_an_encoder,
     free(a);
     model_close(was);
     model_close(is);
+    CHECK(access(config.checkpoint, R_OK) == 0);
+    config.encoder = keep(path_of("older.checkpoint"));
+    CHECK(rename(config.checkpoint, config.encoder) == 0);
+    CHECK_STATUS(train_run(&config, &result, &err), ST_USAGE);
+    CHECK(strstr(err.msg, "a checkpoint does not say which cases") != NULL);
+    config.encoder = keep(path_of("encoder.safetensors"));
+    err = (Err){0};
     config.width = 5;
     CHECK_STATUS(train_run(&config, &result, &err), ST_MODEL_UNFIT);
     CHECK(strstr(err.msg, "conv1.weight has shape (4,3,7,7), the network (5,3,7,7)") != NULL);
@@ -639,6 +679,11 @@ TEST(train_command_says_what_is_wrong, "options, loss, files: exit 2 or 1 and th
         {{"--out", "model.pt"}, CLI_USAGE, "must end in .safetensors"},
         {{"--vgg", "/nowhere", "--loss=contextual"}, CLI_NEGATIVE, "MODEL_NOT_FOUND"},
         {{"--activation", "linear"}, CLI_USAGE, "ends in a sigmoid"},
+        {{"--vgg", "/nowhere"}, CLI_USAGE, "--vgg is for --loss contextual"},
+        {{"--patience", "3", "--validation=0"}, CLI_USAGE, "--patience wants held-out cases"},
+        {{"--step-epochs", "3"}, CLI_USAGE, "--step-epochs is for --schedule step"},
+        {{"--step-factor", "0.5"}, CLI_USAGE, "--step-factor is for --schedule step"},
+        {{"--lr-min", "1e-5", "--schedule=step"}, CLI_USAGE, "--lr-min is for --schedule cosine"},
         {{"--resume"}, CLI_NEGATIVE, "CHECKPOINT: checkpoint: opening"}};
     pack_fixture_write(path_of("p.pack"), 32, 3, 2, 4);
     for (size_t i = 0; i < sizeof BAD / sizeof *BAD; i++) {
