@@ -14,10 +14,13 @@
 #include "gpu/pack_file.h"
 #include "registration/register.h"
 
+enum { PACK_SKETCH = 64 };
+
 typedef struct PackSeenCase {
     int32_t number;
-    uint64_t ct, mr; /* pack_content() */
-    double cost;     /* of the MR's registration; 0 without */
+    uint64_t ct, mr;              /* pack_content() */
+    uint64_t sketch[PACK_SKETCH]; /* as PackFacts' */
+    double cost;                  /* of the MR's registration; 0 without */
     char id[PACK_ID_SIZE];
 } PackSeenCase;
 
@@ -46,12 +49,17 @@ typedef struct PackFacts { /* what was measured and done; goes into the file's p
     RegResult reference, pair;                      /* the CT's and the MR's registration */
     double mask_ml, mr_low, mr_high;
     uint64_t ct_content, mr_content; /* pack_content() of the images */
+    uint64_t ct_sketch[PACK_SKETCH]; /* pack_sketch() of the CT */
 } PackFacts;
 
 /* A sum over values in which their order is of no matter: a turned copy has it, too. */
 uint64_t pack_content(const float *values, size_t n);
 uint64_t pack_content_hu(const int16_t *hu, size_t n);
-/* Errors: PACK_CASE: the CT or the MR is that of a case seen, whose number is named. */
+/* The least of the contents of those slices that are not of one value, ascending; the rest
+** UINT64_MAX: two series that share most of their slices share some of these. */
+void pack_sketch(const int16_t *hu, size_t pixels, int32_t n, uint64_t ret[PACK_SKETCH]);
+/* Errors: PACK_CASE: the CT or the MR is that of a case seen, whose number is named, or the CT has
+** slices of it. */
 MUST_CHECK Status pack_seen_check(const PackSeen *seen, const PackFacts *facts, Err *err);
 MUST_CHECK Status pack_seen_add(PackSeen *seen, int32_t number, const PackFacts *facts, Err *err);
 /* Which cases' MR fits its CT by a cost of more than twice the median of the others: they may be

@@ -48,6 +48,44 @@ uint64_t pack_content_hu(const int16_t *hu, size_t n)
     return sum;
 }
 
+static bool is_plain(const int16_t *hu, size_t n)
+{
+    size_t i = 1;
+    while (i < n && hu[i] == hu[0])
+        i++;
+    return i >= n;
+}
+
+void pack_sketch(const int16_t *hu, size_t pixels, int32_t n, uint64_t ret[PACK_SKETCH])
+{
+    memset(ret, 0xff, PACK_SKETCH * sizeof *ret);
+    for (int32_t k = 0; k < n; k++, hu += pixels) {
+        if (is_plain(hu, pixels))
+            continue;
+        uint64_t content = pack_content_hu(hu, pixels);
+        int at = PACK_SKETCH;
+        while (at > 0 && ret[at - 1] > content)
+            at--;
+        if (at == PACK_SKETCH)
+            continue;
+        memmove(ret + at + 1, ret + at, (size_t)(PACK_SKETCH - 1 - at) * sizeof *ret);
+        ret[at] = content;
+    }
+}
+
+static int n_shared(const uint64_t *a, const uint64_t *b)
+{
+    int n = 0;
+    for (int i = 0, j = 0; i < PACK_SKETCH && j < PACK_SKETCH && a[i] < UINT64_MAX;) {
+        n += a[i] == b[j];
+        if (a[i] <= b[j])
+            i++;
+        else
+            j++;
+    }
+    return n;
+}
+
 /* ---- two heads ------------------------------------------------------------------------------- */
 
 Status pack_registration_gate(const RegResult *r, Err *err)
@@ -116,6 +154,11 @@ Status pack_seen_check(const PackSeen *seen, const PackFacts *facts, Err *err)
                            : same_ct          ? "CT is"
                                               : "MR is",
                            seen->unit != NULL ? seen->unit : "case", c->number);
+        if (n_shared(c->sketch, facts->ct_sketch) > 0)
+            return err_set(err, ST_PACK_CASE,
+                           "its CT has slices of that of %s %d: one head in two "
+                           "cases",
+                           seen->unit != NULL ? seen->unit : "case", c->number);
     }
     return ST_OK;
 }
@@ -131,7 +174,11 @@ Status pack_seen_add(PackSeen *seen, int32_t number, const PackFacts *facts, Err
         seen->room = room;
     }
     PackSeenCase *c = &seen->cases[seen->n++];
-    *c = (PackSeenCase){number, facts->ct_content, facts->mr_content, facts->pair.cost, ""};
+    *c = (PackSeenCase){.number = number,
+                        .ct = facts->ct_content,
+                        .mr = facts->mr_content,
+                        .cost = facts->pair.cost};
+    memcpy(c->sketch, facts->ct_sketch, sizeof c->sketch);
     memcpy(c->id, facts->id, sizeof c->id);
     return ST_OK;
 }

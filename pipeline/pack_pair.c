@@ -229,6 +229,8 @@ static Status pack_job(const PackSpec *spec, const char *id, const char *ct_path
     TRY(pack_mr_gate(mr.v, grid_voxels(&mr.grid), err));
     facts->ct_content = pack_content_hu(job->series.ct.v, grid_voxels(&job->series.ct.grid));
     facts->mr_content = pack_content(mr.v, grid_voxels(&mr.grid));
+    const Grid *grid = &job->series.ct.grid;
+    pack_sketch(job->series.ct.v, (size_t)grid->nx * (size_t)grid->ny, grid->nz, facts->ct_sketch);
     TRY(pack_seen_check(spec->seen, facts, err));
     TRY(run_steps(job, err));
     facts->reference = job->registration;

@@ -306,6 +306,7 @@ static Status pack_case(PngCase *c, const char *id, uint8_t *grey, uint16_t *mr,
         return err_set(err, ST_PACK_CASE, "no head in any of %d pictures", c->n);
     facts->ct_content = pack_content_hu(c->hu, n);
     facts->mr_content = pack_content(c->mr, n);
+    pack_sketch(c->hu, (size_t)c->side * (size_t)c->side, c->n, facts->ct_sketch);
     TRY(pack_seen_check(c->spec->seen, facts, err));
     TRY(pack_pair_gate(c->hu, c->mr, c->mask, n, err));
     TRY(scale_mr(c, facts, err));

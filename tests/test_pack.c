@@ -383,6 +383,34 @@ TEST(pack_gates, "air in HU is no MR; contents are the same turned, another with
     CHECK(strstr(err.msg, "the MR is a CT: 5 %") != NULL);
 }
 
+TEST(pack_shared_slices, "one slice of many in two CTs is one head; blank slices are nobody's")
+{
+    enum { PIXELS = 50, SLICES = 180 };
+    static int16_t a[SLICES * PIXELS], b[SLICES * PIXELS];
+    PackFacts first = {.ct_content = 1, .mr_content = 1},
+              second = {.ct_content = 2, .mr_content = 2};
+    PackSeen seen = {.unit = "line"};
+    Err err = {0};
+    for (int i = 0; i < SLICES * PIXELS; i++) {
+        a[i] = i < 3 * PIXELS ? -1024 : (int16_t)(i % 1009);
+        b[i] = i < 3 * PIXELS ? -1024 : (int16_t)(2 * (i % 1013));
+    }
+    pack_sketch(a, PIXELS, SLICES, first.ct_sketch);
+    for (int k = 1; k < PACK_SKETCH; k++)
+        CHECK(first.ct_sketch[k - 1] <= first.ct_sketch[k]);
+    CHECK_OK(pack_seen_add(&seen, 5, &first, &err), &err);
+    pack_sketch(b, PIXELS, SLICES, second.ct_sketch);
+    CHECK_OK(pack_seen_check(&seen, &second, &err), &err);
+    pack_sketch(a + PIXELS * 4, PIXELS, SLICES - 4, second.ct_sketch); /* its first slices cut */
+    CHECK_STATUS(pack_seen_check(&seen, &second, &err), ST_PACK_CASE);
+    CHECK_STR(err.msg, "its CT has slices of that of line 5: one head in two cases");
+    pack_sketch(b, PIXELS, 10, second.ct_sketch); /* few: unused places are no slices */
+    CHECK_OK(pack_seen_check(&seen, &second, &err), &err);
+    pack_sketch(b, PIXELS, 3, second.ct_sketch); /* none but blank ones, which `a` has, too */
+    CHECK_OK(pack_seen_check(&seen, &second, &err), &err);
+    pack_seen_free(&seen);
+}
+
 TEST(pack_costs_that_stand_out, "more than twice the median of the others; of three cases none")
 {
     static const double costs[] = {0.1, 0.21, 0.08, 0.12};
