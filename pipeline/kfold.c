@@ -44,6 +44,25 @@ static bool get_kind(const cJSON *json, const ModelInfo *model, char ret[KFOLD_K
     return loss != NULL && n > 0 && n < KFOLD_KIND_SIZE;
 }
 
+/* How it was trained; "" for what the model does not say. False if it is too long. */
+static bool get_recipe(const cJSON *json, char ret[KFOLD_RECIPE_SIZE])
+{
+    static const char *const KEYS[] = {"encoder", "batch",        "augment",     "schedule",
+                                       "lr",      "lr_min",       "step_epochs", "step_factor",
+                                       "warmup",  "weight_decay", "clip",        "precision"};
+    size_t used = 0;
+    for (size_t i = 0; i < sizeof KEYS / sizeof KEYS[0]; i++) {
+        char *text = cJSON_PrintUnformatted(cJSON_GetObjectItemCaseSensitive(json, KEYS[i]));
+        int n = snprintf(ret + used, KFOLD_RECIPE_SIZE - used, "%s %s;", KEYS[i],
+                         text != NULL ? text : "");
+        cJSON_free(text);
+        used += (size_t)n;
+        if (used >= KFOLD_RECIPE_SIZE)
+            return false;
+    }
+    return true;
+}
+
 static Status read_fold(const cJSON *json, const ModelInfo *model, const PackInfo *pack, Fold *ret,
                         Err *err)
 {
@@ -51,7 +70,7 @@ static Status read_fold(const cJSON *json, const ModelInfo *model, const PackInf
     int32_t n_held_out;
     if (!cJSON_IsString(data) || !get_count(json, "fold", &ret->fold) ||
         !get_count(json, "validation_cases", &n_held_out) || !get_seed(json, &ret->seed) ||
-        !get_kind(json, model, ret->kind))
+        !get_kind(json, model, ret->kind) || !get_recipe(json, ret->recipe))
         return err_set(err, ST_USAGE, "it does not say how it was trained (by ct2mr train?)");
     if (strcmp(data->valuestring, pack->digest) != 0)
         return err_set(err, ST_USAGE, "it was trained on another packed file");
@@ -88,6 +107,12 @@ Status kfold_held_out(const Fold *folds, int32_t n, int32_t n_cases, bool *ret_h
                            "models 1 and %d were not trained alike, one mean over them says "
                            "nothing: %s; %s",
                            i + 1, folds[0].kind, folds[i].kind);
+        if (strcmp(folds[i].recipe, folds[0].recipe) != 0)
+            return err_set(err, ST_USAGE,
+                           "models 1 and %d were not trained alike, one mean over them says "
+                           "nothing: encoder, batch, augmentation, learning rate, its schedule, "
+                           "weight decay, clip or precision differ (`ct2mr model show`)",
+                           i + 1);
         if (folds[i].n_folds != n)
             return err_set(err, ST_USAGE, "model %d is one of %d folds, here are %d models", i + 1,
                            folds[i].n_folds, n);

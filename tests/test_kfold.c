@@ -49,7 +49,7 @@ TEST(kfold_models_in_any_order, "13 cases: each model judges what its own fold h
     bool held[5][CASES], want[CASES], other[CASES];
     Err err = {0};
     for (int i = 0; i < 5; i++)
-        folds[i] = (Fold){77, (i + 2) % 5, 5, "a"};
+        folds[i] = (Fold){77, (i + 2) % 5, 5, "a", ""};
     CHECK_OK(kfold_held_out(folds, 5, CASES, &held[0][0], &err), &err);
     for (int i = 0; i < 5; i++) {
         train_held_out(77, CASES, 5, folds[i].fold, want);
@@ -70,14 +70,16 @@ static void check_refused(const Fold *folds, int32_t n, const char *want)
 
 TEST(kfold_refuses, "other seeds, networks or losses, a fold twice, other numbers of folds")
 {
-    const Fold seeds[2] = {{1, 0, 2, "a"}, {2, 1, 2, "a"}};
-    const Fold kinds[2] = {{1, 0, 2, "loss bce"}, {1, 1, 2, "loss mse"}};
-    const Fold twice[2] = {{1, 0, 2, "a"}, {1, 0, 2, "a"}};
-    const Fold beyond[2] = {{1, 0, 2, "a"}, {1, 2, 2, "a"}};
-    const Fold missing[2] = {{1, 0, 3, "a"}, {1, 1, 3, "a"}};
+    const Fold seeds[2] = {{1, 0, 2, "a", ""}, {2, 1, 2, "a", ""}};
+    const Fold kinds[2] = {{1, 0, 2, "loss bce", ""}, {1, 1, 2, "loss mse", ""}};
+    const Fold twice[2] = {{1, 0, 2, "a", ""}, {1, 0, 2, "a", ""}};
+    const Fold beyond[2] = {{1, 0, 2, "a", ""}, {1, 2, 2, "a", ""}};
+    const Fold missing[2] = {{1, 0, 3, "a", ""}, {1, 1, 3, "a", ""}};
     check_refused(seeds, 2, "models 1 and 2 were trained with other seeds");
     check_refused(kinds, 2, "were not trained alike");
     check_refused(kinds, 2, "loss bce; loss mse");
+    const Fold recipes[2] = {{1, 0, 2, "", "lr 1e-3;"}, {1, 1, 2, "", "lr 1e-4;"}};
+    check_refused(recipes, 2, "learning rate, its schedule");
     check_refused(twice, 2, "model 2 is fold 0");
     check_refused(beyond, 2, "model 2 is fold 2");
     check_refused(missing, 2, "model 1 is one of 3 folds, here are 2 models");
@@ -110,6 +112,7 @@ TEST(kfold_reads_models, "seed, fold, folds, network and loss from the metadata;
     CHECK_OK(kfold_of_model(&model, &pack, &fold, &err), &err);
     CHECK(fold.seed == UINT64_MAX && fold.fold == 3 && fold.n_folds == 5);
     CHECK_STR(fold.kind, "unet of width 8, loss contextual of patches");
+    CHECK(strncmp(fold.recipe, "encoder ;batch ", 15) == 0);
     check_model_refused("", "does not say how");
     check_model_refused("{\"data\":\"abc\",\"fold\":0,\"validation_cases\":2,\"loss\":\"l1\"}",
                         "does not say how");
