@@ -236,6 +236,8 @@ static Status name_files(Train *train, Err *err)
     size_t n = strlen(model), ending = strlen(ENDING);
     if (n <= ending || strcmp(model + n - ending, ENDING) != 0)
         return err_set(err, ST_USAGE, "--out: the model file's name must end in .safetensors");
+    if (cli_same_file(model, train->config.encoder)) /* what --resume wants again would be gone */
+        return err_set(err, ST_USAGE, "--out is the encoder's file: give another name");
     TRY(path_format(train->base, err, "%.*s", (int)(n - ending), model));
     TRY(path_format(train->checkpoint, err, "%s.checkpoint", train->base));
     TRY(path_format(train->csv, err, "%s.csv", train->base));

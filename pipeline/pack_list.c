@@ -138,7 +138,7 @@ static Status read_lines(CaseList *list, char *text, Err *err)
         next = end + (*end != '\0') + (end[0] == '\r' && end[1] == '\n');
         *end = '\0';
         number++;
-        if (strspn(p, " \t") == strlen(p))
+        if (strspn(p, list->has_heading ? " \t," : " \t") == strlen(p)) /* a spreadsheet's ",," */
             continue;
         if (list->has_heading)
             TRY(read_row(list, p, number, err));

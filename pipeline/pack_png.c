@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 enum { DIGITS = 3, SIDE_MAX = 2048, SHEET_SLICES = 6, SHEET_TILE = 32, SHEET_GAP = 3 };
 #define HEAD_GREY 24 /* of 255: above fluid and fat in a brain window, below scalp and skull */
@@ -21,7 +22,7 @@ enum { DIGITS = 3, SIDE_MAX = 2048, SHEET_SLICES = 6, SHEET_TILE = 32, SHEET_GAP
 static size_t stem_of(const char *file)
 {
     size_t n = strlen(file);
-    return n > 4 && strcmp(file + n - 4, ".png") == 0 && file[0] != '.' ? n - 4 : 0;
+    return n > 4 && strcasecmp(file + n - 4, ".png") == 0 && file[0] != '.' ? n - 4 : 0;
 }
 
 static bool has_number(const char *file, size_t stem)

@@ -116,7 +116,7 @@ TEST(pack_list, "columns in any order, relative paths, blanks, quotes, a byte or
     CHECK_STR(pairs[0].ct, in_dir("a,b"));
     CHECK_STR(pairs[0].mr, in_dir("c "));
     free(pairs);
-    write_text("l.csv", "case,ct,mr\rone,c1,m1\r\rtwo,c2,m2");
+    write_text("l.csv", "case,ct,mr\rone,c1,m1\r, ,\rtwo,c2,m2");
     CHECK_OK(pack_list_read(in_dir("l.csv"), &pairs, &n, &err), &err);
     CHECK(n == 2 && pairs[1].line == 4);
     CHECK_STR(pairs[1].mr, in_dir("m2"));
@@ -251,7 +251,7 @@ TEST(pack_pictures, "centred, turned as the reference lies, HU by the window, no
     Err err = {0};
     CHECK_OK(dir_make(in_dir("ct"), &err), &err);
     CHECK_OK(dir_make(in_dir("mr"), &err), &err);
-    write_pictures("10002.png");
+    write_pictures("10002.PNG");
     write_pictures("10001.png");
     write_pictures("9007.png");
     CHECK_OK(pack_png_list(in_dir("ct"), in_dir("mr"), &list, &err), &err);

@@ -661,6 +661,9 @@ TEST(train_command_one_at_a_time,
     CHECK_INT(wait_cli(start_cli(NULL)), CLI_OK);
     CHECK(access(path_of("m.checkpoint"), F_OK) == 0);
     CHECK(access(path_of("m.checkpoint.lock"), F_OK) != 0);
+    const char *const itself[] = {"--overwrite", "--encoder", path_of("m.safetensors"), NULL};
+    CHECK_INT(wait_cli(start_cli(itself)), CLI_USAGE);
+    CHECK(out_has("--out is the encoder's file"));
 }
 
 TEST(train_command_says_what_is_wrong, "options, loss, files: exit 2 or 1 and the reason")
