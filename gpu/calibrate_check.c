@@ -52,9 +52,8 @@ static Status check_slice(const ModelInfo *model, const CalibrateData *data, int
     double r = neighbour_correlation(v, data->height, data->width);
     return r >= NEIGHBOUR_MIN ? ST_OK
                               : err_set(err, ST_UNSUPPORTED,
-                                        "slice %d (the first is 0) is noise or blank: correlation "
-                                        "of neighbouring pixels "
-                                        "%.2f, at least %.1f needed",
+                                        "slice %d (the first is 0) is noise or blank: neighbouring "
+                                        "pixels correlate by %.2f, at least %.1f needed",
                                         slice, r, NEIGHBOUR_MIN);
 }
 

@@ -21,11 +21,10 @@ const char *eval_use_text(const EvalUse *u, char ret[EVAL_USE_SIZE])
                        "whether this is a test cannot be told: the model does not say which cases "
                        "it was trained on");
     else if (n_trained > 0)
-        (void)snprintf(
-            ret, EVAL_USE_SIZE,
-            "NOT A TEST: the model was trained on %d of these %d cases (%d held out, of %d "
-            "it does not know)",
-            n_trained, n, n_held_out, u->n[CASE_NEW]);
+        (void)snprintf(ret, EVAL_USE_SIZE,
+                       "NOT A TEST: the model was trained on %d of these %d cases (%d held out, %d "
+                       "it does not know)",
+                       n_trained, n, n_held_out, u->n[CASE_NEW]);
     else if (n_held_out > 0)
         (void)snprintf(ret, EVAL_USE_SIZE,
                        "trained on 0 of these %d cases; %d held out, by which its epoch was chosen "

@@ -73,17 +73,17 @@ void pack_sketch(const int16_t *hu, size_t pixels, int32_t n, uint64_t ret[PACK_
     }
 }
 
-static int n_shared(const uint64_t *a, const uint64_t *b)
+static bool share_slices(const uint64_t *a, const uint64_t *b)
 {
-    int n = 0;
     for (int i = 0, j = 0; i < PACK_SKETCH && j < PACK_SKETCH && a[i] < UINT64_MAX;) {
-        n += a[i] == b[j];
-        if (a[i] <= b[j])
+        if (a[i] == b[j])
+            return true;
+        if (a[i] < b[j])
             i++;
         else
             j++;
     }
-    return n;
+    return false;
 }
 
 /* ---- two heads ------------------------------------------------------------------------------- */
@@ -154,10 +154,9 @@ Status pack_seen_check(const PackSeen *seen, const PackFacts *facts, Err *err)
                            : same_ct          ? "CT is"
                                               : "MR is",
                            seen->unit != NULL ? seen->unit : "case", c->number);
-        if (n_shared(c->sketch, facts->ct_sketch) > 0)
+        if (share_slices(c->sketch, facts->ct_sketch))
             return err_set(err, ST_PACK_CASE,
-                           "its CT has slices of that of %s %d: one head in two "
-                           "cases",
+                           "its CT has slices of that of %s %d: one head in two cases",
                            seen->unit != NULL ? seen->unit : "case", c->number);
     }
     return ST_OK;
