@@ -75,6 +75,8 @@ static Status score(const EvalArguments *a, const Pack *pack, const bool *wanted
 /* --cases: comma-separated beginnings of ids, each of which names exactly one case. */
 static Status choose_cases(const char *text, const PackInfo *info, bool *ret, Err *err)
 {
+    if (text[0] == '\0')
+        return err_set(err, ST_USAGE, "--cases names no case");
     for (const char *p = text; *p != '\0';) {
         size_t n = strcspn(p, ",");
         int32_t found = -1, count = 0;

@@ -303,7 +303,7 @@ static void on_step(void *context, const TrainProgress *p)
         cli_duration_text((int64_t)(p->left_s * 1e3), left));
 }
 
-static void print_row(const Train *train, const TrainRow *row, bool is_best)
+static void print_row(const Train *train, const TrainRow *row, bool is_written)
 {
     char elapsed[32];
     if (train->json) {
@@ -316,26 +316,26 @@ static void print_row(const Train *train, const TrainRow *row, bool is_best)
         (void)cJSON_AddNumberToObject(json, "ssim", row->ssim);
         (void)cJSON_AddNumberToObject(json, "elapsed_s", row->elapsed_s);
         (void)cJSON_AddNumberToObject(json, "waited_frac", row->waited_frac);
-        (void)cJSON_AddBoolToObject(json, "is_best", is_best);
+        (void)cJSON_AddBoolToObject(json, "is_written", is_written);
         cli_print_json(json);
     } else {
         (void)printf("epoch %d: loss %.4f", row->epoch, row->training.total);
         if (train->config.validation_frac > 0)
             (void)printf(", held-out %.4f, PSNR %.2f dB, SSIM %.4f", row->validation.total,
                          row->psnr_db, row->ssim);
-        (void)printf("%s, %s, waited for data %.1f %%\n", is_best ? " (model written)" : "",
+        (void)printf("%s, %s, waited for data %.1f %%\n", is_written ? " (model written)" : "",
                      cli_duration_text((int64_t)(row->elapsed_s * 1e3), elapsed),
                      100 * row->waited_frac);
     }
     (void)fflush(stdout);
 }
 
-static void on_epoch(void *context, const TrainRow *rows, int32_t n, bool is_best)
+static void on_epoch(void *context, const TrainRow *rows, int32_t n, bool is_written)
 {
     Train *train = context;
     Err err = {0};
     clear_line(train);
-    print_row(train, &rows[n - 1], is_best);
+    print_row(train, &rows[n - 1], is_written);
     Status status = train_curves_csv(train->csv, &train->spec, rows, n, &err);
     if (status == ST_OK)
         status = train_curves_png(train->png, rows, n, train->config.validation_frac > 0, &err);
@@ -356,6 +356,7 @@ static int report(const Train *train, const TrainResult *r)
         (void)cJSON_AddNumberToObject(json, "epochs", r->epochs);
         (void)cJSON_AddNumberToObject(json, "steps", (double)r->steps);
         (void)cJSON_AddNumberToObject(json, "best_epoch", r->best_epoch);
+        (void)cJSON_AddNumberToObject(json, "kept_epoch", r->kept_epoch);
         (void)cJSON_AddNumberToObject(json, "psnr_db", r->psnr_db);
         (void)cJSON_AddNumberToObject(json, "ssim", r->ssim);
         (void)cJSON_AddNumberToObject(json, "training_slices", r->n_training_slices);
@@ -368,14 +369,17 @@ static int report(const Train *train, const TrainResult *r)
                      cli_duration_text((int64_t)(r->elapsed_s * 1e3), elapsed),
                      r->n_training_slices, r->n_training_cases, r->n_validation_slices,
                      r->n_validation_cases);
-        if (r->best_epoch == 0 && access(train->config.model, F_OK) == 0)
+        if (r->kept_epoch > 0)
+            (void)printf("%s still holds epoch %d, which this run has not reached again",
+                         train->config.model, r->kept_epoch);
+        else if (r->best_epoch == 0 && access(train->config.model, F_OK) == 0)
             (void)printf("%s is still the older model: no epoch was finished; --resume goes on",
                          train->config.model);
         else if (r->best_epoch == 0)
             (void)printf("no model yet: no epoch was finished; --resume goes on");
         else
             (void)printf("%s holds epoch %d", train->config.model, r->best_epoch);
-        if (r->n_validation_slices > 0 && r->best_epoch > 0)
+        if (r->n_validation_slices > 0 && r->best_epoch > 0 && r->kept_epoch == 0)
             (void)printf(": PSNR %.2f dB, SSIM %.4f", r->psnr_db, r->ssim);
         (void)printf("\n");
     }

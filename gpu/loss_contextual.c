@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LANES = 16, TILE_I = 2, TILE_J = 4, STEP = LANES * TILE_I };
+enum { LANES = 8, TILE_I = 2, TILE_J = 4, STEP = LANES * TILE_I };
 #define BANDWIDTH 0.5f  /* h of equation (6) */
 #define EPSILON 1e-5f   /* of equation (5) */
 #define MIN_NORM 1e-12f /* of a point that is the mean itself */

@@ -287,9 +287,9 @@ static Status check_model(Training *t, Err *err)
     return ST_OK;
 }
 
-/* The epoch that the model file holds; 0 where it does not say or is none. The checkpoint may be
-** older than the file: what is computed again up to there must not replace it. */
-static int32_t epoch_of_file(const char *path)
+/* The epoch that the model file holds; 0 where it is none of a training on these data. The
+** checkpoint may be older than the file: what is computed again up to there must not replace it. */
+static int32_t epoch_of_file(const Training *t, const char *path)
 {
     Model *model;
     Err none = {0};
@@ -297,7 +297,9 @@ static int32_t epoch_of_file(const char *path)
         return 0;
     cJSON *json = cJSON_Parse(model_info(model)->training);
     const cJSON *epochs = cJSON_GetObjectItemCaseSensitive(json, "epochs");
-    int32_t n = cJSON_IsNumber(epochs) ? (int32_t)fmin(fmax(epochs->valuedouble, 0), 1e6) : 0;
+    const char *data = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(json, "data"));
+    bool is_ours = data != NULL && strcmp(data, t->pack->digest) == 0 && cJSON_IsNumber(epochs);
+    int32_t n = is_ours ? (int32_t)fmin(fmax(epochs->valuedouble, 0), 1e6) : 0;
     cJSON_Delete(json);
     model_close(model);
     return n;
@@ -314,7 +316,7 @@ static Status open_all(Training *t, Err *err)
     if (t->config->resume) {
         TRY(checkpoint_load(t, err));
         TRY(check_model(t, err));
-        t->written_epoch = epoch_of_file(t->config->model);
+        t->written_epoch = epoch_of_file(t, t->config->model);
     }
     TRY(train_net_changed(t->net, err));
     return open_loader(t, err);
@@ -477,11 +479,12 @@ static Status end_epoch(Training *t, bool *ret_stopped, Err *err)
     s->n_sum = 0;
     s->sum = (LossValue){0};
     s->norm_sum = s->waited_s = 0;
-    if (is_best && row.epoch >= t->written_epoch)
+    bool is_written = is_best && row.epoch >= t->written_epoch;
+    if (is_written)
         TRY(training_write_model(t, &row, err));
     const TrainReport *report = &t->config->report;
     if (report->epoch != NULL)
-        report->epoch(report->context, s->rows, s->n_rows, is_best);
+        report->epoch(report->context, s->rows, s->n_rows, is_written);
     return ST_OK;
 }
 
@@ -523,6 +526,7 @@ static Status train(Training *t, TrainResult *result, Err *err)
     result->epochs = s->n_rows;
     result->steps = s->step;
     result->best_epoch = s->best_epoch;
+    result->kept_epoch = s->n_rows < t->written_epoch ? t->written_epoch : 0;
     result->psnr_db = s->best_psnr_db;
     result->ssim = s->best_ssim;
     result->n_training_cases = t->n_training_cases;

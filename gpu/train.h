@@ -40,8 +40,8 @@ typedef struct TrainReport { /* any may be NULL */
     void *context;
     void (*note)(void *context, const char *text);
     void (*step)(void *context, const TrainProgress *progress);
-    /* rows[n - 1] is new; all of the training, before a resume too. is_best: model written. */
-    void (*epoch)(void *context, const TrainRow *rows, int32_t n, bool is_best);
+    /* rows[n - 1] is new; all of the training, before a resume too. is_written: so is the file. */
+    void (*epoch)(void *context, const TrainRow *rows, int32_t n, bool is_written);
 } TrainReport;
 
 typedef struct TrainConfig { /* pointers are borrowed */
@@ -82,6 +82,8 @@ typedef struct TrainResult {
     TrainEnd end;
     int32_t epochs; /* finished */
     int64_t steps;
+    int32_t
+        kept_epoch; /* of the model file from before a resumed run that is not there yet; else 0 */
     int32_t best_epoch;   /* whose weights the model file holds; 0: none, it was not written */
     double psnr_db, ssim; /* of the best epoch */
     int32_t n_training_cases, n_validation_cases, n_training_slices, n_validation_slices;

@@ -22,7 +22,7 @@ static cJSON *json_of_use(const EvalSubject *subject)
     (void)cJSON_AddNumberToObject(json, "trained", use.n[CASE_TRAINED]);
     (void)cJSON_AddNumberToObject(json, "held_out", use.n[CASE_HELD_OUT]);
     (void)cJSON_AddNumberToObject(json, "not_known", use.n[CASE_NEW]);
-    if (use.is_stated)
+    if (use.is_stated && (use.n[CASE_TRAINED] > 0 || use.n[CASE_NEW] == 0))
         (void)cJSON_AddBoolToObject(json, "is_test", use.n[CASE_TRAINED] == 0);
     else
         (void)cJSON_AddNullToObject(json, "is_test");

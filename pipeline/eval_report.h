@@ -44,8 +44,8 @@ MUST_CHECK Status eval_report_write(const char *path, const EvalReport *report, 
 ** "over_slices": {METRIC: {"a", "b", "difference", "t", "dof", "p", "low", "high"} or null},
 ** "over_cases", "paired_over_slices", "paired_over_cases": the same}}. A deviation over one
 ** value is null; "over_" tests are for independent samples. "known_cases": {"stated",
-** "trained", "held_out", "not_known", "is_test": true if none is known to have been trained on,
-** null if that is not stated}. "use": eval_use_name(). */
+** "trained", "held_out", "not_known", "is_test": false if one was trained on, true if all were
+** held out, else null: it cannot be told}. "use": eval_use_name(). */
 cJSON *eval_report_json(const EvalReport *report);
 
 #endif

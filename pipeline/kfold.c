@@ -38,9 +38,11 @@ static bool get_kind(const cJSON *json, const ModelInfo *model, char ret[KFOLD_K
 {
     const char *loss = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(json, "loss"));
     const char *features = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(json, "features"));
-    int n = snprintf(ret, KFOLD_KIND_SIZE, "%s of width %d, loss %s%s%s", network_name(model->arch),
-                     model->width, loss != NULL ? loss : "?", features != NULL ? " of " : "",
-                     features != NULL ? features : "");
+    int n =
+        snprintf(ret, KFOLD_KIND_SIZE, "%s of width %d%s, loss %s%s%s", network_name(model->arch),
+                 model->width, model->activation == ACTIVATION_SIGMOID ? "" : ", linear",
+                 loss != NULL ? loss : "?", features != NULL ? " of " : "",
+                 features != NULL ? features : "");
     return loss != NULL && n > 0 && n < KFOLD_KIND_SIZE;
 }
 

@@ -104,6 +104,7 @@ TEST(kfold_reads_models, "seed, fold, folds, network and loss from the metadata;
     ModelInfo model = {.name = "m",
                        .arch = ARCH_UNET,
                        .width = 8,
+                       .activation = ACTIVATION_SIGMOID,
                        .training = "{\"data\":\"abc\",\"seed\":\"18446744073709551615\",\"fold\":3,"
                                    "\"validation_cases\":2,\"folds\":5,\"loss\":\"contextual\","
                                    "\"features\":\"patches\"}"};
@@ -112,6 +113,9 @@ TEST(kfold_reads_models, "seed, fold, folds, network and loss from the metadata;
     CHECK_OK(kfold_of_model(&model, &pack, &fold, &err), &err);
     CHECK(fold.seed == UINT64_MAX && fold.fold == 3 && fold.n_folds == 5);
     CHECK_STR(fold.kind, "unet of width 8, loss contextual of patches");
+    model.activation = ACTIVATION_LINEAR;
+    CHECK_OK(kfold_of_model(&model, &pack, &fold, &err), &err);
+    CHECK_STR(fold.kind, "unet of width 8, linear, loss contextual of patches");
     CHECK(strncmp(fold.recipe, "encoder ;batch ", 15) == 0);
     check_model_refused("", "does not say how");
     check_model_refused("{\"data\":\"abc\",\"fold\":0,\"validation_cases\":2,\"loss\":\"l1\"}",

@@ -139,8 +139,8 @@ TEST(
     CHECK(rename(path_of("whole.safetensors"), config.model) == 0);
     CHECK(link(config.model, path_of("whole.safetensors")) == 0); /* a new file has another inode */
     config.resume = true;
-    (void)training_run(config, &again);
-    CHECK(again.rows >= 1);
+    TrainResult result = training_run(config, &again);
+    CHECK(again.rows >= 1 && result.kept_epoch > result.epochs);
     CHECK(training_same_files(config.model, path_of("whole.safetensors")));
     Seen rest = {0};
     (void)training_run(config, &rest);
@@ -462,10 +462,10 @@ TEST(train_ends_early, "without progress for `patience` epochs; by time")
     pack_close(pack);
 }
 
-static void see_rate(void *context, const TrainRow *rows, int32_t n, bool is_best)
+static void see_rate(void *context, const TrainRow *rows, int32_t n, bool is_written)
 {
     double *rates = context;
-    (void)is_best;
+    (void)is_written;
     rates[n - 1] = rows[n - 1].lr;
 }
 

@@ -27,10 +27,10 @@ static void see_step(void *context, const TrainProgress *progress)
     CHECK(progress->left_s >= 0 && progress->slices_per_s > 0 && progress->step >= 1);
 }
 
-static void see_epoch(void *context, const TrainRow *rows, int32_t n, bool is_best)
+static void see_epoch(void *context, const TrainRow *rows, int32_t n, bool is_written)
 {
     Seen *seen = context;
-    (void)is_best;
+    (void)is_written;
     seen->rows = n;
     seen->first_loss = rows[0].training.total;
     seen->last_loss = rows[n - 1].training.total;
