@@ -62,17 +62,21 @@ Status png_encode_rgb(const uint8_t *pixels, int32_t width, int32_t height, uint
     return encode(PNG_FORMAT_RGB, pixels, width, height, ret, ret_bytes, err);
 }
 
+static uint32_t big_endian(const unsigned char *p)
+{
+    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
 /* The image's gamma (gAMA chunk) in 1/100000; 0 if it says none. */
 static uint32_t gamma_of(const char *file, size_t size)
 {
     const unsigned char *f = (const unsigned char *)file;
     for (size_t at = 8; at + 12 <= size;) { /* length, type, data, checksum */
-        uint32_t n = (uint32_t)f[at] << 24 | f[at + 1] << 16 | f[at + 2] << 8 | f[at + 3];
-        const unsigned char *data = f + at + 8;
+        uint32_t n = big_endian(f + at);
         if (n > size - at - 12 || memcmp(f + at + 4, "IDAT", 4) == 0)
             return 0;
         if (n == 4 && memcmp(f + at + 4, "gAMA", 4) == 0)
-            return (uint32_t)data[0] << 24 | data[1] << 16 | data[2] << 8 | data[3];
+            return big_endian(f + at + 8);
         at += 12 + n;
     }
     return 0;
