@@ -55,7 +55,7 @@ typedef struct PackFacts { /* what was measured and done; goes into the file's p
 /* A sum over values in which their order is of no matter: a turned copy has it, too. */
 uint64_t pack_content(const float *values, size_t n);
 uint64_t pack_content_hu(const int16_t *hu, size_t n);
-/* The least of the contents of those slices that are not of one value, ascending; the rest
+/* The least of the contents of those slices that have three values or more, ascending; the rest
 ** UINT64_MAX: two series that share most of their slices share some of these. */
 void pack_sketch(const int16_t *hu, size_t pixels, int32_t n, uint64_t ret[PACK_SKETCH]);
 /* Errors: PACK_CASE: the CT or the MR is that of a case seen, whose number is named, or the CT has

@@ -48,12 +48,15 @@ uint64_t pack_content_hu(const int16_t *hu, size_t n)
     return sum;
 }
 
+/* At most two values: air, and what is outside a round field of view: a slice of many heads. */
 static bool is_plain(const int16_t *hu, size_t n)
 {
-    size_t i = 1;
+    size_t i = 1, k;
     while (i < n && hu[i] == hu[0])
         i++;
-    return i >= n;
+    for (k = i; k < n && (hu[k] == hu[0] || hu[k] == hu[i]);)
+        k++;
+    return k >= n;
 }
 
 void pack_sketch(const int16_t *hu, size_t pixels, int32_t n, uint64_t ret[PACK_SKETCH])
