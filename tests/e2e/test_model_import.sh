@@ -84,10 +84,10 @@ grep -q 'NOT TRAINED' "$TEST_DIR/out" || fail "verify: $(cat "$TEST_DIR/out")"
 whole=()
 [ -f "$TEST_DIR/t34.safetensors" ] && whole=(34 50)
 for depth in "${whole[@]}"; do
-    "$ct2mr" model import --out "$TEST_DIR/w.safetensors" "${told[@]}" \
+    "$ct2mr" model import --out "$TEST_DIR/w$depth.safetensors" "${told[@]}" \
         "$TEST_DIR/t$depth.safetensors" >"$TEST_DIR/out" || fail "import of DRUNet-$depth"
-    "$ct2mr" model verify "$TEST_DIR/w.safetensors" >/dev/null || fail "verify"
-    "$ct2mr" infer --model "$TEST_DIR/w.safetensors" --in "$TEST_DIR/x.npy" \
+    "$ct2mr" model verify "$TEST_DIR/w$depth.safetensors" >/dev/null || fail "verify"
+    "$ct2mr" infer --model "$TEST_DIR/w$depth.safetensors" --in "$TEST_DIR/x.npy" \
         --out "$TEST_DIR/got$depth.npy" --precision f32 >/dev/null || fail "infer"
 done
 
