@@ -12,7 +12,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define SLICE_JUMP_MAX 3.0      /* as series.slice_jump_percent by default */
+#define SLICE_JUMP_MAX 2.5      /* as series.slice_jump_percent by default */
 #define UNCOVERED_MAX_FRAC 0.02 /* of a slice's mask without MR */
 #define NO_MR (-1e30f)
 #define BLANK_MIN_FRAC 0.95    /* a brain alone fills more than a twentieth of any slice it is in */

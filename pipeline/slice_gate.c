@@ -8,16 +8,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CLIP_HU 500
 #define BONE_HU 200
 #define FAINT                                                                                      \
     0.25 /* a difference below this part of the median one is air beyond the     \
           head's end */
 #define LEAST_HU 2.0
-#define JUMP_LIMIT 3.0
+#define JUMP_LIMIT 2.5
 #define MISFIT_LIMIT 1.0
 #define EXCHANGE_LIMIT 1.15
 #define MIRROR_LIMIT 1.1
+#define SIDES_LIMIT 0.25
 #define STRAY_LIMIT 1.4
 #define STRAY_GAIN 1.75 /* 1.4 where the slice behind is 1.25 times as far as the neighbour */
 #define REPEAT_LIMIT 5.0
@@ -41,18 +41,13 @@ typedef struct Steps {
     double *soft;    /* [nz] mm2 that are */
 } Steps;
 
-static inline int clip(int16_t hu)
-{
-    return hu < -CLIP_HU ? -CLIP_HU : hu > CLIP_HU ? CLIP_HU : hu;
-}
-
 /* Clipped, every second value; returns how many. */
 HOT_CLONES
 int32_t slice_take_row(const int16_t *restrict row, int32_t nx, int32_t *restrict ret)
 {
     int32_t n = (nx + SLICE_STRIDE - 1) / SLICE_STRIDE;
     for (int32_t x = 0; x < n; x++)
-        ret[x] = clip(row[x * SLICE_STRIDE]);
+        ret[x] = slice_clip(row[x * SLICE_STRIDE]);
     return n;
 }
 
@@ -300,6 +295,9 @@ Status slice_fit(const VolumeI16 *ct, int threads, SliceFit *ret, Err *err)
                       .repeat_after = -1,
                       .end_after = -1,
                       .stray_at = -1,
+                      .sides_after = -1,
+                      .order_first = -1,
+                      .order_last = -1,
                       .same = -1};
     if (nz < 4)
         return ST_OK;
@@ -331,6 +329,10 @@ Status slice_fit(const VolumeI16 *ct, int threads, SliceFit *ret, Err *err)
     if (status == ST_OK)
         status = slice_find_mirror(ct, s.near, is_head, threads, ret, err);
     if (status == ST_OK)
+        status = slice_find_sides(ct, is_head, threads, ret, err);
+    if (status == ST_OK)
+        status = slice_find_order(ct, is_head, faint_far, threads, ret, err);
+    if (status == ST_OK)
         status = slice_find_same(ct, threads, ret, err);
     free(d);
     free(is_head);
@@ -357,6 +359,12 @@ Status slice_gate(const VolumeI16 *ct, double max_ratio, int threads, SliceFit *
                        "most %.2f",
                        ret->exchange_after + 1, ret->exchange_after + 2, ret->exchange,
                        EXCHANGE_LIMIT * part);
+    if (ret->order > EXCHANGE_LIMIT * part)
+        return err_set(
+            err, ST_SERIES_JUMP,
+            "slices %d to %d fit their neighbours better in reverse order: %.2f, at most "
+            "%.2f",
+            ret->order_first + 1, ret->order_last + 1, ret->order, EXCHANGE_LIMIT * part);
     if (ret->end_mm > END_LIMIT_MM * part)
         return err_set(err, ST_SERIES_JUMP,
                        "between slices %d and %d the head ends or begins at once: %.0f mm2 per mm, "
@@ -372,6 +380,12 @@ Status slice_gate(const VolumeI16 *ct, double max_ratio, int threads, SliceFit *
                        "slices %d and %d fit %.2f times better when one is mirrored, at most %.2f",
                        ret->mirror_after + 1, ret->mirror_after + 2, ret->mirror,
                        MIRROR_LIMIT * part);
+    if (ret->sides > SIDES_LIMIT * part)
+        return err_set(err, ST_SERIES_JUMP,
+                       "between slices %d and %d left and right change places: what is not "
+                       "symmetric in them correlates by %.2f, at least %.2f",
+                       ret->sides_after + 1, ret->sides_after + 2, -ret->sides,
+                       -SIDES_LIMIT * part);
     if (ret->stray > STRAY_LIMIT * part)
         return err_set(
             err, ST_SERIES_JUMP,

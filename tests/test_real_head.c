@@ -27,7 +27,7 @@ typedef struct Tally {
 static JobOptions options_into(const char *out_dir)
 {
     JobOptions o = {.batch = 4,
-                    .slice_jump_percent = 300,
+                    .slice_jump_percent = 250,
                     .envelope_refuse = true,
                     .synthetic_data = true,
                     .series_number_offset = 9000,
