@@ -68,7 +68,7 @@ Status dir_remove(const char *path, Err *err)
 
 /* ---- temporary files that a signal removes --------------------------------------------------- */
 
-enum { UNFINISHED = 16 }; /* more at one time are left by a signal, no more */
+enum { UNFINISHED = 16 }; /* the last so many names that this process made */
 
 static struct {
     atomic_bool is_set;
@@ -106,6 +106,14 @@ void files_remove_at_signals(void)
 
 /* ---- files ----------------------------------------------------------------------------------- */
 
+Status file_check_target(const char *path, Err *err)
+{
+    struct stat st;
+    if (stat(path, &st) != 0 || S_ISREG(st.st_mode))
+        return ST_OK; /* what cannot be looked at says so when it is written */
+    return err_set(err, ST_IO, "%s is a folder, a device or a pipe, not a file", path);
+}
+
 /* A new file, open for writing, under a name that nobody has. */
 static Status create_beside(const char *path, const char *ending, mode_t mode, char ret[PATH_SIZE],
                             int *ret_fd, Err *err)
@@ -131,18 +139,22 @@ Status file_beside(const char *path, char ret[PATH_SIZE], Err *err)
     return ST_OK;
 }
 
-Status file_begin(const char *path, FileWriter *ret, Err *err)
+static Status begin(const char *path, mode_t mode, FileWriter *ret, Err *err)
 {
     ret->fd = -1;
     TRY(path_format(ret->path, err, "%s", path));
-    return create_beside(path, "tmp", 0640, ret->tmp, &ret->fd, err);
+    TRY(file_check_target(path, err));
+    return create_beside(path, "tmp", mode, ret->tmp, &ret->fd, err);
+}
+
+Status file_begin(const char *path, FileWriter *ret, Err *err)
+{
+    return begin(path, 0640, ret, err);
 }
 
 Status file_begin_readable(const char *path, FileWriter *ret, Err *err)
 {
-    ret->fd = -1;
-    TRY(path_format(ret->path, err, "%s", path));
-    return create_beside(path, "tmp", 0666, ret->tmp, &ret->fd, err);
+    return begin(path, 0666, ret, err);
 }
 
 Status file_add(FileWriter *writer, const void *data, size_t size_bytes, Err *err)

@@ -27,10 +27,12 @@ Status dir_remove(const char *path, Err *err);
 /* Makes an empty file beside path under a name that nobody has, PATH.PROCESS-NUMBER.part. It is the
 ** caller's, to be written, renamed or removed. */
 MUST_CHECK Status file_beside(const char *path, char ret[PATH_SIZE], Err *err);
+/* IO if something is at path that a new file must not replace: a folder, a device, a FIFO. */
+MUST_CHECK Status file_check_target(const char *path, Err *err);
 /* A file that is written in parts: under a name of its own beside PATH (it ends in .tmp) until
 ** commit, which is fdatasync, rename, fsync of the folder. After commit the file is whole and
 ** durable, after a crash it is the old one or the new one. Of several writers of one PATH the last
-** to commit wins. Thread: one. */
+** to commit wins. It begins only where file_check_target() allows. Thread: one. */
 typedef struct FileWriter {
     int fd; /* -1 once ended */
     char path[PATH_SIZE], tmp[PATH_SIZE];

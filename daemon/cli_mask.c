@@ -48,9 +48,9 @@ static Status make_mask(const MaskArguments *a, Arena *arena, Arena *scratch, Vo
         TRY(read_reference(a->reference, &ct, &image, &reference, arena, scratch, err));
     const MaskReference *helper = a->reference != NULL ? &reference : NULL;
     TRY((a->brain ? mask_brain : mask_head)(&ct, helper, 0, &mask, &result, arena, scratch, err));
-    TRY(nifti_write_u8(a->out, &mask, err));
-    if (a->png != NULL)
+    if (a->png != NULL) /* first: without a picture there is no mask that nobody looked at */
         TRY(qa_mask_write(a->png, &ct, &mask, 40, a->brain ? 120 : 400, err));
+    TRY(nifti_write_u8(a->out, &mask, err));
     *ret = mask;
     *ret_result = result;
     return ST_OK;

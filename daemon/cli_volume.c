@@ -78,6 +78,8 @@ bool cli_same_output(const char *a, const char *b)
 Status cli_remove_old(const char *path, Err *err)
 {
     struct stat st;
+    if (path != NULL)
+        TRY(file_check_target(path, err));
     if (path == NULL || lstat(path, &st) != 0 || !S_ISREG(st.st_mode) || unlink(path) == 0)
         return ST_OK;
     return err_sys(err, errno, "removing the old %s", path);

@@ -9,8 +9,10 @@
 #include "pipeline/window.h"
 
 #include <getopt.h>
+#include <math.h>
 #include <stdio.h>
 
+static const double LEVEL_MAX_HU = 32768, WIDTH_MAX_HU = 65536;
 static const size_t ARENA_BYTES = (size_t)8 << 30; /* reserved, not used */
 
 typedef struct WindowArguments {
@@ -20,7 +22,7 @@ typedef struct WindowArguments {
 } WindowArguments;
 
 typedef struct WindowJob {
-    const Window *window;
+    const WindowArguments *arguments;
     const VolumeI16 *ct;
     float *out;
     double *slice_sum; /* [nz] */
@@ -32,7 +34,8 @@ static void window_one(void *context, int slice)
     size_t n = (size_t)job->ct->grid.nx * (size_t)job->ct->grid.ny, at = (size_t)slice * n;
     double sum = 0;
     for (size_t i = at; i < at + n; i++) {
-        job->out[i] = window_norm(job->window, job->ct->v[i]);
+        job->out[i] =
+            (float)window_norm(job->arguments->level_hu, job->arguments->width_hu, job->ct->v[i]);
         sum += (double)job->out[i];
     }
     job->slice_sum[slice] = sum;
@@ -40,9 +43,6 @@ static void window_one(void *context, int slice)
 
 static Status make_window(const WindowArguments *a, Arena *arena, double *ret_mean, Err *err)
 {
-    static Window window; /* too large for the stack */
-    static const float mean[3] = {0}, std[3] = {1, 1, 1};
-    TRY(window_init(a->level_hu, a->width_hu, mean, std, &window, err));
     VolumeI16 ct;
     TRY(cli_read_ct(a->ct, a->is_ct, arena, &ct, err));
     size_t n = grid_voxels(&ct.grid);
@@ -50,7 +50,7 @@ static Status make_window(const WindowArguments *a, Arena *arena, double *ret_me
     double *slice_sum = arena_alloc(arena, (size_t)ct.grid.nz, sizeof *slice_sum, err);
     if (out.v == NULL || slice_sum == NULL)
         return ST_LIMIT;
-    WindowJob job = {&window, &ct, out.v, slice_sum};
+    WindowJob job = {a, &ct, out.v, slice_sum};
     parallel_for(0, ct.grid.nz, window_one, &job);
     TRY(nifti_write_f32(a->out, &out, err));
     double sum = 0;
@@ -129,6 +129,8 @@ int cli_window(int argc, char **argv)
     if (level != NULL &&
         (!cli_parse_double(level, &a.level_hu) || !cli_parse_double(width, &a.width_hu)))
         return cli_usage("window", "--level and --width are numbers of HU");
+    if (!(fabs(a.level_hu) <= LEVEL_MAX_HU && a.width_hu >= 1 && a.width_hu <= WIDTH_MAX_HU))
+        return cli_usage("window", "--level is -32768 to 32768 HU, --width 1 to 65536");
     a.ct = argv[optind];
     if (cli_would_spoil(a.out, a.ct))
         return cli_usage("window", "--out is, or lies in, what would be read");

@@ -13,6 +13,7 @@
 #include <vector>
 
 static const double HU_LOWEST = -1024, HU_HIGHEST = 3071;
+static const double PADDING_MAX_HU = -900; /* padding above may as well be tissue or fat */
 static const Uint32 MAX_PIXELS = 8192 * 8192;
 
 static Status get_u16(DcmItem *item, const DcmTagKey &key, const char *name, Uint16 *ret, Err *err)
@@ -261,21 +262,72 @@ static bool is_padding(const CtHeader *h, const Cell &cell, int32_t stored, Uint
                               (whole >= h->padding_low && whole <= h->padding_high));
 }
 
+/* Padding that an image's margin has, 4-connected to its border: where padding is a value that
+** tissue may have, only this was not scanned. */
+static std::vector<bool> connected_to_border(const std::vector<bool> &padding, size_t columns)
+{
+    size_t n = padding.size(), rows = n / columns;
+    std::vector<bool> found(n);
+    std::vector<size_t> open;
+    auto visit = [&](size_t i) {
+        if (padding[i] && !found[i]) {
+            found[i] = true;
+            open.push_back(i);
+        }
+    };
+    for (size_t x = 0; x < columns; x++) {
+        visit(x);
+        visit((rows - 1) * columns + x);
+    }
+    for (size_t y = 0; y < rows; y++) {
+        visit(y * columns);
+        visit(y * columns + columns - 1);
+    }
+    while (!open.empty()) {
+        size_t i = open.back();
+        open.pop_back();
+        if (i >= columns)
+            visit(i - columns);
+        if (i + columns < n)
+            visit(i + columns);
+        if (i % columns > 0)
+            visit(i - 1);
+        if (i % columns + 1 < columns)
+            visit(i + 1);
+    }
+    return found;
+}
+
 static void hu_from_cells(const CtHeader *h, const Cell &cell, const std::vector<Uint16> &cells,
                           int16_t *ret_hu, unsigned char ret_digest[32])
 {
     std::vector<Uint8> plain(cells.size() * 4);
+    std::vector<bool> doubtful; /* padding that may as well be tissue; empty: none */
     for (size_t i = 0; i < cells.size(); i++) {
         int32_t stored = stored_from_cell(cell, cells[i]);
         Uint32 u = (Uint32)stored;
         for (int b = 0; b < 4; b++)
             plain[4 * i + (size_t)b] = (Uint8)(u >> (8 * b));
         double hu = stored * h->slope + h->intercept;
-        if (is_padding(h, cell, stored, cells[i]) || hu < HU_LOWEST)
+        bool padding = is_padding(h, cell, stored, cells[i]);
+        if (padding && stored >= h->padding_low && stored <= h->padding_high &&
+            hu > PADDING_MAX_HU) {
+            doubtful.resize(cells.size());
+            doubtful[i] = true;
+            padding = false;
+        }
+        if (padding || hu < HU_LOWEST)
             hu = HU_LOWEST;
         else if (hu > HU_HIGHEST)
             hu = HU_HIGHEST;
         ret_hu[i] = (int16_t)(hu < 0 ? hu - 0.5 : hu + 0.5); /* to the nearest */
+    }
+    if (!doubtful.empty()) {
+        std::vector<bool> margin =
+            connected_to_border(doubtful, (size_t)h->instance.geometry.columns);
+        for (size_t i = 0; i < cells.size(); i++)
+            if (margin[i])
+                ret_hu[i] = HU_LOWEST;
     }
     Digest *digest = digest_new();
     digest_add(digest, plain.data(), plain.size());

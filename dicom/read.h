@@ -31,14 +31,13 @@ typedef struct CtHeader {
 ** Errors: those of prescan_file(), DICOM_PARSE, DICOM_ATTRIBUTE. */
 MUST_CHECK Status dicom_read_header(const char *path, CtHeader *ret, Err *err);
 /* Reads and, if compressed, decodes the pixels of a file whose header was read; masks to
- *BitsStored,
- ** sign-extends, maps padding to -1024 HU, applies slope and intercept in double, rounds to
- *nearest,
- ** clips to [-1024, 3071].
- **   ret_hu       [rows][columns], of the caller
- **   ret_digest   SHA-256 (32 bytes) over the decoded stored values (little endian int32): the same
- **                for every transfer syntax of one image
- ** Errors: DICOM_SYNTAX, DICOM_DECODE, DICOM_ATTRIBUTE. */
+** BitsStored, sign-extends, maps padding to -1024 HU, applies slope and intercept in double, rounds
+** to nearest, clips to [-1024, 3071]. Padding that would be more than -900 HU may be measured as
+** well: it counts only where it reaches the image's border through its like.
+**   ret_hu       [rows][columns], of the caller
+**   ret_digest   SHA-256 (32 bytes) over the decoded stored values (little endian int32): the same
+**                for every transfer syntax of one image
+** Errors: DICOM_SYNTAX, DICOM_DECODE, DICOM_ATTRIBUTE. */
 MUST_CHECK Status dicom_read_hu(const char *path, const CtHeader *header, int16_t *ret_hu,
                                 unsigned char ret_digest[32], Err *err);
 /* The same two for MR Image Storage, offline: training data. Without a rescale the intensities are

@@ -13,9 +13,12 @@
 #include <nifti/nifti1_io.h>
 #include <string.h>
 #include <unistd.h>
+#include <zlib.h>
 
 enum { SLAB_VOXELS = 1 << 18, AXIS_MAX = 32767 };
 #define VOXELS_MAX ((size_t)1 << 31)
+static const char NO_EXTENSION[4] = {0};
+#define AGREE_MIN 0.7    /* cosine between an axis in sform and in qform: less is another axis */
 #define LEAN_MAX_DEG 0.5 /* as of a DICOM series */
 
 typedef struct Scale {
@@ -68,6 +71,26 @@ static Status unit_mm(int unit, double *ret, Err *err)
     return ST_OK;
 }
 
+/* Programs that move an image to another space write that as sform and keep the scanner's qform,
+** which is turned a little. Turned a quarter or mirrored, one of the two is wrong. */
+static bool forms_agree(const nifti_image *image)
+{
+    if (image->sform_code <= 0 || image->qform_code <= 0)
+        return true;
+    for (int c = 0; c < 3; c++) {
+        double dot = 0, ss = 0, qq = 0;
+        for (int r = 0; r < 3; r++) {
+            double s = (double)image->sto_xyz.m[r][c], q = (double)image->qto_xyz.m[r][c];
+            dot += s * q;
+            ss += s * s;
+            qq += q * q;
+        }
+        if (dot < AGREE_MIN * sqrt(ss * qq))
+            return false;
+    }
+    return true;
+}
+
 static Status grid_from_header(const nifti_image *image, Grid *ret, Err *err)
 {
     bool is_volume = image->nx > 1 && image->ny > 1 && image->nz > 1 && image->nt <= 1 &&
@@ -83,6 +106,11 @@ static Status grid_from_header(const nifti_image *image, Grid *ret, Err *err)
         g.lps_from_vox = lps_from_ras_rows(image->qto_xyz);
     else
         return err_set(err, ST_NIFTI, "NIfTI file has neither sform nor qform");
+    if (!forms_agree(image))
+        return err_set(
+            err, ST_NIFTI,
+            "sform and qform of the NIfTI file name other axes, or another side: correct "
+            "the wrong one");
     double mm = 1;
     TRY(unit_mm(image->xyz_units, &mm, err));
     for (int r = 0; r < 3; r++)
@@ -192,6 +220,16 @@ static Scale scale_of(const nifti_image *image)
     return scale;
 }
 
+/* A gzipped file may be whole in length and wrong. */
+static Status bad_end(gzFile file, Err *err)
+{
+    int what;
+    (void)gzerror(file, &what);
+    return what == Z_DATA_ERROR
+               ? err_set(err, ST_NIFTI, "compressed NIfTI file is damaged: its checksum is wrong")
+               : err_set(err, ST_NIFTI, "NIfTI file is cut short");
+}
+
 static Status read_voxels(const nifti_image *image, size_t n, Scale scale, Target to, Err *err)
 {
     size_t size = (size_t)image->nbyper;
@@ -200,14 +238,14 @@ static Status read_voxels(const nifti_image *image, size_t n, Scale scale, Targe
     unsigned char *slab = malloc(SLAB_VOXELS * size);
     if (slab == NULL)
         return err_set(err, ST_NO_MEMORY, "reading a NIfTI file");
-    znzFile file = znzopen(image->iname, "rb", nifti_is_gzfile(image->iname));
+    gzFile file = gzopen(image->iname, "rb"); /* reads what is not gzipped as it is */
     Status status = ST_OK;
-    if (znz_isnull(file) || znzseek(file, image->iname_offset, SEEK_SET) < 0)
+    if (file == NULL || gzseek(file, image->iname_offset, SEEK_SET) < 0)
         status = err_set(err, ST_NIFTI, "NIfTI voxels cannot be read");
     for (; status == ST_OK && to.at < n; to.at += SLAB_VOXELS) {
         size_t count = n - to.at < SLAB_VOXELS ? n - to.at : SLAB_VOXELS;
-        if (znzread(slab, 1, count * size, file) != count * size) {
-            status = err_set(err, ST_NIFTI, "NIfTI file is cut short");
+        if (gzread(file, slab, (unsigned)(count * size)) != (int)(count * size)) {
+            status = bad_end(file, err);
             break;
         }
         if (size > 1 && image->swapsize == (int)size && image->byteorder != nifti_short_order())
@@ -220,8 +258,14 @@ static Status read_voxels(const nifti_image *image, size_t n, Scale scale, Targe
                     "%lld voxels of the NIfTI file are not numbers (NaN or infinite): write air "
                     "or padding as a number",
                     (long long)to.seen->not_finite);
-    if (!znz_isnull(file))
-        (void)znzclose(file);
+    if (status == ST_OK) { /* a checksum is behind the last byte */
+        int what;
+        (void)gzread(file, slab, 1);
+        (void)gzerror(file, &what);
+        status = what == Z_OK || what == Z_STREAM_END ? ST_OK : bad_end(file, err);
+    }
+    if (file != NULL)
+        (void)gzclose(file);
     free(slab);
     return status;
 }
@@ -327,27 +371,31 @@ static nifti_1_header header_of(const Grid *grid, int datatype)
     return h;
 }
 
-static Status write_all(const char *path, bool compress, const nifti_1_header *header,
-                        const void *data, size_t size_bytes, Err *err)
+/* Compressed into the writer's file. */
+static Status add_gzipped(FileWriter *writer, const nifti_1_header *header, const void *data,
+                          size_t size_bytes, Err *err)
 {
-    const char no_extension[4] = {0};
-    znzFile file = znzopen(path, "wb", compress);
-    if (znz_isnull(file))
-        return err_sys(err, errno, "creating %s", path);
+    int fd = dup(writer->fd); /* gzclose() closes it */
+    gzFile file = fd >= 0 ? gzdopen(fd, "wb") : NULL;
+    if (file == NULL) {
+        if (fd >= 0)
+            (void)close(fd);
+        return err_set(err, ST_NO_MEMORY, "compressing %s", writer->path);
+    }
     errno = 0;
-    bool whole = znzwrite(header, sizeof *header, 1, file) == 1 &&
-                 znzwrite(no_extension, sizeof no_extension, 1, file) == 1;
+    bool whole = gzwrite(file, header, sizeof *header) == (int)sizeof *header &&
+                 gzwrite(file, NO_EXTENSION, sizeof NO_EXTENSION) == (int)sizeof NO_EXTENSION;
     const unsigned char *from = data;
     for (size_t at = 0; whole && at < size_bytes; at += SLAB_VOXELS) {
         size_t n = size_bytes - at < SLAB_VOXELS ? size_bytes - at : SLAB_VOXELS;
-        whole = znzwrite(from + at, 1, n, file) == n;
+        whole = gzwrite(file, from + at, (unsigned)n) == (int)n;
     }
     int cause = errno;
-    if (znzclose(file) != 0 && whole) {
+    if (gzclose(file) != Z_OK && whole) {
         whole = false;
         cause = errno;
     }
-    return whole ? ST_OK : err_sys(err, cause != 0 ? cause : EIO, "writing %s", path);
+    return whole ? ST_OK : err_sys(err, cause != 0 ? cause : EIO, "writing %s", writer->path);
 }
 
 static Status write_volume(const char *path, const Grid *grid, int datatype, size_t voxel_bytes,
@@ -355,15 +403,23 @@ static Status write_volume(const char *path, const Grid *grid, int datatype, siz
 {
     if (grid->nx > AXIS_MAX || grid->ny > AXIS_MAX || grid->nz > AXIS_MAX)
         return err_set(err, ST_LIMIT, "NIfTI-1 axes have at most %d voxels", AXIS_MAX);
-    char part[PATH_SIZE];
-    TRY(path_format(part, err, "%s.tmp", path));
     nifti_1_header header = header_of(grid, datatype);
-    Status status = write_all(part, nifti_is_gzfile(path) != 0, &header, data,
-                              grid_voxels(grid) * voxel_bytes, err);
-    if (status == ST_OK && rename(part, path) != 0)
-        status = err_sys(err, errno, "renaming to %s", path);
-    if (status != ST_OK)
-        (void)unlink(part);
+    size_t size_bytes = grid_voxels(grid) * voxel_bytes;
+    FileWriter writer;
+    TRY(file_begin_readable(path, &writer, err));
+    Status status;
+    if (nifti_is_gzfile(path)) {
+        status = add_gzipped(&writer, &header, data, size_bytes, err);
+    } else {
+        status = file_add(&writer, &header, sizeof header, err);
+        if (status == ST_OK)
+            status = file_add(&writer, NO_EXTENSION, sizeof NO_EXTENSION, err);
+        if (status == ST_OK)
+            status = file_add(&writer, data, size_bytes, err);
+    }
+    if (status == ST_OK)
+        status = file_commit(&writer, err);
+    file_abandon(&writer);
     return status;
 }
 

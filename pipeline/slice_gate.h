@@ -10,9 +10,9 @@
 **   order     the same for a run of three slices or more, where all concerned are sections of a
 **             head: a run stored in reverse.
 **   jump      |z - z+1| over the median of the up to eight such steps around it: two series joined,
-**             slices missing though positions are even. A jump is passed over if what is tissue in both slices does not
-**             jump (a bolus or a ring begins), or if it mostly vanishes when the slice is moved by
-**             up to 2.5 mm (the patient moved).
+**             slices missing though positions are even. A jump is passed over if what is tissue in
+**             both slices does not jump (a bolus or a ring begins), or if it mostly vanishes when
+**             the slice is moved by up to 2.5 mm (the patient moved).
 **   same      two slices with tissue have equal bits: real noise never repeats.
 **   repeat    the median step of soft tissue around z and z+1 over theirs, where theirs is below
 **             2 HU: one slice twice, with other rounding.
@@ -23,9 +23,9 @@
 **   stray     an outermost slice has one neighbour: how much farther it is from that than steps are
 **             there, if it is no nearer to it than to the one behind.
 **   mirror    |z - z+1| over the same with one of them mirrored, for sections of a head.
-**   sides     A slice less its mirror image is the head's asymmetry. Correlated over z and z+1 it is
-**             0 (noise) to 1; from 0 down to -1, which is what is told here without the sign, left
-**             and right have changed places: half a head mirrored, about any axis near its middle.
+**   sides     A slice less its mirror image is the head's asymmetry. Its correlation over z and
+**             z+1 is 0 (noise) to 1; below 0, where this is how far, left and right have changed
+**             places: half a head mirrored, about any axis near its middle.
 ** What was measured: DECISIONS.md "Slice gate". Thread: any; parallel inside. */
 #ifndef CT2MR_PIPELINE_SLICE_GATE_H
 #define CT2MR_PIPELINE_SLICE_GATE_H
@@ -46,8 +46,8 @@ typedef struct SliceFit {
 
 /* ct: HU, borrowed. Errors: NO_MEMORY, LIMIT (more than 8192 columns). */
 MUST_CHECK Status slice_fit(const VolumeI16 *ct, int threads, SliceFit *ret, Err *err);
-/* Limits: misfit 1.0, exchange and order 1.15, jump 2.5, end 1500, mirror 1.1, sides 0.25, stray 1.4,
-** repeat 5, each times max_ratio / 2.5; `same` has none.
+/* Limits: misfit 1.0, exchange and order 1.15, jump 2.5, end 1500, mirror 1.1, sides 0.25,
+** stray 1.4, repeat 5, each times max_ratio / 2.5; `same` has none.
 ** Errors: SERIES_JUMP, NO_MEMORY, LIMIT. *ret is written in both cases. */
 MUST_CHECK Status slice_gate(const VolumeI16 *ct, double max_ratio, int threads, SliceFit *ret,
                              Err *err);

@@ -1,7 +1,7 @@
 /* See slice_gate.h, "sides". What a slice and its mirror image have in common says nothing of the
-** side, so it is left out: what remains is the head's asymmetry, which neighbours share. The axis of
-** the mirror is each slice's own, the one about which it is most symmetric, so that neither a move
-** nor an image that is not centred matters. */
+** side, so it is left out: what remains is the head's asymmetry, which neighbours share. The axis
+** of the mirror is each slice's own, the one about which it is most symmetric, so that neither a
+** move nor an image that is not centred matters. */
 #include "pipeline/slice_gate_int.h"
 
 #include "base/parallel.h"

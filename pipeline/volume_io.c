@@ -126,11 +126,11 @@ static Status read_reference(const char *path, Arena *arena, VolumeI16 *ret,
     if (modality == MODALITY_CT)
         return err_set(err, ST_REFERENCE, "it is a CT, an MR is needed: %s", path);
     if (modality != MODALITY_MR)
-        return err_set(
-            err, ST_REFERENCE,
-            "it is not clearly an MR (many values are below 0, or are those of a CT with "
-            "1024 added): %s",
-            path);
+        return err_set(err, ST_REFERENCE,
+                       "it is not clearly an MR (many values are below 0 or are one value, or are "
+                       "those of a CT that "
+                       "was cut at 0 or has 1024 added): %s",
+                       path);
     *ret = mr;
     return digest_file(path, ret_digest, err);
 }

@@ -9,6 +9,12 @@ static int clip_hu(int hu)
     return hu < WINDOW_HU_MIN ? WINDOW_HU_MIN : hu > WINDOW_HU_MAX ? WINDOW_HU_MAX : hu;
 }
 
+double window_norm(double level_hu, double width_hu, double hu)
+{
+    double norm = (hu - (level_hu - 0.5 * width_hu)) / width_hu;
+    return norm < 0 ? 0 : norm > 1 ? 1 : norm;
+}
+
 Status window_init(double level_hu, double width_hu, const float mean[3], const float std[3],
                    Window *ret, Err *err)
 {
@@ -20,9 +26,7 @@ Status window_init(double level_hu, double width_hu, const float mean[3], const 
             return err_set(err, ST_USAGE, "channel %d: deviation %g must be > 0", c,
                            (double)std[c]);
     for (int i = 0; i < WINDOW_SIZE; i++) {
-        double norm = (i + WINDOW_HU_MIN - (level_hu - 0.5 * width_hu)) / width_hu;
-        norm = norm < 0 ? 0 : norm > 1 ? 1 : norm;
-        ret->norm[i] = (float)norm;
+        double norm = window_norm(level_hu, width_hu, i + WINDOW_HU_MIN);
         for (int c = 0; c < 3; c++)
             ret->channel[c][i] = (float)((norm - (double)mean[c]) / (double)std[c]);
     }
@@ -42,11 +46,6 @@ void window_slice(const Window *window, const int16_t *hu, const uint8_t *mask, 
             x[i] = mask == NULL || mask[i] != 0 ? v : floor;
         }
     }
-}
-
-float window_norm(const Window *window, int16_t hu)
-{
-    return window->norm[clip_hu(hu) - WINDOW_HU_MIN];
 }
 
 const WindowPreset *window_preset(const char *name)

@@ -9,7 +9,7 @@
 
 #include <unistd.h>
 
-enum { N = 24 }; /* 4 rows of 6 */
+enum { COLUMNS = 6, N = 4 * COLUMNS };
 
 static const char *file_in_dir(const char *name)
 {
@@ -119,6 +119,33 @@ TEST(dicom_read_maps_padding_to_air, "padding is a stored value, not HU: single,
     read_made(&f, &h, hu, NULL);
     CHECK(h.padding_low == -1500 && h.padding_high == -1420);
     CHECK_INT(hu[2], -1024);
+}
+
+TEST(dicom_read_padding_like_tissue,
+     "padding of 0 to 2 HU blanks what reaches the border, not pixels within the head")
+{
+    CtHeader h;
+    int16_t hu[N];
+    uint16_t cells[N];
+    for (int i = 0; i < N; i++)
+        cells[i] = 50;
+    cells[0] = 0; /* the upper left corner, and on into the image */
+    cells[1] = 1;
+    cells[COLUMNS + 1] = 2;
+    cells[2 * COLUMNS + 1] = 0;
+    cells[2 * COLUMNS + 3] = 0; /* within */
+    cells[COLUMNS + 4] = 1;     /* within: diagonal is not connected */
+    CtFile f = {.is_signed = true, .intercept = "0", .cells = cells, .has_padding = true};
+    f.has_limit = true;
+    f.limit = 2;
+    read_made(&f, &h, hu, NULL);
+    CHECK_INT(hu[0], -1024);
+    CHECK_INT(hu[1], -1024);
+    CHECK_INT(hu[COLUMNS + 1], -1024);
+    CHECK_INT(hu[2 * COLUMNS + 1], -1024);
+    CHECK_INT(hu[2 * COLUMNS + 3], 0);
+    CHECK_INT(hu[COLUMNS + 4], 1);
+    CHECK_INT(hu[2], 50);
 }
 
 TEST(dicom_read_padding_of_minus_2000, "GE: stored -2000 and intercept -1024 is -3024 HU: air")

@@ -188,6 +188,42 @@ TEST(align_gate_limits, "a plausible result passes, each implausible one is refu
     CHECK_STATUS(align_gate(&bad, &err), ST_REG_QUALITY);
 }
 
+TEST(align_gate_each_limit, "just inside passes, just outside does not")
+{
+    const RegResult good = {.cost = 0.3,
+                            .overlap_frac = 0.9,
+                            .score_mm = 4,
+                            .turned_nats = 0.12,
+                            .determinant = 1,
+                            .scale_min = 1,
+                            .scale_max = 1};
+    static const struct {
+        size_t field;
+        double inside, outside;
+    } LIMITS[] = {{offsetof(RegResult, overlap_frac), 0.501, 0.499},
+                  {offsetof(RegResult, determinant), 0.701, 0.699},
+                  {offsetof(RegResult, determinant), 1.749, 1.751},
+                  {offsetof(RegResult, scale_min), 0.851, 0.849},
+                  {offsetof(RegResult, scale_max), 1.349, 1.351},
+                  {offsetof(RegResult, cost), 0.469, 0.471},
+                  {offsetof(RegResult, turned_nats), 0.051, 0.049},
+                  {offsetof(RegResult, score_mm), 7.49, 7.51}};
+    for (size_t i = 0; i < sizeof LIMITS / sizeof LIMITS[0]; i++) {
+        RegResult r = good;
+        Err err = {0};
+        double *field = (double *)((char *)&r + LIMITS[i].field);
+        *field = LIMITS[i].inside;
+        CHECK_OK(align_gate(&r, &err), &err);
+        *field = LIMITS[i].outside;
+        CHECK_STATUS(align_gate(&r, &err), ST_REG_QUALITY);
+    }
+    RegResult r = good;
+    r.score_mm = 6.49;
+    CHECK(!align_doubtful(&r));
+    r.score_mm = 6.51;
+    CHECK(align_doubtful(&r));
+}
+
 TEST(mask_gate_limits, "volumes of head and brain, just inside and just outside each limit")
 {
     Err err = {0};

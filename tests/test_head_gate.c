@@ -497,6 +497,36 @@ TEST(head_gate_refuses_a_lost_part,
     close_fixture(&f);
 }
 
+TEST(head_gate_each_limit, "covered, worst slice, brain and air: just inside and just outside")
+{
+    const HeadFacts good = {.covered_frac = 0.99,
+                            .slice_frac = 0.9,
+                            .slice = 3,
+                            .brain_hu = 25,
+                            .air_hu = -990,
+                            .offset_hu = 0};
+    static const struct {
+        size_t field;
+        double inside, outside;
+        Status status;
+    } LIMITS[] = {{offsetof(HeadFacts, covered_frac), 0.951, 0.949, ST_MASK},
+                  {offsetof(HeadFacts, slice_frac), 0.801, 0.799, ST_MASK},
+                  {offsetof(HeadFacts, brain_hu), 8, 7, ST_HU_SCALE},
+                  {offsetof(HeadFacts, brain_hu), 50, 51, ST_HU_SCALE},
+                  {offsetof(HeadFacts, air_hu), -850, -849, ST_HU_SCALE},
+                  {offsetof(HeadFacts, offset_hu), 10, 10.5, ST_HU_SCALE},
+                  {offsetof(HeadFacts, offset_hu), -10, -10.5, ST_HU_SCALE}};
+    for (size_t i = 0; i < sizeof LIMITS / sizeof LIMITS[0]; i++) {
+        HeadFacts facts = good;
+        Err err = {0};
+        double *field = (double *)((char *)&facts + LIMITS[i].field);
+        *field = LIMITS[i].inside;
+        CHECK_OK(head_gate(&facts, true, &err), &err);
+        *field = LIMITS[i].outside;
+        CHECK_STATUS(head_gate(&facts, true, &err), LIMITS[i].status);
+    }
+}
+
 TEST(head_gate_passes_what_differs, "contrast in the brain, air 15 HU off: each alone is no offset")
 {
     HeadFacts facts = {1, 1, 3, 25, -997, 0};

@@ -53,6 +53,18 @@ TEST_TIMEOUT(modality_of_heads,
     CHECK_INT(changed(&ct, 1, 0, -500, 0), MODALITY_CT); /* as research volumes often are */
     CHECK_INT(changed(&ct, 1, 0, -400, 0), MODALITY_UNKNOWN);
     CHECK_INT(changed(&ct, 1, 1024, none, 0), MODALITY_UNKNOWN);
+    CHECK_INT(changed(&ct, 1, 0, 0, 0), MODALITY_UNKNOWN); /* cut at 0 */
+    size_t n = grid_voxels(&mr.grid);
+    VolumeI16 window = {ct.grid, arena_alloc(&scratch, n, sizeof *window.v, &err)};
+    static const int HIGHEST[] = {80, 200, 1000};
+    CHECK(window.v != NULL);
+    for (size_t k = 0; k < sizeof HIGHEST / sizeof *HIGHEST; k++) {
+        for (size_t i = 0; i < n; i++)
+            window.v[i] = ct.v[i] < HIGHEST[k] ? ct.v[i] : (int16_t)HIGHEST[k];
+        CHECK_INT(changed(&window, 1, 0, 0, 0), MODALITY_UNKNOWN);
+        if (HIGHEST[k] < 1000) /* as a picture of 8 bits; bone alone is not enough of it */
+            CHECK_INT(changed(&window, 255.0 / HIGHEST[k], 0, 0, 0), MODALITY_UNKNOWN);
+    }
     static const double times[] = {0.25, 1, 3, 8, 9.3, 10, 12, 40};
     for (size_t i = 0; i < sizeof times / sizeof *times; i++) {
         (void)printf("# MR times %g\n", times[i]);
@@ -61,8 +73,7 @@ TEST_TIMEOUT(modality_of_heads,
         CHECK_INT(changed(&mr, times[i], -1024, none, 0), MODALITY_UNKNOWN);
     }
     CHECK_INT(changed(&mr, 1, -40, none, 0), MODALITY_UNKNOWN); /* standardised: air is negative */
-    size_t n = grid_voxels(&mr.grid);
-    for (size_t i = 0; i < n; i++) /* the background padded */
+    for (size_t i = 0; i < n; i++)                              /* the background padded */
         mr.v[i] = mr.v[i] < 10 ? -1024 : mr.v[i];
     CHECK_INT(changed(&mr, 1, 0, none, 0), MODALITY_UNKNOWN);
     arena_close(&scratch);

@@ -6,7 +6,10 @@
 #include "tests/head_phantom.h"
 
 #include <nifti/nifti1.h>
+#include <signal.h>
 #include <stddef.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { NX = 19, NY = 23, NZ = 11, N = NX * NY * NZ };
@@ -261,14 +264,16 @@ TEST(nifti_refuses_what_is_no_volume, "each bad header is NIFTI, and nothing is 
     CHECK_STATUS(nifti_read(path, &arena, &got, &err), ST_NIFTI);
 }
 
-TEST(nifti_refuses_a_sheared_grid, "axes 18 degrees off the right angle are NIFTI, 0.3 are not")
+TEST(nifti_refuses_a_sheared_grid,
+     "axes 18 and 0.6 degrees off the right angle are NIFTI, 0.4 are not")
 {
     VolumeI16 v = make_volume(), got;
     const Grid straight = v.grid;
     CHECK_OK(nifti_write_i16(file("s.nii"), &v, &err), &err);
-    for (int k = 0; k < 2; k++) {
+    static const double LEAN_DEG[] = {0.4, 0.6, 18};
+    for (int k = 0; k < 3; k++) {
         v.grid = straight;
-        double part = tan((k == 0 ? 0.3 : 18.0) * M_PI / 180) * 1.25 / 0.48;
+        double part = tan(LEAN_DEG[k] * M_PI / 180) * 1.25 / 0.48;
         for (int r = 0; r < 3; r++)
             v.grid.lps_from_vox.m[r][2] += part * v.grid.lps_from_vox.m[r][1];
         CHECK_OK(nifti_write_i16(file("s.nii"), &v, &err), &err);
@@ -319,13 +324,99 @@ TEST(nifti_reads_the_other_byte_order, "a big-endian file gives the same voxels"
     CHECK(memcmp(v.v, got.v, N * sizeof *v.v) == 0);
 }
 
-TEST(nifti_write_reports_failure, "a folder that is not there, and a full disk")
+TEST(nifti_write_reports_failure,
+     "a folder that is not there, a file that may not grow: what was there stays, plain or gzipped")
 {
     VolumeI16 v = make_volume();
     CHECK(nifti_write_i16(file("none/a.nii"), &v, &err) != ST_OK);
+    static const char *const NAMES[] = {"full.nii", "full.nii.gz"};
+    for (size_t k = 0; k < 2; k++) {
+        CHECK_OK(file_write_durable(file(NAMES[k]), "old", 3, &err), &err);
+        struct rlimit before, small;
+        CHECK(getrlimit(RLIMIT_FSIZE, &before) == 0);
+        small = before;
+        small.rlim_cur = 200;
+        (void)signal(SIGXFSZ, SIG_IGN);
+        CHECK(setrlimit(RLIMIT_FSIZE, &small) == 0);
+        err = (Err){0};
+        Status status = nifti_write_i16(path, &v, &err);
+        CHECK(setrlimit(RLIMIT_FSIZE, &before) == 0);
+        CHECK(status != ST_OK);
+        char *data;
+        size_t size;
+        CHECK_OK(file_read(path, 100, &data, &size, &err), &err);
+        CHECK(size == 3 && memcmp(data, "old", 3) == 0);
+        free(data);
+    }
+}
+
+TEST(nifti_write_replaces_only_files,
+     "a FIFO, a folder: IO, and they are left; no link is followed")
+{
+    VolumeI16 v = make_volume();
     err = (Err){0};
-    if (access("/dev/full", W_OK) != 0)
-        SKIP("no /dev/full");
-    CHECK(symlink("/dev/full", file("full.nii.tmp")) == 0);
-    CHECK_STATUS(nifti_write_i16(file("full.nii"), &v, &err), ST_DISK_FULL);
+    CHECK(mkfifo(file("fifo.nii"), 0600) == 0);
+    CHECK_STATUS(nifti_write_i16(path, &v, &err), ST_IO);
+    struct stat st;
+    CHECK(stat(path, &st) == 0 && S_ISFIFO(st.st_mode));
+    err = (Err){0};
+    CHECK(mkdir(file("folder.nii"), 0700) == 0);
+    CHECK_STATUS(nifti_write_i16(path, &v, &err), ST_IO);
+    CHECK_OK(file_write_durable(file("precious"), "old", 3, &err), &err);
+    CHECK(symlink("precious", file("linked.nii.tmp")) == 0);
+    CHECK_OK(nifti_write_i16(file("linked.nii"), &v, &err), &err);
+    CHECK(stat(file("precious"), &st) == 0 && st.st_size == 3);
+}
+
+TEST(nifti_gzip_is_checked,
+     "without its last bytes, with a wrong one, with a wrong checksum: NIFTI")
+{
+    VolumeI16 small = make_volume(), got; /* niftilib reads the first 16 kB, for the header */
+    VolumeI16 v = {{NX, NY, 8 * NZ, small.grid.lps_from_vox}, NULL};
+    v.v = arena_alloc(&arena, 8 * N, sizeof *v.v, &err);
+    CHECK(v.v != NULL);
+    for (int i = 0; i < 8 * N; i++)
+        v.v[i] = small.v[i % N];
+    char *data;
+    size_t size;
+    err = (Err){0};
+    CHECK_OK(nifti_write_i16(file("z.nii.gz"), &v, &err), &err);
+    CHECK_OK(file_read(path, 1 << 20, &data, &size, &err), &err);
+    for (int k = 0; k < 3; k++) {
+        size_t at = k == 2 ? size - 8 : size / 2; /* the checksum, the voxels */
+        err = (Err){0};
+        data[at] = (char)(data[at] ^ (k > 0 ? 1 : 0));
+        CHECK_OK(file_write_durable(path, data, size - (k == 0 ? 100 : 0), &err), &err);
+        CHECK_STATUS(nifti_read(path, &arena, &got, &err), ST_NIFTI);
+        (void)printf("# %s\n", err.msg);
+        CHECK(strstr(err.msg, k == 0 ? "cut short" : "damaged") != NULL);
+        data[at] = (char)(data[at] ^ (k > 0 ? 1 : 0));
+    }
+    free(data);
+}
+
+static void other_side(nifti_1_header *h)
+{
+    for (int c = 0; c < 4; c++)
+        h->srow_x[c] = -h->srow_x[c];
+}
+
+static void moved_a_little(nifti_1_header *h)
+{
+    h->srow_x[3] += 30;
+    for (int c = 0; c < 3; c++) { /* by 11 degrees */
+        float x = h->srow_x[c], y = h->srow_y[c];
+        h->srow_x[c] = 0.98f * x - 0.199f * y;
+        h->srow_y[c] = 0.199f * x + 0.98f * y;
+    }
+}
+
+TEST(nifti_forms_that_disagree,
+     "sform mirrored against qform: NIFTI; moved and turned: sform counts")
+{
+    VolumeI16 v = make_volume(), got;
+    CHECK_STATUS(read_changed(&v, other_side, &got), ST_NIFTI);
+    CHECK(strstr(err.msg, "sform and qform") != NULL);
+    CHECK_OK(read_changed(&v, moved_a_little, &got), &err);
+    CHECK_NEAR(got.grid.lps_from_vox.m[0][3], v.grid.lps_from_vox.m[0][3] - 30, 1e-3);
 }

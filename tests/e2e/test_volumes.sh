@@ -1,5 +1,5 @@
 #!/bin/bash
-# timeout: 180
+# timeout: 300
 # What a volume named on the command line is taken for: a CT is no reference, in any command; an MR's
 # numbers may be of any size; what is neither is asked for; after a failure no older result is left.
 . tests/e2e/lib.sh
@@ -57,8 +57,21 @@ says "NIFTI: the numbers are neither clearly a CT's in HU nor an MR's (say it wi
 [ ! -e "$t" ] || fail "a failure left a result"
 runs 0 "$ct2mr" register --json --fixed "$ct" --moving "$mr" --out "$t"
 says '"fixed_is":"CT","moving_is":"MR"'
+cp "$t" "$TEST_DIR/there.json"
 runs 0 "$ct2mr" register --json --fixed "$mr" --moving "$ct" --fixed-is mr --moving-is ct --out "$t"
 says '"fixed_is":"MR","moving_is":"CT"'
+# It is the same registration, told the other way round.
+# matrix NAME FILE, number NAME FILE: from what register wrote.
+matrix() { tr -d ' \t\n' <"$2" | grep -o "\"$1\":\[\[[^\"]*\]\]" | cut -d: -f2; }
+number() { sed -n "s/.*\"$1\":[[:space:]]*\([-0-9.e]*\).*/\1/p" "$2"; }
+forth=$(matrix moving_from_fixed "$TEST_DIR/there.json") back=$(matrix fixed_from_moving "$TEST_DIR/there.json")
+[ -n "$forth" ] && [ -n "$back" ] && [ "$forth" != "$back" ] || fail "no two matrices: $forth, $back"
+[ "$(matrix fixed_from_moving "$t")" = "$forth" ] && [ "$(matrix moving_from_fixed "$t")" = "$back" ] ||
+    fail "there and back are not each other's inverse"
+for pair in "determinant determinant" "scale_min scale_max" "scale_max scale_min"; do
+    awk -v a="$(number "${pair% *}" "$TEST_DIR/there.json")" -v b="$(number "${pair#* }" "$t")" \
+        'BEGIN { exit !(a != b && a * b > 0.999999 && a * b < 1.000001) }' || fail "$pair are not reciprocal"
+done
 runs 0 "$ct2mr" register --json --fixed "$mr" --moving "$mr" --moving-is mr --out "$t"
 says '"fixed_is":"MR","moving_is":"MR"'
 runs 2 "$ct2mr" register --fixed "$mr" --moving "$ct" --fixed-is pet --out "$t"
@@ -93,4 +106,20 @@ truncate -s 352 "$TEST_DIR/empty.nii" && truncate -s "$(stat -c %s "$mr")" "$TES
 runs 1 "$ct2mr" register --fixed "$CT" --moving "$TEST_DIR/empty.nii" --out "$t" --png "$png"
 says "REG_OVERLAP" && says "no picture: there is no transform"
 grep -q '"verdict":.*"REG_OVERLAP"' "$t" || fail "verdict: $(cat "$t")"
+# What is no file is never replaced; a picture that cannot be written leaves no mask.
+mkfifo "$TEST_DIR/fifo.nii.gz" && mkdir "$TEST_DIR/folder"
+for out in "$TEST_DIR/fifo.nii.gz" "$TEST_DIR/folder"; do
+    runs 1 "$ct2mr" window --out "$out" "$ct"
+    says "IO: " && says "not a file"
+    runs 1 "$ct2mr" register --fixed "$ct" --moving "$mr" --out "$out"
+    says "not a file"
+done
+[ -p "$TEST_DIR/fifo.nii.gz" ] || fail "the pipe was replaced"
+runs 1 "$ct2mr" mask --out "$TEST_DIR/left.nii.gz" --png "$TEST_DIR/none/m.png" "$ct"
+[ ! -e "$TEST_DIR/left.nii.gz" ] || fail "a mask without its picture"
+# Two at once to one file: each writes a file of its own, the last one whole stays.
+"$ct2mr" window --preset brain --out "$TEST_DIR/both.nii.gz" "$ct" >/dev/null &
+"$ct2mr" window --preset bone --out "$TEST_DIR/both.nii.gz" "$ct" >/dev/null
+wait $!
+gzip -t "$TEST_DIR/both.nii.gz" || fail "two writers made one broken file"
 exit 0
