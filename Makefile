@@ -92,7 +92,7 @@ help:
 	@echo "make            programs in build/release"
 	@echo "make deps       install the missing Debian packages (as root or with sudo)"
 	@echo "make demo       install packages, build, run the whole job on a real head CT"
-	@echo "make demo-model MINUTES=82   train the demonstration model anew on a simulated head"
+	@echo "make demo-model [MINUTES=N]  train the demonstration model anew on a simulated head"
 	@echo "make test       install packages, build, all tests"
 	@echo "make check      format, warnings as errors (gcc, clang), cppcheck, shellcheck, layout rules"
 	@echo "make asan|ubsan|tsan ONLY=WORD,WORD   the unit tests under a sanitizer"
@@ -172,7 +172,7 @@ demo: deps
 	@$(MAKE) --no-print-directory $(PROGRAMS)
 	@bash tests/demo.sh $(B)
 # Simulated pairs, training, report, in build/demo-model; MINUTES of training.
-MINUTES ?= 82
+MINUTES ?=
 demo-model: deps
 	@$(MAKE) --no-print-directory $(PROGRAMS)
 	@bash tests/demo_model.sh $(B) $(MINUTES)
