@@ -81,8 +81,9 @@ static void print_plan(const Gpu *gpu, const char *name, const Graph *graph)
     for (int i = 0; i < GPU_CATALOG_COUNT; i++) {
         const GpuCard *card = gpu_catalog_card(i);
         GpuPrediction p = gpu_predict(graph, (int32_t)gpu->batch, card);
-        (void)printf("%-24s %9.2f %12.2f %12.2f %12.0f\n", card->name, p.floor_ms, p.predicted_ms,
-                     180e-3 * p.predicted_ms, (double)p.memory_bytes * 1e-6);
+        (void)printf("%-24s %9.3f %12.3f %12.2f %12.0f%s\n", card->name, p.floor_ms, p.predicted_ms,
+                     180e-3 * p.predicted_ms, (double)p.memory_bytes * 1e-6,
+                     p.memory_bytes > card->memory_bytes ? "  more than it has" : "");
     }
     (void)printf("\nfloor: operations at the data sheet's f16 rate; predicted: %.0f %% of it, or "
                  "%.0f %% of the\nmemory's bandwidth, whichever is slower for an operation\n",
@@ -113,6 +114,7 @@ static void print_plan_json(const Gpu *gpu, const char *name, const Graph *graph
         (void)cJSON_AddNumberToObject(row, "floor_ms", p.floor_ms);
         (void)cJSON_AddNumberToObject(row, "predicted_ms", p.predicted_ms);
         (void)cJSON_AddNumberToObject(row, "memory_bytes", (double)p.memory_bytes);
+        (void)cJSON_AddBoolToObject(row, "fits", p.memory_bytes <= card->memory_bytes);
         (void)cJSON_AddItemToArray(cards, row);
     }
     cli_print_json(object);

@@ -103,6 +103,8 @@ static void report(const Infer *infer, const ModelInfo *info)
 {
     double per_slice_ms = infer->n_slices > 0 ? infer->run_s * 1e3 / (double)infer->n_slices : 0;
     if (!infer->json) {
+        if (info->untrained)
+            (void)fprintf(stderr, "ct2mr: note: the model is NOT TRAINED: its decoder is random\n");
         if (infer->notice[0] != '\0')
             (void)fprintf(stderr, "ct2mr: note: %s\n", infer->notice);
         (void)printf("%s: %lld slices on backend %s in %s%s%s, %.1f ms per slice (start %.0f ms)\n",
@@ -118,6 +120,7 @@ static void report(const Infer *infer, const ModelInfo *info)
     (void)cJSON_AddStringToObject(json, "precision", infer->used_precision);
     (void)cJSON_AddStringToObject(json, "signature", infer->signature);
     (void)cJSON_AddStringToObject(json, "notice", infer->notice);
+    (void)cJSON_AddBoolToObject(json, "untrained", info->untrained);
     (void)cJSON_AddNumberToObject(json, "n_slices", (double)infer->n_slices);
     (void)cJSON_AddNumberToObject(json, "open_ms", infer->open_s * 1e3);
     (void)cJSON_AddNumberToObject(json, "per_slice_ms", per_slice_ms);

@@ -268,10 +268,11 @@ static Status verify(const char *path, double *ret_difference, Err *err)
 }
 
 /* Under another name until it has been verified. With a random decoder outputs can be of any size,
-** and their differences say nothing: such a model is not run here, nor anywhere. */
+** and their differences say nothing: such a model is not run here. */
 static Status import(const Arguments *a, ModelImportResult *ret, double *ret_difference, Err *err)
 {
     char part[PATH_SIZE];
+    TRY(file_check_target(a->out, err));
     TRY(file_beside(a->out, part, err));
     Status status = model_import(a->from, &a->import, part, ret, err);
     if (status == ST_OK && ret->n_made == 0)

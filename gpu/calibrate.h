@@ -37,8 +37,8 @@ typedef struct CalibrateResult {  /* of one precision, against f32 */
 
 /* Is this what the model computes in service: windowed CT slices of a head, normalised as it says?
 ** Each slice: three channels of one picture of 0..1, a thousandth of it or more above 0,
-** neighbouring pixels alike (correlation 0.4; noise has 0). Errors: UNSUPPORTED (the slice is
-** named), LIMIT, NO_MEMORY. */
+** neighbouring pixels alike (correlation 0.4; noise has 0). Errors: MODEL_UNFIT (not trained),
+** UNSUPPORTED (the slice is named), LIMIT, NO_MEMORY. */
 MUST_CHECK Status calibrate_check(const ModelInfo *model, const CalibrateData *data, Err *err);
 
 /* Do these figures reach the four limits? */

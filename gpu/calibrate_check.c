@@ -59,6 +59,9 @@ static Status check_slice(const ModelInfo *model, const CalibrateData *data, int
 
 Status calibrate_check(const ModelInfo *model, const CalibrateData *data, Err *err)
 {
+    if (model->untrained)
+        return err_set(err, ST_MODEL_UNFIT, "%s is NOT TRAINED: its decoder is random",
+                       model->name);
     size_t n = (size_t)data->height * (size_t)data->width;
     float *x = malloc(3 * n * sizeof *x + 1);
     double *v = malloc(n * sizeof *v + 1);

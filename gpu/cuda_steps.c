@@ -162,7 +162,7 @@ Status cuda_make_plans(Cuda *cuda, Err *err)
         plan_cache_write(&cache, cuda->plans.plans, cuda->plans.n);
     if (cache.set_aside.status != ST_OK)
         (void)snprintf(cuda->set_aside, sizeof cuda->set_aside,
-                       "the plan cache %.40s was set aside and made anew: %.110s",
+                       "the plan cache %.40s is of no use, plans were made anew: %.110s",
                        strrchr(cache.file.path, '/') + 1, cache.set_aside.msg);
     plan_cache_close(&cache);
     return status;

@@ -24,9 +24,10 @@ struct Net {
     const Model *model;
     NetOptions options; /* its strings are not used after net_open() */
     Precision precision;
-    Graph *graph;                       /* as the backend runs it */
-    size_t n_in, n_out;                 /* numbers of a slice */
-    bool may_fall;                      /* from the GPU to the CPU */
+    Graph *graph;       /* as the backend runs it */
+    size_t n_in, n_out; /* numbers of a slice */
+    bool may_fall;      /* from the GPU to the CPU */
+    bool is_tested;
     char unproven[MODEL_UNPROVEN_SIZE]; /* a precision that was passed over, "" if none */
     char notice[ERR_MSG_SIZE];
     char out_of_service[ERR_MSG_SIZE]; /* why the GPU's self-test failed, "" if it did not */
@@ -155,7 +156,9 @@ static Status open_backend(Net *net, const Backend *backend, const char *precisi
                                         o->deadline_s > 0 ? o->deadline_s : DEFAULT_DEADLINE_S,
                                     .device = o->device};
     TrustResult trust = {0};
-    if (backend->run_shown != NULL && !o->proven) /* trust is earned on the machine */
+    bool is_proven = o->gpu_proven && strcmp(backend->name, "cuda") == 0;
+    net->is_tested = backend->run_shown != NULL && !is_proven; /* trust is earned on the machine */
+    if (net->is_tested)
         TRY(trust_check(backend, net->model, &options, passes(net), &trust, err));
     TRY(backend->open(net->graph, net->model, &options, &net->state, err));
     const char *note = backend->note != NULL ? backend->note(net->state) : "";
@@ -172,7 +175,8 @@ static Status open_gpu(Net *net, const char *precision, Err *err)
     return open_backend(net, &plugin->backend, precision, err);
 }
 
-/* The GPU has failed for the reason in `why`: the CPU computes, as exactly as the model allows. */
+/* The GPU has failed for the reason in `why`: the CPU computes, in the fastest precision that the
+** model allows. */
 static Status fall_to_cpu(Net *net, const Err *why, Err *err)
 {
     if (net->state != NULL)
@@ -270,6 +274,11 @@ const char *net_notice(const Net *net)
 const char *net_out_of_service(const Net *net)
 {
     return net->out_of_service;
+}
+
+bool net_self_tested(const Net *net)
+{
+    return net->is_tested;
 }
 
 const char *net_signature(const Net *net)

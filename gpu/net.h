@@ -40,8 +40,8 @@ typedef struct NetOptions {
     const char *precision; /* "auto" or NULL, "f32", "bf16", "int8", "f16" */
     unsigned without;      /* passes left out: bits 1 << GraphPass (graph_passes.h) */
     int32_t device;        /* which GPU, 0.. */
-    bool proven; /* this process has opened this model on this backend, in this precision and
-                              on this GPU, and all was well: the self-test is not run again */
+    bool gpu_proven;       /* this process has opened this model on this GPU and all was well: the
+                     ** self-test of the GPU is not run again; that of the CPU is */
     /* f32 on backend cpu: 3x3 convolutions go Winograd's way (Winograd 1980; Lavin and Gray 2016)
     ** where that saves a tenth of the time or more and takes at most this much more memory for all
     ** of them. 0: never. */
@@ -89,6 +89,9 @@ Precision net_precision(const Net *net);
 const char *net_notice(const Net *net);
 /* Why a GPU's self-test failed, so that the CPU computes; "" if none did. Valid until close. */
 const char *net_out_of_service(const Net *net);
+/* Whether what computes now went through the self-test when it was opened: not ref, which is the
+** measure, nor a GPU that was proven before. */
+bool net_self_tested(const Net *net);
 /* What decides the bits beside model, precision and slices: on a GPU card, driver, cuDNN and batch;
 ** on the CPU which convolutions went Winograd's way. Valid until the next run or close. */
 const char *net_signature(const Net *net);

@@ -49,13 +49,14 @@ Status kept_net(Kept *kept, const NetOptions *options, Net **ret, Err *err)
 {
     if (kept->net == NULL || !same_net(kept, options)) {
         close_net(kept);
-        kept->proven = kept->proven && kept->options.device == options->device;
+        kept->gpu_proven = kept->gpu_proven && kept->options.device == options->device &&
+                           kept->options.without == options->without;
         kept->options = *options;
         kept->options.backend = kept->options.precision = NULL;
         (void)snprintf(kept->backend, sizeof kept->backend, "%s", options->backend);
         (void)snprintf(kept->precision, sizeof kept->precision, "%s", options->precision);
         NetOptions o = *options;
-        o.proven = kept->proven;
+        o.gpu_proven = kept->gpu_proven;
         TRY(net_open(kept->model, &o, &kept->net, err));
     }
     *ret = kept->net;
@@ -66,9 +67,9 @@ void kept_net_end(Kept *kept, bool stays)
 {
     if (kept->net == NULL)
         return;
-    kept->proven = stays && strcmp(net_backend(kept->net), "cuda") == 0 &&
-                   net_forget(kept->net, NULL) == ST_OK;
-    if (!kept->proven)
+    kept->gpu_proven = stays && strcmp(net_backend(kept->net), "cuda") == 0 &&
+                       net_forget(kept->net, NULL) == ST_OK;
+    if (!kept->gpu_proven)
         close_net(kept);
 }
 

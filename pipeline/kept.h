@@ -16,14 +16,14 @@ typedef struct Kept { /* zeroed: nothing */
     Net *net;               /* of model; NULL: none */
     NetOptions options;     /* of net, without its strings, which follow */
     char backend[32], precision[32];
-    bool proven; /* model has been good on the GPU options.device of this process */
+    bool gpu_proven; /* model has been good on the GPU options.device of this process */
 } Kept;
 
 /* The model at `path`, which stays kept's: that which is kept if it is the same file, unchanged,
 ** else it is opened (and what is kept closed). Errors: those of model_open(). */
 MUST_CHECK Status kept_model(Kept *kept, const char *path, Model **ret, Err *err);
 /* A network of that model, which stays kept's; the kept one if it has these options.
-** options->proven is not read. Errors: those of net_open(). */
+** options->gpu_proven is not read. Errors: those of net_open(). */
 MUST_CHECK Status kept_net(Kept *kept, const NetOptions *options, Net **ret, Err *err);
 /* After each use of the network: keeps it if `stays` is true and it is on a GPU and forgets; else
 ** closes it. */

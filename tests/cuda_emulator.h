@@ -20,8 +20,9 @@ typedef struct EmulatedPlan { /* one convolution to plan for a card of gpu_catal
     int32_t pass; /* 0 forward, 1 gradient of the input, 2 of the weights */
     /* A mistake to be refused; FLOAT: weights, or their gradient, in float32. */
     enum { PLAN_GOOD, PLAN_DIMS, PLAN_BF16, PLAN_LAYOUT, PLAN_FLOAT } control;
-    /* What cuDNN is made to say. NEEDS: `noted` needs a compiler at run time, or cuBLASLt. */
-    enum { NEEDS_NOTHING, NEEDS_COMPILER, NEEDS_CUBLASLT } needs;
+    /* What cuDNN is made to say of `noted`: that it needs a compiler at run time, or cuBLASLt; that
+    ** its bits vary from run to run, or that it sums in fewer bits. */
+    enum { NOTE_NOTHING, NOTE_COMPILER, NOTE_CUBLASLT, NOTE_VARIES, NOTE_REDUCED } note;
     int64_t noted;                   /* number of an engine */
     int64_t claimed_bytes;           /* workspace of the plan that reload() loads; 0: the truth */
     int64_t workspace_bytes, engine; /* results */

@@ -90,7 +90,7 @@ cudnnStatus_t __real_cudnnBackendGetAttribute(cudnnBackendDescriptor_t d,
 static bool is_noted(cudnnBackendDescriptor_t engine)
 {
     int64_t n = 0, number = -1;
-    return told != NULL && told->needs != NEEDS_NOTHING &&
+    return told != NULL && told->note != NOTE_NOTHING &&
            __real_cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64,
                                            1, &n, &number) == CUDNN_STATUS_SUCCESS &&
            number == told->noted;
@@ -102,10 +102,15 @@ cudnnStatus_t __wrap_cudnnBackendGetAttribute(cudnnBackendDescriptor_t d,
                                               int64_t *ret_n, void *ret)
 {
     cudnnStatus_t status = __real_cudnnBackendGetAttribute(d, name, type, most, ret_n, ret);
-    if (name == CUDNN_ATTR_ENGINE_BEHAVIOR_NOTE && *ret_n < most && is_noted(d))
+    bool is_behavior = told != NULL && told->note < NOTE_VARIES;
+    if (name == CUDNN_ATTR_ENGINE_BEHAVIOR_NOTE && is_behavior && *ret_n < most && is_noted(d))
         ((cudnnBackendBehaviorNote_t *)ret)[(*ret_n)++] =
-            told->needs == NEEDS_COMPILER ? CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION
-                                          : CUDNN_BEHAVIOR_NOTE_CUBLASLT_DEPENDENCY;
+            told->note == NOTE_COMPILER ? CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION
+                                        : CUDNN_BEHAVIOR_NOTE_CUBLASLT_DEPENDENCY;
+    if (name == CUDNN_ATTR_ENGINE_NUMERICAL_NOTE && !is_behavior && *ret_n < most && is_noted(d))
+        ((cudnnBackendNumericalNote_t *)ret)[(*ret_n)++] =
+            told->note == NOTE_VARIES ? CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC
+                                      : CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION;
     if (name == CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE && claimed_bytes != 0)
         *(int64_t *)ret = claimed_bytes;
     return status;

@@ -426,7 +426,7 @@ TEST_TIMEOUT(cuda_uses_the_gpu_it_is_told, "of two the second; a third is refuse
     check_auto(&f, o, "cuda f16|", used);
     CHECK_INT(f.emulator->used, 0);
     int n_works = f.emulator->n_works;
-    o.proven = true; /* no golden slice */
+    o.gpu_proven = true; /* no golden slice */
     f.emulator->restart();
     check_auto(&f, o, "cuda f16|", used);
     (void)printf("# %d works with the golden slice, %d without\n", n_works, f.emulator->n_works);
@@ -545,6 +545,11 @@ TEST_TIMEOUT(cuda_out_of_service, "a wrong layout: cuda is a clean error, auto c
     CHECK(strstr(err.msg, "out of service") != NULL && strstr(err.msg, "layer1.0.conv1") != NULL);
     check_auto(&f, options("auto", "f16", 2), "cpu f32|the CPU computes instead", used);
     CHECK_INT(f.emulator->n_live, 0);
+    const NetOptions automatic = options("auto", "f16", 2);
+    Net *net;
+    CHECK_OK(net_open(f.model, &automatic, &net, &err), &err); /* the alert: it names the layer */
+    CHECK(strstr(net_out_of_service(net), "layer1.0.conv1") != NULL);
+    net_close(net);
     f.emulator->spoil_upload = 0;
     check_auto(&f, options("auto", "f16", 2), "cuda f16|", used);
     close_fixture(&f);
@@ -591,7 +596,7 @@ static void check_rebuilt(Fixture *f, const CacheFile *files, int n, const char 
     size_t size;
     Err err = {0};
     check_auto(f, options("auto", "f16", 2), "cuda f16|", used);
-    CHECK((strstr(used, "set aside") != NULL) == (why[0] != '\0') && strstr(used, why) != NULL);
+    CHECK((strstr(used, "is of no use") != NULL) == (why[0] != '\0') && strstr(used, why) != NULL);
     CHECK((strstr(used, "self-test: the plan cache") != NULL) == (why[0] != '\0'));
     for (int i = 0; i < n; i++) {
         CHECK_OK(file_read(files[i].path, 8 << 20, &data, &size, &err), &err);

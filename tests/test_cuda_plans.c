@@ -201,9 +201,11 @@ TEST_TIMEOUT(cuda_plans_are_checked, "a plan's text: another card's or an edited
     (void)printf("# another card: %s\n", err.msg);
 }
 
-TEST_TIMEOUT(cuda_plans_need_nothing_more,
-             "an engine that wants a compiler or cuBLASLt is passed over, workspace is bounded",
-             120)
+TEST_TIMEOUT(
+    cuda_plans_need_nothing_more,
+    "an engine that wants a compiler or cuBLASLt, whose bits vary or whose sums are short is "
+    "passed over; workspace is bounded",
+    120)
 {
     const CudaEmulator *emulator = cuda_emulator_open();
     const int64_t most = (int64_t)MAX_WORKSPACE_MIB << 20;
@@ -212,11 +214,11 @@ TEST_TIMEOUT(cuda_plans_need_nothing_more,
     Err err = {0};
     CHECK_OK(emulator->plan(&plan, &err), &err);
     plan.noted = plan.engine;
-    for (plan.needs = NEEDS_COMPILER; plan.needs <= NEEDS_CUBLASLT; plan.needs++) {
+    for (plan.note = NOTE_COMPILER; plan.note <= NOTE_REDUCED; plan.note++) {
         CHECK_OK(emulator->plan(&plan, &err), &err);
         CHECK(plan.engine != plan.noted);
     }
-    plan.needs = NEEDS_NOTHING;
+    plan.note = NOTE_NOTHING;
     CHECK_OK(emulator->plan(&plan, &err), &err);
     CHECK_INT(plan.engine, plan.noted);
     plan.claimed_bytes = most;

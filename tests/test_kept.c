@@ -78,7 +78,7 @@ TEST_TIMEOUT(kept_net_stays_on_a_gpu,
     CHECK_OK(kept_net(&kept, &o, &first, &err), &err);
     CHECK_OK(net_run(first, x, N, y, &err), &err);
     kept_net_end(&kept, true);
-    CHECK(kept.net == first && kept.proven);
+    CHECK(kept.net == first && kept.gpu_proven);
     emulator->remains(&pinned, &device);
     CHECK(pinned == 0 && device == 0);
     emulator->restart();
@@ -89,12 +89,31 @@ TEST_TIMEOUT(kept_net_stays_on_a_gpu,
     o.height = 32; /* another patient, another field of view */
     CHECK_OK(kept_net(&kept, &o, &again, &err), &err);
     CHECK_INT(emulator->n_works, 0); /* no golden slice */
+    CHECK(!net_self_tested(again));
+    emulator->broken = 1; /* what was proven was the GPU: the CPU is tested before it computes */
+    CHECK_OK(net_run(again, x, 1, y, &err), &err);
+    CHECK_STR(net_backend(again), "cpu");
+    CHECK(net_self_tested(again));
+    emulator->broken = 0;
     kept_net_end(&kept, true);
+    CHECK_OK(kept_net(&kept, &o, &again, &err), &err);
+    CHECK(net_self_tested(again));
+    CHECK_STR(net_backend(again), "cuda");
+    kept_net_end(&kept, true);
+    CHECK(kept.gpu_proven);
+    o = options("cpu", "f32"); /* another backend, just after */
+    CHECK_OK(kept_net(&kept, &o, &again, &err), &err);
+    CHECK(net_self_tested(again));
+    kept_net_end(&kept, true);
+    o = options("auto", "f16");
+    CHECK_OK(kept_net(&kept, &o, &again, &err), &err);
+    kept_net_end(&kept, true);
+    CHECK(kept.gpu_proven);
     o.device = 1;
     CHECK_STATUS(kept_net(&kept, &o, &again, &err), ST_OK); /* there is one GPU: the CPU computes */
     CHECK_STR(net_backend(again), "cpu");
     kept_net_end(&kept, true);
-    CHECK(kept.net == NULL && !kept.proven);
+    CHECK(kept.net == NULL && !kept.gpu_proven);
     o.device = 0;
     CHECK_OK(kept_net(&kept, &o, &again, &err), &err);
     CHECK(emulator->n_works > 50); /* trust is earned again */
@@ -110,7 +129,7 @@ TEST_TIMEOUT(kept_net_stays_on_a_gpu,
     emulator->broken = 1;
     CHECK_OK(net_run(again, x, N, y, &err), &err);
     kept_net_end(&kept, true);
-    CHECK(kept.net == NULL && !kept.proven && kept.model != NULL);
+    CHECK(kept.net == NULL && !kept.gpu_proven && kept.model != NULL);
     emulator->broken = 0;
     kept_close(&kept);
     free(x);

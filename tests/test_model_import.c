@@ -6,6 +6,7 @@
 
 #include "base/files.h"
 #include "daemon/cli.h"
+#include "gpu/calibrate.h"
 #include "gpu/model_import.h"
 #include "gpu/verify.h"
 #include "tests/model_file.h"
@@ -181,6 +182,9 @@ TEST(model_import_of_a_resnet_is_untrained, "encoder read, decoder random and th
     CHECK(result.arch == ARCH_DRUNET50 && result.n_made > 50 && result.n_read > 50);
     CHECK_OK(model_open(path_of("m.safetensors"), &model, &err), &err);
     CHECK(model_info(model)->untrained);
+    const CalibrateData data = {.n = 1, .height = 32, .width = 32};
+    CHECK_STATUS(calibrate_check(model_info(model), &data, &err), ST_MODEL_UNFIT);
+    CHECK(strstr(err.msg, "NOT TRAINED") != NULL);
     memcpy(digest, model_info(model)->digest, sizeof digest);
     CHECK_OK(model_verify(model, "cpu", &difference, &err), &err);
     /* He: variance 2 / fan in */
