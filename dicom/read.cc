@@ -161,6 +161,19 @@ static Status read_mr_rescale(DcmItem *item, CtHeader *h, Err *err)
     return ST_OK;
 }
 
+/* One value may well be tissue's and the margin's; of a range of them nothing can be told apart. */
+static Status check_padding_range(const CtHeader *h, Err *err)
+{
+    double a = h->padding_low * h->slope + h->intercept;
+    double b = h->padding_high * h->slope + h->intercept;
+    if (h->padding_low == h->padding_high || std::fmax(a, b) <= PADDING_MAX_HU)
+        return ST_OK;
+    return err_set(err, ST_DICOM_ATTRIBUTE,
+                   "Pixel Padding Value and Range Limit are %.0f to %.0f HU, which tissue has; a "
+                   "range is at most %.0f",
+                   std::fmin(a, b), std::fmax(a, b), PADDING_MAX_HU);
+}
+
 static Status fill_header(DcmItem *item, bool is_mr, CtHeader *h, Err *err)
 {
     Cell c;
@@ -179,6 +192,8 @@ static Status fill_header(DcmItem *item, bool is_mr, CtHeader *h, Err *err)
         (void)read_padding(item, DCM_PixelPaddingRangeLimit, c.is_signed, &limit);
         h->padding_high = limit > h->padding_low ? limit : h->padding_low;
         h->padding_low = limit < h->padding_low ? limit : h->padding_low;
+        if (!is_mr)
+            TRY(check_padding_range(h, err));
     }
     if (!number_of(item, DCM_KVP, 0, &h->kvp) || h->kvp < 0)
         h->kvp = 0;

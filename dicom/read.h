@@ -33,7 +33,8 @@ MUST_CHECK Status dicom_read_header(const char *path, CtHeader *ret, Err *err);
 /* Reads and, if compressed, decodes the pixels of a file whose header was read; masks to
 ** BitsStored, sign-extends, maps padding to -1024 HU, applies slope and intercept in double, rounds
 ** to nearest, clips to [-1024, 3071]. Padding that would be more than -900 HU may be measured as
-** well: it counts only where it reaches the image's border through its like.
+** well: one value counts only where it reaches the image's border through its like, a range of them
+** is DICOM_ATTRIBUTE, by dicom_read_header().
 **   ret_hu       [rows][columns], of the caller
 **   ret_digest   SHA-256 (32 bytes) over the decoded stored values (little endian int32): the same
 **                for every transfer syntax of one image

@@ -9,7 +9,9 @@
 #include <stdlib.h>
 
 enum { THIN_MAX = 128 };
-enum { RUN_MIN = 3, RUN_MAX = 12 }; /* a run of two is "exchange", the ends of a long one jump */
+enum { RUN_MIN = 3 };           /* of two is "exchange" */
+enum { RUN_MAX_SIDEWAYS = 12 }; /* both ends of a head cut from side to side are alike */
+#define AXIAL_MIN 0.7           /* cosine */
 
 typedef struct Apart {
     double all_hu, tissue_hu; /* |a - b|, and over what is tissue in both */
@@ -20,6 +22,7 @@ typedef struct Order {
     const bool *is_head;
     int32_t nx, ny, step_x, step_y; /* thinned out */
     int16_t *thin;                  /* [nz][ny][nx], clipped */
+    int32_t most;                   /* slices of a run */
     Apart *apart;                   /* [nz][nz], for a < b */
 } Order;
 
@@ -57,7 +60,7 @@ static void compare(void *context, int z)
 {
     Order *o = context;
     int32_t n = o->nx * o->ny, nz = o->ct->grid.nz;
-    for (int32_t k = z + 1; k < nz && k <= z + RUN_MAX && o->is_head[z]; k++) {
+    for (int32_t k = z + 1; k < nz && k <= z + o->most && o->is_head[z]; k++) {
         if (!o->is_head[k])
             continue;
         int32_t tissue, both;
@@ -104,6 +107,8 @@ Status slice_find_order(const VolumeI16 *ct, const bool *is_head, double least_h
                .is_head = is_head,
                .step_x = (g->nx + THIN_MAX - 1) / THIN_MAX,
                .step_y = (g->ny + THIN_MAX - 1) / THIN_MAX};
+    bool is_axial = fabs(g->lps_from_vox.m[2][2]) >= AXIAL_MIN * grid_spacing_mm(g, 2);
+    o.most = is_axial ? g->nz : RUN_MAX_SIDEWAYS;
     o.nx = (g->nx + o.step_x - 1) / o.step_x;
     o.ny = (g->ny + o.step_y - 1) / o.step_y;
     o.thin = malloc(nz * (size_t)o.nx * (size_t)o.ny * sizeof *o.thin);
@@ -115,7 +120,7 @@ Status slice_find_order(const VolumeI16 *ct, const bool *is_head, double least_h
         parallel_for(threads, g->nz, take_slice, &o);
         parallel_for(threads, g->nz, compare, &o);
         for (int32_t first = 0; first < g->nz; first++)
-            for (int32_t last = first + RUN_MIN - 1; last < g->nz && last < first + RUN_MAX;
+            for (int32_t last = first + RUN_MIN - 1; last < g->nz && last < first + o.most;
                  last++) {
                 double ratio = gain(&o, first, last, least_hu);
                 if (ratio > ret->order) {

@@ -100,20 +100,20 @@ TEST(dicom_read_maps_padding_to_air, "padding is a stored value, not HU: single,
     CtHeader h;
     int16_t hu[N];
     const uint16_t cells[N] = {(uint16_t)-1500, 40, (uint16_t)-1450, (uint16_t)-1400, 0};
-    CtFile f = {.is_signed = true, .intercept = "1000", .cells = cells};
+    CtFile f = {.is_signed = true, .intercept = "500", .cells = cells};
     f.has_padding = true;
     f.padding = (uint16_t)-1500;
     read_made(&f, &h, hu, NULL);
     CHECK(h.has_padding && h.padding_low == -1500 && h.padding_high == -1500);
     CHECK_INT(hu[0], -1024);
-    CHECK_INT(hu[1], 1040);
-    CHECK_INT(hu[2], -450);
+    CHECK_INT(hu[1], 540);
+    CHECK_INT(hu[2], -950);
     f.has_limit = true;
     f.limit = (uint16_t)-1420;
     read_made(&f, &h, hu, NULL);
     CHECK(h.padding_low == -1500 && h.padding_high == -1420);
     CHECK_INT(hu[2], -1024);
-    CHECK_INT(hu[3], -400);
+    CHECK_INT(hu[3], -900);
     f.padding = (uint16_t)-1420;
     f.limit = (uint16_t)-1500;
     read_made(&f, &h, hu, NULL);
@@ -121,31 +121,39 @@ TEST(dicom_read_maps_padding_to_air, "padding is a stored value, not HU: single,
     CHECK_INT(hu[2], -1024);
 }
 
-TEST(dicom_read_padding_like_tissue,
-     "padding of 0 to 2 HU blanks what reaches the border, not pixels within the head")
+TEST(
+    dicom_read_padding_like_tissue,
+    "padding of 0 HU blanks what reaches the border, from any side, not pixels within the head; of "
+    "-900 HU it blanks all; a range that reaches above is refused")
 {
     CtHeader h;
     int16_t hu[N];
-    uint16_t cells[N];
-    for (int i = 0; i < N; i++)
-        cells[i] = 50;
-    cells[0] = 0; /* the upper left corner, and on into the image */
-    cells[1] = 1;
-    cells[COLUMNS + 1] = 2;
-    cells[2 * COLUMNS + 1] = 0;
-    cells[2 * COLUMNS + 3] = 0; /* within */
-    cells[COLUMNS + 4] = 1;     /* within: diagonal is not connected */
-    CtFile f = {.is_signed = true, .intercept = "0", .cells = cells, .has_padding = true};
-    f.has_limit = true;
-    f.limit = 2;
+    static const uint16_t CELLS[N] = {
+        0,  50, 50, 50, 50, 50, /* from the corner to the second row */
+        0,  0,  50, 50, 0,  50, /* 0 in column 4: within */
+        50, 50, 0,  50, 50, 0,  /* column 2 within, column 5 not */
+        50, 0,  50, 50, 50, 50};
+    static const bool MARGIN[N] = {true,  false, false, false, false, false, true,  true,
+                                   false, false, false, false, false, false, false, false,
+                                   false, true,  false, true,  false, false, false, false};
+    CtFile f = {.is_signed = true, .intercept = "0", .cells = CELLS, .has_padding = true};
     read_made(&f, &h, hu, NULL);
-    CHECK_INT(hu[0], -1024);
-    CHECK_INT(hu[1], -1024);
-    CHECK_INT(hu[COLUMNS + 1], -1024);
-    CHECK_INT(hu[2 * COLUMNS + 1], -1024);
-    CHECK_INT(hu[2 * COLUMNS + 3], 0);
-    CHECK_INT(hu[COLUMNS + 4], 1);
-    CHECK_INT(hu[2], 50);
+    for (int i = 0; i < N; i++)
+        CHECK_INT(hu[i], MARGIN[i] ? -1024 : CELLS[i]);
+    f.intercept = "-900";
+    read_made(&f, &h, hu, NULL);
+    for (int i = 0; i < N; i++)
+        CHECK_INT(hu[i], CELLS[i] == 0 ? -1024 : CELLS[i] - 900);
+    f.has_limit = true;
+    f.limit = 2; /* -898 HU */
+    Err err = {0};
+    const char *path = file_in_dir("range.dcm");
+    ct_file_write(path, &f);
+    CHECK_STATUS(dicom_read_header(path, &h, &err), ST_DICOM_ATTRIBUTE);
+    CHECK(strstr(err.msg, "-900 to -898 HU") != NULL);
+    f.limit = (uint16_t)-20; /* from there to 0: -920 to -900 */
+    ct_file_write(path, &f);
+    CHECK_OK(dicom_read_header(path, &h, &err), &err);
 }
 
 TEST(dicom_read_padding_of_minus_2000, "GE: stored -2000 and intercept -1024 is -3024 HU: air")

@@ -376,6 +376,22 @@ TEST(slice_gate_half_mirrored,
                 told_by_sides += fit.sides > 0.25;
                 memcpy(f.ct.v, right, bytes);
             }
+    VolumeI16 lying = {phantom_grid(NY, NX, NZ, 2.2, 2.2, 2.8), NULL}; /* on the side */
+    lying.v = arena_alloc(&f.arena, grid_voxels(&lying.grid), sizeof *lying.v, &(Err){0});
+    CHECK(lying.v != NULL);
+    for (int32_t end = 0; end <= 40;
+         end += 20) { /* from foot to `end` mirrored side to side; 0: none */
+        SliceFit fit;
+        Err err = {0};
+        mirror_slices(&f.ct, 0, end, NX - 4);
+        for (size_t z = 0; z < NZ; z++)
+            for (size_t y = 0; y < NY; y++)
+                for (size_t x = 0; x < NX; x++)
+                    lying.v[(z * NX + x) * NY + y] = f.ct.v[(z * NY + y) * NX + x];
+        CHECK_STATUS(gate(&lying, "on the side", &fit, &err), end == 0 ? ST_OK : ST_SERIES_JUMP);
+        CHECK(end == 0 ? fit.sides < 0.2 : fit.sides_after == end - 1);
+        memcpy(f.ct.v, right, bytes);
+    }
     (void)printf("# told by what is not symmetric: %d of 48\n", told_by_sides);
     CHECK(told_by_sides > 40);
     SliceFit fit;
@@ -386,10 +402,10 @@ TEST(slice_gate_half_mirrored,
     close_fixture(&f);
 }
 
-TEST(slice_gate_run_reversed, "three to twelve slices in reverse order")
+TEST(slice_gate_run_reversed, "three slices and many in reverse order")
 {
     Fixture f = open_fixture();
-    for (size_t m = 3; m <= 12; m += 3)
+    for (size_t m = 3; m <= 30; m += 3)
         for (size_t first = 8; first + m < 68; first += 8) {
             SliceFit fit;
             Err err = {0};
@@ -405,6 +421,17 @@ TEST(slice_gate_run_reversed, "three to twelve slices in reverse order")
                 CHECK_INT(fit.order_last, (int32_t)(first + m - 1));
             }
         }
+    close_fixture(&f);
+}
+
+TEST(slice_gate_one_sided_bolus, "a bolus of 20 mm on the left that ends: no side changes")
+{
+    Fixture f = open_fixture();
+    SliceFit fit;
+    Err err = {0};
+    add_ring(&f, 26, 44, 0, 20, 20, -50);
+    CHECK_OK(gate(&f.ct, "bolus on one side", &fit, &err), &err);
+    CHECK(fit.sides < 0.2);
     close_fixture(&f);
 }
 
