@@ -12,9 +12,9 @@ typedef enum Modality { MODALITY_UNKNOWN, MODALITY_CT, MODALITY_MR } Modality;
 const char *modality_name(Modality modality); /* "CT", "MR", "" */
 /* By shares of the voxels, of which a few wrong ones change nothing. Measured limits: intensity.c.
 **   v      [n] `scale` times the numbers that are judged
-** CT: air, fat and soft tissue where they are in HU. MR: next to nothing below 0, and not a CT
-** stored 1024 too high, nor one cut at 0 or at a window's ends. Else UNKNOWN: those, and what is
-** padded or standardised. */
+** CT: air, fat and soft tissue where they are in HU. MR: next to nothing below 0, and not a CT in
+** another unit or stored too high, nor one cut at 0 or at a window's ends. Else UNKNOWN: those, and
+** what is padded or standardised. */
 Modality modality_of(const int16_t *v, size_t n, double scale);
 /* By what an MR's numbers are multiplied: 1 where int16 can hold them and tell them apart, else so
 ** that the largest becomes 4095.

@@ -54,6 +54,9 @@ TEST_TIMEOUT(modality_of_heads,
     CHECK_INT(changed(&ct, 1, 0, -400, 0), MODALITY_UNKNOWN);
     CHECK_INT(changed(&ct, 1, 1024, none, 0), MODALITY_UNKNOWN);
     CHECK_INT(changed(&ct, 1, 0, 0, 0), MODALITY_UNKNOWN); /* cut at 0 */
+    CHECK_INT(changed(&ct, 1, 8192, none, 0), MODALITY_UNKNOWN);
+    CHECK_INT(changed(&ct, 4, 4000, none, 0), MODALITY_UNKNOWN);  /* 4 (HU + 1000) */
+    CHECK_INT(changed(&ct, 0.5, 500, none, 0), MODALITY_UNKNOWN); /* density, scaled */
     size_t n = grid_voxels(&mr.grid);
     VolumeI16 window = {ct.grid, arena_alloc(&scratch, n, sizeof *window.v, &err)};
     static const int HIGHEST[] = {80, 200, 1000};
