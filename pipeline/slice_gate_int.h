@@ -5,6 +5,8 @@
 
 #include "pipeline/slice_gate.h"
 
+#include <math.h>
+
 #define SLICE_TISSUE_HU (-300)
 #define SLICE_LEAST_MM2 400.0 /* of tissue: with less a slice is blank, or the head's very end */
 enum { SLICE_CLIP_HU = 500, SLICE_STRIDE = 2, SLICE_ROW_MAX = 8192 };
@@ -12,6 +14,11 @@ enum { SLICE_CLIP_HU = 500, SLICE_STRIDE = 2, SLICE_ROW_MAX = 8192 };
 static inline int32_t slice_clip(int16_t hu)
 {
     return hu < -SLICE_CLIP_HU ? -SLICE_CLIP_HU : hu > SLICE_CLIP_HU ? SLICE_CLIP_HU : hu;
+}
+/* Sections across the head's axis: others have no middle, and both their ends are alike. */
+static inline bool slice_is_axial(const Grid *g)
+{
+    return fabs(g->lps_from_vox.m[2][2]) >= 0.7 * grid_spacing_mm(g, 2);
 }
 /* Every second value of a row, clipped; returns how many. */
 int32_t slice_take_row(const int16_t *restrict row, int32_t nx, int32_t *restrict ret);

@@ -11,7 +11,6 @@
 enum { THIN_MAX = 128 };
 enum { RUN_MIN = 3 };           /* of two is "exchange" */
 enum { RUN_MAX_SIDEWAYS = 12 }; /* both ends of a head cut from side to side are alike */
-#define AXIAL_MIN 0.7           /* cosine */
 
 typedef struct Apart {
     double all_hu, tissue_hu; /* |a - b|, and over what is tissue in both */
@@ -107,8 +106,7 @@ Status slice_find_order(const VolumeI16 *ct, const bool *is_head, double least_h
                .is_head = is_head,
                .step_x = (g->nx + THIN_MAX - 1) / THIN_MAX,
                .step_y = (g->ny + THIN_MAX - 1) / THIN_MAX};
-    bool is_axial = fabs(g->lps_from_vox.m[2][2]) >= AXIAL_MIN * grid_spacing_mm(g, 2);
-    o.most = is_axial ? g->nz : RUN_MAX_SIDEWAYS;
+    o.most = slice_is_axial(g) ? g->nz : RUN_MAX_SIDEWAYS;
     o.nx = (g->nx + o.step_x - 1) / o.step_x;
     o.ny = (g->ny + o.step_y - 1) / o.step_y;
     o.thin = malloc(nz * (size_t)o.nx * (size_t)o.ny * sizeof *o.thin);

@@ -15,7 +15,6 @@
 #define SEARCH_STEP_MM 0.5
 #define SECTION_MM2 4000.0 /* of tissue: less is the head's end, whose asymmetry changes fast */
 #define LASTING_GAIN 2.5   /* of what lasts in both slices less is asked for: 0.1 of 0.25 */
-#define AXIAL_MIN 0.7      /* cosine: sections that are cut otherwise have no middle */
 enum { SEARCH_ROWS = 4 };  /* every fourth line is enough to find the place */
 
 typedef struct Sides {
@@ -144,7 +143,7 @@ Status slice_find_sides(const VolumeI16 *ct, const bool *is_head, int threads, S
 {
     const Grid *g = &ct->grid;
     int32_t n_pairs = g->nz - 1;
-    if (fabs(g->lps_from_vox.m[2][2]) < AXIAL_MIN * grid_spacing_mm(g, 2))
+    if (!slice_is_axial(g))
         return ST_OK;
     if (g->ny > SLICE_ROW_MAX)
         return err_set(err, ST_LIMIT, "slices of %d rows, at most %d", g->ny, SLICE_ROW_MAX);
