@@ -47,9 +47,10 @@ free_port() {
     done
     echo "$port"
 }
-# wait_for SECONDS COMMAND...: until the command succeeds.
+# wait_for SECONDS COMMAND...: until the command succeeds. SECONDS of a quiet machine: where tests run
+# beside each other it may take three times as long.
 wait_for() {
-    local end=$((SECONDS + $1))
+    local end=$((SECONDS + 3 * $1))
     shift
     until "$@" 2>/dev/null; do
         [ $SECONDS -ge $end ] && return 1
@@ -58,9 +59,13 @@ wait_for() {
 }
 port_open() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
-# The real head as a CT series; made once per build, by the program under test.
+# The real head as a CT series; made once per build, by the program under test. Of scripts that run
+# beside each other one makes it, the others wait.
 make_ct() {
     CT=$B/testdata/ct-$(sha256sum "$ct2mr" | cut -c1-12)
+    mkdir -p "$B/testdata"
+    exec {ct_lock}>"$B/testdata/lock"
+    flock "$ct_lock"
     if [ ! -d "$CT" ]; then
         [ -f "$CRANIUM" ] || skip "invesalius-examples is not installed"
         rm -rf "$CT.part" "$B"/testdata/ct-*
@@ -68,6 +73,7 @@ make_ct() {
         "$ct2mr" import "$CRANIUM" --out "$CT.part" >/dev/null || fail "import"
         mv "$CT.part" "$CT"
     fi
+    exec {ct_lock}>&-
     # shellcheck disable=SC2034 # used by the scripts that source this
     N_CT=$(find "$CT" -name '*.dcm' | wc -l)
 }
