@@ -142,6 +142,7 @@ Status file_beside(const char *path, char ret[PATH_SIZE], Err *err)
 static Status begin(const char *path, mode_t mode, FileWriter *ret, Err *err)
 {
     ret->fd = -1;
+    ret->is_new = false;
     TRY(path_format(ret->path, err, "%s", path));
     TRY(file_check_target(path, err));
     return create_beside(path, "tmp", mode, ret->tmp, &ret->fd, err);
@@ -191,6 +192,22 @@ void file_keep_owner(const FileWriter *writer)
         (void)fchmod(writer->fd, st.st_mode & 0777);
 }
 
+/* rename() that replaces only what it may. Some network file systems have no such rename: there
+** what comes within microseconds is replaced. */
+static int put_in_place(const FileWriter *writer)
+{
+    if (!writer->is_new)
+        return rename(writer->tmp, writer->path);
+    if (renameat2(AT_FDCWD, writer->tmp, AT_FDCWD, writer->path, RENAME_NOREPLACE) == 0)
+        return 0;
+    if (errno != EINVAL && errno != ENOSYS)
+        return -1;
+    if (access(writer->path, F_OK) != 0)
+        return rename(writer->tmp, writer->path);
+    errno = EEXIST;
+    return -1;
+}
+
 Status file_commit(FileWriter *writer, Err *err)
 {
     Status status = ST_OK;
@@ -199,7 +216,7 @@ Status file_commit(FileWriter *writer, Err *err)
     if (close(writer->fd) != 0 && status == ST_OK)
         status = err_sys(err, errno, "closing %s", writer->tmp);
     writer->fd = -1;
-    if (status == ST_OK && rename(writer->tmp, writer->path) != 0)
+    if (status == ST_OK && put_in_place(writer) != 0)
         status = err_sys(err, errno, "renaming to %s", writer->path);
     if (status != ST_OK) {
         (void)unlink(writer->tmp);

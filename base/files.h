@@ -6,6 +6,7 @@
 
 #include "base/err.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -34,7 +35,8 @@ MUST_CHECK Status file_check_target(const char *path, Err *err);
 ** durable, after a crash it is the old one or the new one. Of several writers of one PATH the last
 ** to commit wins. It begins only where file_check_target() allows. Thread: one. */
 typedef struct FileWriter {
-    int fd; /* -1 once ended */
+    int fd;      /* -1 once ended */
+    bool is_new; /* set between begin and commit: IO if something is at PATH by then */
     char path[PATH_SIZE], tmp[PATH_SIZE];
 } FileWriter;
 MUST_CHECK Status file_begin(const char *path, FileWriter *ret, Err *err);

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 typedef struct Subject {
     Model *model;
@@ -221,6 +222,19 @@ static Status run(const EvalArguments *a, Err *err)
     return status;
 }
 
+/* Nothing is there, or HTML, which a new report may replace. */
+static bool may_be_report(const char *path)
+{
+    static const char BEGIN[] = "<!DOCTYPE html>";
+    char found[sizeof BEGIN] = "";
+    FILE *f = fopen(path, "r");
+    if (f == NULL)
+        return access(path, F_OK) != 0;
+    (void)fread(found, 1, sizeof BEGIN - 1, f);
+    (void)fclose(f);
+    return strcmp(found, BEGIN) == 0;
+}
+
 static int parse(int argc, char **argv, EvalArguments *ret)
 {
     static const struct option options[] = {
@@ -280,6 +294,8 @@ static int parse(int argc, char **argv, EvalArguments *ret)
     if (cli_same_file(a.out, a.model) || cli_same_file(a.out, a.compare) ||
         cli_same_file(a.out, a.data))
         return cli_usage("eval", "--out is one of the files to be read");
+    if (a.out != NULL && !may_be_report(a.out))
+        return cli_usage("eval", "%.200s exists and is no report: give another name", a.out);
     *ret = a;
     return CLI_OK;
 }

@@ -53,9 +53,11 @@ static void add_done(Packing *p, const PackFacts *f)
     cJSON *json = cJSON_CreateObject();
     (void)cJSON_AddStringToObject(json, "id", f->id);
     (void)cJSON_AddNumberToObject(json, "slices", f->n_slices);
+    (void)cJSON_AddNumberToObject(json, "of_slices", f->n_all);
     (void)cJSON_AddNumberToObject(json, "without_mask", f->n_empty);
     (void)cJSON_AddNumberToObject(json, "too_wide", f->n_wide);
     (void)cJSON_AddNumberToObject(json, "without_mr", f->n_uncovered);
+    (void)cJSON_AddNumberToObject(json, "partial_mr", f->n_partial);
     (void)cJSON_AddNumberToObject(json, "mr_low", f->mr_low);
     (void)cJSON_AddNumberToObject(json, "mr_high", f->mr_high);
     if (p->a->png_ct == NULL) {
@@ -67,9 +69,10 @@ static void add_done(Packing *p, const PackFacts *f)
     (void)cJSON_AddItemToArray(p->done, json);
     if (p->a->json)
         return;
-    (void)printf("%s: %d slices (left out: %d without mask, %d too wide, %d without MR), MR %g to "
-                 "%g",
-                 f->id, f->n_slices, f->n_empty, f->n_wide, f->n_uncovered, f->mr_low, f->mr_high);
+    (void)printf(
+        "%s: %d of %d slices (left out: %d without mask, %d too wide, %d without MR), MR %g to "
+        "%g",
+        f->id, f->n_slices, f->n_all, f->n_empty, f->n_wide, f->n_uncovered, f->mr_low, f->mr_high);
     if (p->a->png_ct == NULL && !p->spec.is_registered)
         (void)printf(", CT to reference %.3f, MR to CT %.3f", f->reference.cost, f->pair.cost);
     else if (p->a->png_ct == NULL)
@@ -94,7 +97,7 @@ static Status add_failed(Packing *p, int32_t number, Status status, const Err *w
     return ST_OK;
 }
 
-/* Of the whole, not of one case: no use in going on. */
+/* Of the whole, not of one case: no use in going on. LIMIT: of the file. */
 static bool is_fatal(Status status)
 {
     return status == ST_DISK_FULL || status == ST_NO_MEMORY || status == ST_LIMIT ||
@@ -106,6 +109,12 @@ static Status take_result(Packing *p, int32_t number, const PackFacts *facts, St
 {
     if (status == ST_OK) {
         add_done(p, facts);
+        if (facts->n_partial > 0)
+            (void)fprintf(stderr,
+                          "ct2mr: note: %s %d (%s): in %d of %d slices a fifth or more of the mask "
+                          "has one and the same MR value; is the MR cut or stripped there? Look at "
+                          "its picture\n",
+                          p->seen.unit, number, facts->id, facts->n_partial, facts->n_slices);
         return pack_seen_add(&p->seen, number, facts, err);
     }
     if (is_fatal(status))
@@ -177,6 +186,8 @@ static Status pack_listed(Packing *p, const PngList *list, Err *err)
 static Status pack_pictures(Packing *p, Err *err)
 {
     PngList list;
+    if (p->spec.wanted.mask == MASK_BRAIN)
+        return err_set(err, ST_USAGE, "pictures are masked by the head, not by the brain");
     Status status = pack_png_list(p->a->png_ct, p->a->png_mr, &list, err);
     if (status == ST_OK)
         status = pack_listed(p, &list, err);
@@ -234,6 +245,8 @@ static Status pack_all(Packing *p, Err *err)
         TRY(dir_make(p->spec.sheet_dir, err));
     TRY(pack_info_for(&p->spec, &info, err));
     TRY(pack_create(p->a->out, &info, &p->writer, err));
+    if (!p->a->overwrite)
+        pack_must_be_new(p->writer);
     TRY((p->a->png_ct != NULL ? pack_pictures : pack_volumes)(p, err));
     if (cJSON_GetArraySize(p->done) == 0)
         return err_set(err, ST_PACK_CASE, "none of %d cases could be packed",

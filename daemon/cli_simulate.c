@@ -197,6 +197,11 @@ static Status simulate(const Arguments *a, Arena *arena, Arena *scratch, Err *er
     return a->pack != NULL ? write_pack(a, &head, arena, scratch, err) : ST_OK;
 }
 
+static bool is_hu(double hu)
+{
+    return hu >= -1024 && hu <= 3071;
+}
+
 static bool parse_tissue(const char *text, TissueHu *ret)
 {
     char copy[128], *fields[3];
@@ -213,7 +218,8 @@ static bool parse_tissue(const char *text, TissueHu *ret)
             return false;
     }
     return p == NULL && cli_parse_double(fields[0], &ret->fluid) &&
-           cli_parse_double(fields[1], &ret->grey) && cli_parse_double(fields[2], &ret->white);
+           cli_parse_double(fields[1], &ret->grey) && cli_parse_double(fields[2], &ret->white) &&
+           is_hu(ret->fluid) && is_hu(ret->grey) && is_hu(ret->white);
 }
 
 /* What does not go together; defaults for what was not given. */
@@ -269,7 +275,7 @@ static int parse(int argc, char **argv, Arguments *ret)
         else if (c == 'e' && !cli_parse_int(optarg, 0, INT64_MAX, &a.seed))
             return cli_usage("simulate", "--seed wants a number from 0");
         else if (c == 'u' && !(a.has_tissue = parse_tissue(optarg, &a.tissue)))
-            return cli_usage("simulate", "--tissue wants FLUID,GREY,WHITE in HU");
+            return cli_usage("simulate", "--tissue wants FLUID,GREY,WHITE in HU, -1024 to 3071");
         else if (c == 'w')
             a.overwrite = true;
         else if (c == 'j')

@@ -229,6 +229,23 @@ static int get_options(int argc, char **argv, Train *train)
 
 /* ---- files --------------------------------------------------------------------------------- */
 
+/* What it reads, and --resume wants again, would be gone. */
+static Status check_inputs(const Train *train, Err *err)
+{
+    const char *const outputs[] = {train->config.model, train->checkpoint, train->csv, train->png};
+    const struct {
+        const char *path, *name;
+    } inputs[] = {{train->data, "packed file"},
+                  {train->config.encoder, "encoder's file"},
+                  {train->config.vgg, "VGG's file"}};
+    for (size_t i = 0; i < sizeof inputs / sizeof *inputs; i++)
+        for (size_t o = 0; o < sizeof outputs / sizeof *outputs; o++)
+            if (cli_same_file(outputs[o], inputs[i].path))
+                return err_set(err, ST_USAGE, "%s of --out is the %s: give another name",
+                               outputs[o], inputs[i].name);
+    return ST_OK;
+}
+
 static Status name_files(Train *train, Err *err)
 {
     static const char ENDING[] = ".safetensors";
@@ -236,13 +253,12 @@ static Status name_files(Train *train, Err *err)
     size_t n = strlen(model), ending = strlen(ENDING);
     if (n <= ending || strcmp(model + n - ending, ENDING) != 0)
         return err_set(err, ST_USAGE, "--out: the model file's name must end in .safetensors");
-    if (cli_same_file(model, train->config.encoder)) /* what --resume wants again would be gone */
-        return err_set(err, ST_USAGE, "--out is the encoder's file: give another name");
     TRY(path_format(train->base, err, "%.*s", (int)(n - ending), model));
     TRY(path_format(train->checkpoint, err, "%s.checkpoint", train->base));
     TRY(path_format(train->csv, err, "%s.csv", train->base));
     TRY(path_format(train->png, err, "%s.png", train->base));
     train->config.checkpoint = train->checkpoint;
+    TRY(check_inputs(train, err));
     if (train->config.resume || train->overwrite)
         return ST_OK;
     const char *const files[2] = {model, train->checkpoint};

@@ -174,6 +174,17 @@ static Status check_padding_range(const CtHeader *h, Err *err)
                    std::fmin(a, b), std::fmax(a, b), PADDING_MAX_HU);
 }
 
+/* As write_mr.cc labels ours. Synthetic Data (0008,001C) is not in this DCMTK's dictionary. */
+static bool says_synthetic(DcmItem *item)
+{
+    static const char LABEL[] = "SYNTHETIC MR";
+    OFString comments = text_of(item, DCM_ImageComments);
+    OFString derivation = text_of(item, DCM_DerivationDescription);
+    return text_of(item, DcmTagKey(0x0008, 0x001c)) == "YES" ||
+           comments.compare(0, sizeof LABEL - 1, LABEL) == 0 ||
+           derivation.compare(0, sizeof LABEL - 1, LABEL) == 0;
+}
+
 static Status fill_header(DcmItem *item, bool is_mr, CtHeader *h, Err *err)
 {
     Cell c;
@@ -195,6 +206,7 @@ static Status fill_header(DcmItem *item, bool is_mr, CtHeader *h, Err *err)
         if (!is_mr)
             TRY(check_padding_range(h, err));
     }
+    h->is_synthetic = is_mr && says_synthetic(item);
     if (!number_of(item, DCM_KVP, 0, &h->kvp) || h->kvp < 0)
         h->kvp = 0;
     h->age_years = read_age_years(item);
@@ -395,11 +407,20 @@ Status dicom_read_mr(const char *path, const CtHeader *header, float *ret, Err *
         Cell cell;
         std::vector<Uint16> cells;
         TRY(read_image(path, header, &cell, &cells, err));
+        std::vector<bool> doubtful(cells.size()); /* any intensity may be tissue's */
         for (size_t i = 0; i < cells.size(); i++) {
             int32_t stored = stored_from_cell(cell, cells[i]);
             bool padding = is_padding(header, cell, stored, cells[i]);
-            ret[i] = padding ? 0.0f : (float)(stored * header->slope + header->intercept);
+            doubtful[i] =
+                padding && stored >= header->padding_low && stored <= header->padding_high;
+            ret[i] = padding && !doubtful[i] ? 0.0f
+                                             : (float)(stored * header->slope + header->intercept);
         }
+        std::vector<bool> margin =
+            connected_to_border(doubtful, (size_t)header->instance.geometry.columns);
+        for (size_t i = 0; i < cells.size(); i++)
+            if (margin[i])
+                ret[i] = 0.0f;
         return ST_OK;
     });
 }

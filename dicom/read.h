@@ -25,6 +25,7 @@ typedef struct CtHeader {
     double age_years;          /* Patient's Age, or from birth and study date; < 0 if unknown */
     char body_part[17];        /* Body Part Examined, upper case letters and digits only */
     char patient_position[17]; /* HFS, ... "" if absent */
+    bool is_synthetic;         /* of an MR: computed from other images, by what it says of itself */
 } CtHeader;
 
 /* Reads one file's header.
@@ -42,7 +43,8 @@ MUST_CHECK Status dicom_read_header(const char *path, CtHeader *ret, Err *err);
 MUST_CHECK Status dicom_read_hu(const char *path, const CtHeader *header, int16_t *ret_hu,
                                 unsigned char ret_digest[32], Err *err);
 /* The same two for MR Image Storage, offline: training data. Without a rescale the intensities are
-** the stored values; padding is 0.  ret: [rows][columns], of the caller. */
+** the stored values; padding is 0, where it reaches the image's border through its like.
+**   ret: [rows][columns], of the caller */
 MUST_CHECK Status dicom_read_mr_header(const char *path, CtHeader *ret, Err *err);
 MUST_CHECK Status dicom_read_mr(const char *path, const CtHeader *header, float *ret, Err *err);
 

@@ -92,6 +92,7 @@ static cJSON *state_json(const Training *t)
         const int numbers[2] = {scale.exponent, scale.n_good};
         (void)cJSON_AddItemToObject(json, "scale", cJSON_CreateIntArray(numbers, 2));
     }
+    (void)cJSON_AddStringToObject(json, "found", t->found);
     cJSON *rows = cJSON_AddArrayToObject(json, "rows");
     for (int32_t i = 0; i < s->n_rows; i++)
         (void)cJSON_AddItemToArray(rows, row_json(&s->rows[i]));
@@ -324,6 +325,8 @@ static Status read_state(Training *t, const Model *file, Err *err)
     status = parse_state(json, &read, err);
     if (status == ST_OK && t->config->precision == PRECISION_F16)
         status = parse_scale(json, t->net, err);
+    const char *found = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(json, "found"));
+    (void)snprintf(t->found, sizeof t->found, "%s", found != NULL ? found : "");
     cJSON_Delete(json);
     free(t->state.rows);
     t->state = read;

@@ -87,6 +87,8 @@ MUST_CHECK Status pack_add_slice(PackWriter *writer, const int16_t *hu, const ui
 ** JSON), IO, DISK_FULL. */
 MUST_CHECK Status pack_end(PackWriter *writer, const char *provenance, Err *err);
 /* Gives up; nothing is left of the file. NULL is fine. */
+/* pack_end() then fails (IO) if something is at the path by then, instead of replacing it. */
+void pack_must_be_new(PackWriter *writer);
 void pack_abandon(PackWriter *writer);
 
 #ifdef __cplusplus

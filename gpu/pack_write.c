@@ -19,6 +19,7 @@ enum { BLOCK_BYTES = 1 << 20 };
 struct PackWriter {
     char path[PATH_SIZE], folder[PATH_SIZE];
     FileWriter file; /* its fd is -1 before pack_end() */
+    bool is_new;
     PackInfo info;
     PackCase *cases;            /* [cases_room] */
     PackStatistics *statistics; /* [slices_room] */
@@ -89,6 +90,11 @@ Status pack_create(const char *path, const PackInfo *info, PackWriter **ret, Err
     }
     *ret = w;
     return ST_OK;
+}
+
+void pack_must_be_new(PackWriter *w)
+{
+    w->is_new = true;
 }
 
 void pack_abandon(PackWriter *w)
@@ -299,6 +305,7 @@ static Status copy_array(PackWriter *w, int a, Err *err)
 static Status write_file(PackWriter *w, const char *text, Err *err)
 {
     TRY(file_begin(w->path, &w->file, err));
+    w->file.is_new = w->is_new;
     TRY(write_header(w, text, err));
     for (int a = 0; a < PACK_ARRAYS; a++)
         TRY(copy_array(w, a, err));

@@ -305,6 +305,20 @@ static int32_t epoch_of_file(const Training *t, const char *path)
     return n;
 }
 
+/* The model file that a training finds at its beginning is never its own, whatever it says. */
+static Status look_at_file(Training *t, Err *err)
+{
+    char now[DIGEST_HEX_SIZE] = "";
+    const char *path = t->config->model;
+    if (access(path, F_OK) == 0)
+        TRY(digest_file(path, now, err));
+    if (!t->config->resume)
+        memcpy(t->found, now, sizeof now);
+    else if (strcmp(now, t->found) != 0)
+        t->written_epoch = epoch_of_file(t, path);
+    return ST_OK;
+}
+
 static Status open_all(Training *t, Err *err)
 {
     TRY(check_config(t, err));
@@ -316,8 +330,8 @@ static Status open_all(Training *t, Err *err)
     if (t->config->resume) {
         TRY(checkpoint_load(t, err));
         TRY(check_model(t, err));
-        t->written_epoch = epoch_of_file(t, t->config->model);
     }
+    TRY(look_at_file(t, err));
     TRY(train_net_changed(t->net, err));
     return open_loader(t, err);
 }

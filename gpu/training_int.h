@@ -2,6 +2,7 @@
 #ifndef CT2MR_GPU_TRAINING_INT_H
 #define CT2MR_GPU_TRAINING_INT_H
 
+#include "base/digest.h"
 #include "gpu/train.h"
 #include "gpu/train_net.h"
 
@@ -53,6 +54,7 @@ typedef struct Training {
     TrainState state;
     int64_t first_step;    /* of this run */
     int32_t written_epoch; /* of the model file that a resumed training has not reached again */
+    char found[DIGEST_HEX_SIZE]; /* SHA-256 of the model file there was when it began; "": none */
     double began_s, saved_s;
 } Training;
 

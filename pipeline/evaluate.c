@@ -49,6 +49,11 @@ Status evaluate_fits(const ModelInfo *model, const PackInfo *pack, Err *err)
         return err_set(err, ST_MODEL_UNFIT,
                        "the model's pixels are %g mm wide, the packed file's %g mm",
                        model->grid_spacing_mm, pack->spacing_mm);
+    if (model->grid_pixels != pack->pixels)
+        return err_set(err, ST_MODEL_UNFIT,
+                       "the model's grid has %d pixels a side, the packed file's %d: more or less "
+                       "air around a head changes every figure",
+                       model->grid_pixels, pack->pixels);
     if (model->pose == POSE_REFERENCE && model->axes[0] != '\0' &&
         strcmp(model->axes, pack->axes) != 0)
         return err_set(err, ST_MODEL_UNFIT,

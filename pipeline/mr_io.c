@@ -88,7 +88,7 @@ static Status gate(MrLoading *l, int32_t n, Instance *images, int32_t *file_of, 
 }
 
 static Status read_folder(const char *path, int threads, Arena *arena, VolumeF32 *ret,
-                          char ret_patient_key[HEX_SIZE], Err *err)
+                          MrSource *ret_source, Err *err)
 {
     Listing list;
     TRY(load_list(path, arena, &list, err));
@@ -119,19 +119,21 @@ static Status read_folder(const char *path, int threads, Arena *arena, VolumeF32
     l.slice_voxels = (size_t)geometry.grid.nx * (size_t)geometry.grid.ny;
     parallel_for(threads, geometry.n_slices, read_pixels, &l);
     TRY(first_error(&l, list.n, err));
-    memcpy(ret_patient_key, images[0].patient_key, HEX_SIZE);
+    memcpy(ret_source->patient_key, images[0].patient_key, HEX_SIZE);
+    for (int32_t i = 0; i < geometry.n_slices; i++)
+        ret_source->is_synthetic |= l.headers[order[i]].is_synthetic;
     *ret = volume;
     return ST_OK;
 }
 
-Status mr_read(const char *path, int threads, Arena *arena, VolumeF32 *ret,
-               char ret_patient_key[HEX_SIZE], Err *err)
+Status mr_read(const char *path, int threads, Arena *arena, VolumeF32 *ret, MrSource *ret_source,
+               Err *err)
 {
     struct stat st;
+    *ret_source = (MrSource){0};
     if (stat(path, &st) != 0)
         return err_sys(err, errno, "reading the MR");
     if (S_ISDIR(st.st_mode))
-        return read_folder(path, threads, arena, ret, ret_patient_key, err);
-    ret_patient_key[0] = '\0';
+        return read_folder(path, threads, arena, ret, ret_source, err);
     return nifti_read_f32(path, arena, ret, err);
 }

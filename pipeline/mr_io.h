@@ -9,11 +9,15 @@
 #include "base/err.h"
 #include "base/instance.h"
 
+typedef struct MrSource {
+    char patient_key[HEX_SIZE]; /* "" for NIfTI; else as in Instance: the same for one patient's */
+    bool is_synthetic;          /* a DICOM image says that it was computed from other images */
+} MrSource;
+
 /* Intensities as they are in the file, rescaled. All of *ret lives in arena.
-**   ret_patient_key  "" for NIfTI; else as in Instance: the same for one patient's images
 ** Errors: NOT_FOUND, SERIES_NOT_MR, SERIES_MIXED, those of geometry_check(), of
 ** dicom_read_mr_header() and dicom_read_mr(), of nifti_read_f32(). */
 MUST_CHECK Status mr_read(const char *path, int threads, Arena *arena, VolumeF32 *ret,
-                          char ret_patient_key[HEX_SIZE], Err *err);
+                          MrSource *ret_source, Err *err);
 
 #endif

@@ -11,6 +11,7 @@
 
 #include "base/digest.h"
 #include "base/files.h"
+#include "base/instance.h"
 #include "gpu/pack_file.h"
 #include "registration/register.h"
 
@@ -21,7 +22,7 @@ typedef struct PackSeenCase {
     uint64_t ct, mr;              /* pack_content() */
     uint64_t sketch[PACK_SKETCH]; /* as PackFacts' */
     double cost;                  /* of the MR's registration; 0 without */
-    char id[PACK_ID_SIZE];
+    char id[PACK_ID_SIZE], patient[HEX_SIZE];
 } PackSeenCase;
 
 typedef struct PackSeen { /* what has been packed; zero-initialised is none */
@@ -31,11 +32,11 @@ typedef struct PackSeen { /* what has been packed; zero-initialised is none */
 } PackSeen;
 
 typedef struct PackSpec {
-    ModelInfo wanted;                 /* target, pose, mask, grid, window of the model to come */
-    const VolumeI16 *reference;       /* borrowed */
-    int32_t dof, threads;             /* of the MR's registration: 6 or 12 */
-    bool is_registered;               /* the MR lies on the CT as it is: no registration */
-    bool any_patient;                 /* CT and MR need not be of one patient */
+    ModelInfo wanted;           /* target, pose, mask, grid, window of the model to come */
+    const VolumeI16 *reference; /* borrowed */
+    int32_t dof, threads;       /* of the MR's registration: 6 or 12 */
+    bool is_registered;         /* the MR lies on the CT as it is: no registration */
+    bool any_patient;           /* CT and MR need not be of one patient, nor cases of several */
     double low_percent, high_percent; /* of the MR inside the mask: 0 and 1 */
     bool has_range;                   /* or these intensities instead */
     double low, high;
@@ -45,11 +46,15 @@ typedef struct PackSpec {
 
 typedef struct PackFacts { /* what was measured and done; goes into the file's provenance */
     char id[PACK_ID_SIZE];
+    int32_t n_all;                                  /* slices of the grid, or pictures */
     int32_t n_slices, n_empty, n_wide, n_uncovered; /* packed; left out: no mask, too wide, no MR */
-    RegResult reference, pair;                      /* the CT's and the MR's registration */
+    int32_t
+        n_partial; /* of the packed: a fifth or more of the mask has one and the same MR value */
+    RegResult reference, pair; /* the CT's and the MR's registration */
     double mask_ml, mr_low, mr_high;
     uint64_t ct_content, mr_content; /* pack_content() of the images */
     uint64_t ct_sketch[PACK_SKETCH]; /* pack_sketch() of the CT */
+    char patient[HEX_SIZE];          /* as Instance's key; "": not known, or not to be compared */
 } PackFacts;
 
 /* A sum over values in which their order is of no matter: a turned copy has it, too. */
@@ -59,7 +64,7 @@ uint64_t pack_content_hu(const int16_t *hu, size_t n);
 ** UINT64_MAX: two series that share most of their slices share some of these. */
 void pack_sketch(const int16_t *hu, size_t pixels, int32_t n, uint64_t ret[PACK_SKETCH]);
 /* Errors: PACK_CASE: the CT or the MR is that of a case seen, whose number is named, or the CT has
-** slices of it. */
+** slices of it; SERIES_PATIENT: one patient in both. */
 MUST_CHECK Status pack_seen_check(const PackSeen *seen, const PackFacts *facts, Err *err);
 MUST_CHECK Status pack_seen_add(PackSeen *seen, int32_t number, const PackFacts *facts, Err *err);
 /* Which cases' MR fits its CT by a cost of more than twice the median of the others: they may be
@@ -123,6 +128,17 @@ MUST_CHECK Status pack_png_case(const PackSpec *spec, const char *id, const PngP
 ** False if there are none or all are equal. */
 bool pack_percentiles(const float *values, const uint8_t *mask, size_t n, double low_percent,
                       double high_percent, double *ret_low, double *ret_high);
+
+/* Of a slice's mask, the part in which the MR has its most frequent value, within a millionth: from
+** 4096 places at most, evenly chosen. An MR that is not there is padding: one value. 0: no mask. */
+double pack_one_value_frac(const float *mr, const uint8_t *mask, size_t n);
+/* The MR becomes 0..1 between the two intensities of spec, which go into facts; 0 outside the mask.
+** Errors: PACK_CASE: one intensity, or more than a fifth of the mask lies beyond one of the two. */
+MUST_CHECK Status pack_scale_mr(const PackSpec *spec, const uint8_t *mask, size_t n, float *mr,
+                                PackFacts *facts, Err *err);
+
+/* What is too large in one case is that case's failure, not the pack's. Returns PACK_CASE. */
+Status pack_case_limit(Err *err);
 
 typedef struct PackPair { /* a row of the list of cases */
     char name[128], ct[PATH_SIZE], mr[PATH_SIZE];

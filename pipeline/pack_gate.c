@@ -157,6 +157,10 @@ Status pack_seen_check(const PackSeen *seen, const PackFacts *facts, Err *err)
                            : same_ct          ? "CT is"
                                               : "MR is",
                            seen->unit != NULL ? seen->unit : "case", c->number);
+        if (facts->patient[0] != '\0' && strcmp(c->patient, facts->patient) == 0)
+            return err_set(err, ST_SERIES_PATIENT,
+                           "its patient is that of %s %d: one head in two cases, which are split",
+                           seen->unit != NULL ? seen->unit : "case", c->number);
         if (share_slices(c->sketch, facts->ct_sketch))
             return err_set(err, ST_PACK_CASE,
                            "its CT has slices of that of %s %d: one head in two cases",
@@ -182,6 +186,7 @@ Status pack_seen_add(PackSeen *seen, int32_t number, const PackFacts *facts, Err
                         .cost = facts->pair.cost};
     memcpy(c->sketch, facts->ct_sketch, sizeof c->sketch);
     memcpy(c->id, facts->id, sizeof c->id);
+    memcpy(c->patient, facts->patient, sizeof c->patient);
     return ST_OK;
 }
 

@@ -16,6 +16,7 @@
 #define UNCOVERED_MAX_FRAC 0.02 /* of a slice's mask without MR */
 #define NO_MR (-1e30f)
 #define BLANK_MIN_FRAC 0.95    /* a brain alone fills more than a twentieth of any slice it is in */
+#define PARTIAL_MIN_FRAC 0.2   /* air and bone that a scanner set to 0 are less */
 #define REGISTER_LEVELS 4000.0 /* the MR's range for its registration, which takes int16 */
 enum { MEMORY_MIB = 16384 };   /* address space; memory is taken as it is touched */
 
@@ -117,15 +118,16 @@ static bool in_square(const Slices *s, int32_t x, int32_t y)
     return x >= s->left && x < s->left + s->side && y >= s->top && y < s->top + s->side;
 }
 
-/* Which slices are packed; from the mask of those goes what has no MR. A slice that is 0 nearly
-** everywhere in the head has none: so padding and what is no number were read. */
+/* Which slices are packed; from the mask of those goes what has no MR. A slice that has one value
+** nearly everywhere in the head has none: so padding and what is no number were read. */
 static void choose_slices(const Slices *s, PackFacts *facts)
 {
     size_t pixels = (size_t)s->nx * (size_t)s->ny;
+    facts->n_all = s->nz;
     for (int32_t z = 0; z < s->nz; z++) {
         uint8_t *mask = s->mask + (size_t)z * pixels;
         const float *mr = s->mr + (size_t)z * pixels;
-        size_t inside = 0, wide = 0, uncovered = 0, blank = 0;
+        size_t inside = 0, wide = 0, uncovered = 0;
         for (int32_t y = 0; y < s->ny; y++)
             for (int32_t x = 0; x < s->nx; x++) {
                 size_t i = (size_t)y * (size_t)s->nx + (size_t)x;
@@ -134,34 +136,20 @@ static void choose_slices(const Slices *s, PackFacts *facts)
                 inside++;
                 wide += !in_square(s, x, y);
                 uncovered += mr[i] <= NO_MR;
-                blank += mr[i] == 0;
                 mask[i] = mr[i] > NO_MR;
             }
-        bool has_mr = (double)uncovered <= UNCOVERED_MAX_FRAC * (double)inside &&
-                      (double)blank < BLANK_MIN_FRAC * (double)inside;
+        double one_value = pack_one_value_frac(mr, mask, pixels);
+        bool has_mr =
+            (double)uncovered <= UNCOVERED_MAX_FRAC * (double)inside && one_value < BLANK_MIN_FRAC;
         s->is_kept[z] = inside > 0 && wide == 0 && has_mr;
         facts->n_slices += s->is_kept[z];
+        facts->n_partial += s->is_kept[z] && one_value >= PARTIAL_MIN_FRAC;
         facts->n_empty += inside == 0;
         facts->n_wide += wide > 0;
-        facts->n_uncovered += wide == 0 && !has_mr;
+        facts->n_uncovered += inside > 0 && wide == 0 && !has_mr;
         if (!s->is_kept[z])
             memset(mask, 0, pixels);
     }
-}
-
-/* The MR becomes 0..1, 0 outside the mask. */
-static Status scale_mr(const PackSpec *spec, const Slices *s, PackFacts *facts, Err *err)
-{
-    size_t n = (size_t)s->nx * (size_t)s->ny * (size_t)s->nz;
-    facts->mr_low = spec->low;
-    facts->mr_high = spec->high;
-    if (!spec->has_range && !pack_percentiles(s->mr, s->mask, n, spec->low_percent,
-                                              spec->high_percent, &facts->mr_low, &facts->mr_high))
-        return err_set(err, ST_PACK_CASE, "the MR has one intensity inside the mask");
-    double low = facts->mr_low, width = facts->mr_high - facts->mr_low;
-    for (size_t i = 0; i < n; i++)
-        s->mr[i] = s->mask[i] == 0 ? 0 : (float)fmin(fmax(((double)s->mr[i] - low) / width, 0), 1);
-    return ST_OK;
 }
 
 static Status write_slices(const char *id, const Slices *s, Job *job, PackWriter *writer, Err *err)
@@ -213,19 +201,24 @@ static Status run_steps(Job *job, Err *err)
     return ST_OK;
 }
 
-static Status pack_job(const PackSpec *spec, const char *id, const char *ct_path,
-                       const char *mr_path, Job *job, PackWriter *writer, PackFacts *facts,
-                       Err *err)
+static Status prepare_pair(const PackSpec *spec, const char *id, const char *ct_path,
+                           const char *mr_path, Job *job, Slices *ret, PackFacts *facts, Err *err)
 {
-    char ct_patient[HEX_SIZE], mr_patient[HEX_SIZE];
+    char ct_patient[HEX_SIZE];
+    MrSource source;
     VolumeF32 mr;
-    Slices slices = {0};
     TRY(in_column(read_ct(job, ct_path, ct_patient, err), "ct", ct_path, err));
-    TRY(in_column(mr_read(mr_path, spec->threads, &job->arena, &mr, mr_patient, err), "mr", mr_path,
+    TRY(in_column(mr_read(mr_path, spec->threads, &job->arena, &mr, &source, err), "mr", mr_path,
                   err));
-    if (!spec->any_patient && ct_patient[0] != '\0' && mr_patient[0] != '\0' &&
-        strcmp(ct_patient, mr_patient) != 0)
+    if (source.is_synthetic)
+        return err_set(
+            err, ST_PACK_CASE,
+            "the MR says that it was computed from other images: train on measured ones");
+    if (!spec->any_patient && ct_patient[0] != '\0' && source.patient_key[0] != '\0' &&
+        strcmp(ct_patient, source.patient_key) != 0)
         return err_set(err, ST_SERIES_PATIENT, "CT and MR state different patients");
+    if (!spec->any_patient)
+        memcpy(facts->patient, ct_patient[0] != '\0' ? ct_patient : source.patient_key, HEX_SIZE);
     TRY(pack_mr_gate(mr.v, grid_voxels(&mr.grid), err));
     facts->ct_content = pack_content_hu(job->series.ct.v, grid_voxels(&job->series.ct.grid));
     facts->mr_content = pack_content(mr.v, grid_voxels(&mr.grid));
@@ -239,16 +232,15 @@ static Status pack_job(const PackSpec *spec, const char *id, const char *ct_path
         .moving_from_fixed = affine_identity(), .determinant = 1, .scale_min = 1, .scale_max = 1};
     if (!spec->is_registered)
         TRY(register_mr(spec, job, &mr, &facts->pair, err));
-    TRY(resample_pair(job, &mr, facts->pair.moving_from_fixed, &slices, err));
-    choose_slices(&slices, facts);
+    TRY(resample_pair(job, &mr, facts->pair.moving_from_fixed, ret, err));
+    choose_slices(ret, facts);
     if (facts->n_slices == 0)
         return err_set(err, ST_PACK_CASE,
                        "no slice is left: %d without mask, %d wider than the grid, %d without MR",
                        facts->n_empty, facts->n_wide, facts->n_uncovered);
-    TRY(pack_pair_gate(slices.hu, slices.mr, slices.mask, grid_voxels(&job->model_hu.grid), err));
-    TRY(scale_mr(spec, &slices, facts, err));
-    TRY(draw_sheet(spec, id, &slices, job, err));
-    return write_slices(id, &slices, job, writer, err);
+    TRY(pack_pair_gate(ret->hu, ret->mr, ret->mask, grid_voxels(&job->model_hu.grid), err));
+    TRY(pack_scale_mr(spec, ret->mask, grid_voxels(&job->model_hu.grid), ret->mr, facts, err));
+    return draw_sheet(spec, id, ret, job, err);
 }
 
 Status pack_pair(const PackSpec *spec, const char *id, const char *ct_path, const char *mr_path,
@@ -259,11 +251,16 @@ Status pack_pair(const PackSpec *spec, const char *id, const char *ct_path, cons
                           .memory_mib = MEMORY_MIB,
                           .geometry = {.min_slices = 3, .max_slices = 4096}};
     PackFacts facts = {0};
+    Slices slices = {0};
     memcpy(facts.id, id, PACK_ID_SIZE);
     TRY(job_open(&options, &job, err));
     job.wanted = &spec->wanted;
     job.reference = *spec->reference;
-    Status status = pack_job(spec, id, ct_path, mr_path, &job, writer, &facts, err);
+    Status status = prepare_pair(spec, id, ct_path, mr_path, &job, &slices, &facts, err);
+    if (status == ST_LIMIT)
+        status = pack_case_limit(err);
+    if (status == ST_OK)
+        status = write_slices(id, &slices, &job, writer, err);
     job_close(&job);
     if (status == ST_OK)
         *ret = facts;

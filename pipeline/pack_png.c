@@ -262,28 +262,12 @@ static Status draw_sheet(const PngCase *c, const char *id, Err *err)
 
 /* ---- the whole ------------------------------------------------------------------------------- */
 
-static Status scale_mr(PngCase *c, PackFacts *facts, Err *err)
-{
-    size_t n = (size_t)c->n * (size_t)c->side * (size_t)c->side;
-    const PackSpec *spec = c->spec;
-    facts->mr_low = spec->low;
-    facts->mr_high = spec->high;
-    if (!spec->has_range && !pack_percentiles(c->mr, c->mask, n, spec->low_percent,
-                                              spec->high_percent, &facts->mr_low, &facts->mr_high))
-        return err_set(err, ST_PACK_CASE, "the MR has one intensity inside the mask");
-    double width = facts->mr_high - facts->mr_low;
-    for (size_t i = 0; i < n; i++)
-        c->mr[i] = c->mask[i] == 0
-                       ? 0
-                       : (float)fmin(fmax(((double)c->mr[i] - facts->mr_low) / width, 0), 1);
-    return ST_OK;
-}
-
 static Status write_slices(const PngCase *c, const char *id, uint16_t *mr, PackWriter *writer,
                            PackFacts *facts, Err *err)
 {
     size_t n = (size_t)c->side * (size_t)c->side;
     TRY(pack_begin_case(writer, id, 0, err));
+    facts->n_all = c->n;
     for (int32_t k = 0; k < c->n; k++) {
         const uint8_t *mask = c->mask + (size_t)k * n;
         if (memchr(mask, 1, n) == NULL) {
@@ -298,8 +282,7 @@ static Status write_slices(const PngCase *c, const char *id, uint16_t *mr, PackW
     return ST_OK;
 }
 
-static Status pack_case(PngCase *c, const char *id, uint8_t *grey, uint16_t *mr, PackWriter *writer,
-                        PackFacts *facts, Err *err)
+static Status prepare_case(PngCase *c, const char *id, uint8_t *grey, PackFacts *facts, Err *err)
 {
     size_t n = (size_t)c->n * (size_t)c->side * (size_t)c->side;
     TRY(read_slices(c, grey, err));
@@ -310,9 +293,8 @@ static Status pack_case(PngCase *c, const char *id, uint8_t *grey, uint16_t *mr,
     pack_sketch(c->hu, (size_t)c->side * (size_t)c->side, c->n, facts->ct_sketch);
     TRY(pack_seen_check(c->spec->seen, facts, err));
     TRY(pack_pair_gate(c->hu, c->mr, c->mask, n, err));
-    TRY(scale_mr(c, facts, err));
-    TRY(draw_sheet(c, id, err));
-    return write_slices(c, id, mr, writer, facts, err);
+    TRY(pack_scale_mr(c->spec, c->mask, n, c->mr, facts, err));
+    return draw_sheet(c, id, err);
 }
 
 Status pack_png_case(const PackSpec *spec, const char *id, const PngPair *pairs, int32_t n,
@@ -341,7 +323,11 @@ Status pack_png_case(const PackSpec *spec, const char *id, const PngPair *pairs,
         mr == NULL)
         status = err_set(err, ST_NO_MEMORY, "%d pictures", n);
     else
-        status = pack_case(&c, id, grey, mr, writer, &facts, err);
+        status = prepare_case(&c, id, grey, &facts, err);
+    if (status == ST_LIMIT)
+        status = pack_case_limit(err);
+    if (status == ST_OK)
+        status = write_slices(&c, id, mr, writer, &facts, err);
     free(c.hu);
     free(c.mask);
     free(c.mr);

@@ -3,10 +3,7 @@
 
 #include "pipeline/turn.h"
 
-#include <stdlib.h>
 #include <string.h>
-
-enum { SAMPLES_MAX = 1000000 };
 
 Status pack_axes(const PackSpec *spec, char ret[3], Err *err)
 {
@@ -46,31 +43,9 @@ void pack_case_id(const char *salt, const char *name, char ret[PACK_ID_SIZE])
     ret[PACK_ID_SIZE - 1] = '\0';
 }
 
-static int compare_floats(const void *a, const void *b)
+Status pack_case_limit(Err *err)
 {
-    float x = *(const float *)a, y = *(const float *)b;
-    return (x > y) - (x < y);
-}
-
-bool pack_percentiles(const float *values, const uint8_t *mask, size_t n, double low_percent,
-                      double high_percent, double *ret_low, double *ret_high)
-{
-    size_t inside = 0, seen = 0, taken = 0;
-    for (size_t i = 0; i < n; i++)
-        inside += mask == NULL || mask[i] != 0;
-    size_t step = inside / SAMPLES_MAX + 1, room = inside / step + 1;
-    float *sample = malloc(room * sizeof *sample);
-    ASSERT(sample != NULL);
-    for (size_t i = 0; i < n; i++)
-        if ((mask == NULL || mask[i] != 0) && seen++ % step == 0)
-            sample[taken++] = values[i];
-    bool ok = false;
-    if (taken > 0) {
-        qsort(sample, taken, sizeof *sample, compare_floats);
-        *ret_low = (double)sample[(size_t)((double)(taken - 1) * low_percent / 100)];
-        *ret_high = (double)sample[(size_t)((double)(taken - 1) * high_percent / 100)];
-        ok = *ret_high > *ret_low;
-    }
-    free(sample);
-    return ok;
+    if (err != NULL)
+        err->status = ST_PACK_CASE;
+    return ST_PACK_CASE;
 }

@@ -29,11 +29,11 @@ static Status to_i16(const VolumeF32 *mr, Arena *arena, VolumeI16 *ret, Err *err
     return ST_OK;
 }
 
-static Status read_mr_folder(const char *path, Arena *arena, VolumeI16 *ret, Err *err)
+static Status read_mr_folder(const char *path, Arena *arena, VolumeI16 *ret, MrSource *ret_source,
+                             Err *err)
 {
     VolumeF32 mr;
-    char patient_key[HEX_SIZE];
-    TRY(mr_read(path, parallel_processors(), arena, &mr, patient_key, err));
+    TRY(mr_read(path, parallel_processors(), arena, &mr, ret_source, err));
     return to_i16(&mr, arena, ret, err);
 }
 
@@ -57,7 +57,8 @@ static Status read_folder(const char *path, Modality said, Arena *arena, VolumeI
             return status;
         }
     }
-    Status status = read_mr_folder(path, arena, ret, err);
+    MrSource source;
+    Status status = read_mr_folder(path, arena, ret, &source, err);
     if (status == ST_SERIES_NOT_MR && said == MODALITY_UNKNOWN)
         return err_set(err, ST_SERIES_NOT_CT, "%s, nor MR Image Storage", no_ct.msg);
     if (status == ST_OK)
@@ -117,7 +118,13 @@ static Status read_reference(const char *path, Arena *arena, VolumeI16 *ret,
     VolumeI16 mr;
     double scale;
     if (stat(path, &st) == 0 && S_ISDIR(st.st_mode)) {
-        TRY(read_mr_folder(path, arena, ret, err));
+        MrSource source;
+        TRY(read_mr_folder(path, arena, ret, &source, err));
+        if (source.is_synthetic)
+            return err_set(err, ST_REFERENCE,
+                           "it says that it was computed from other images, a measured MR is "
+                           "needed: %s",
+                           path);
         digest_volume(ret, ret_digest);
         return ST_OK;
     }
@@ -129,7 +136,7 @@ static Status read_reference(const char *path, Arena *arena, VolumeI16 *ret,
         return err_set(err, ST_REFERENCE,
                        "it is not clearly an MR (many values are below 0 or are one value, or are "
                        "those of a CT that "
-                       "was cut at 0 or has 1024 added): %s",
+                       "was cut at 0 or is in another unit): %s",
                        path);
     *ret = mr;
     return digest_file(path, ret_digest, err);

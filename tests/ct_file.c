@@ -133,6 +133,7 @@ static void group_0020_to_0028(Writer *w, const CtFile *f)
     text(w, 0x20, 0x37, "DS", "1.000\\0\\0\\0\\1\\0", NULL);
     text(w, 0x20, 0x52, "UI", f->frame_uid, "1.2.3.4");
     text(w, 0x20, 0x1040, "LO", "", NULL);
+    text(w, 0x20, 0x4000, "LT", f->comments, "-");
     word(w, 0x28, 0x02, "US", 1);
     text(w, 0x28, 0x04, "CS", "MONOCHROME2", NULL);
     word(w, 0x28, 0x10, "US", (unsigned)(f->rows > 0 ? f->rows : 4));

@@ -184,6 +184,26 @@ TEST(file_writers_have_names_of_their_own,
     CHECK_INT(names_in_folder("b", name), 3);
 }
 
+TEST(file_writer_of_a_new_file, "of two that must be new the first to commit wins; nothing is left")
+{
+    char path[PATH_SIZE], name[64], *data;
+    FileWriter first, second;
+    size_t size;
+    Err err = {0};
+    CHECK_OK(path_format(path, &err, "%s/n", test_dir()), &err);
+    CHECK_OK(file_begin(path, &first, &err), &err);
+    CHECK_OK(file_begin(path, &second, &err), &err);
+    first.is_new = second.is_new = true;
+    CHECK_OK(file_add(&first, "first", 5, &err), &err);
+    CHECK_OK(file_commit(&second, &err), &err);
+    CHECK_STATUS(file_commit(&first, &err), ST_IO);
+    CHECK(strstr(err.msg, "File exists") != NULL);
+    CHECK_OK(file_read(path, 100, &data, &size, &err), &err);
+    CHECK_INT(size, 0);
+    free(data);
+    CHECK_INT(names_in_folder("n", name), 1);
+}
+
 static void count_item(void *context, int item)
 {
     atomic_int *counts = context;

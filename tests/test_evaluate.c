@@ -150,29 +150,35 @@ TEST(evaluate_known_difference, "own output scores 100 dB and SSIM 1; 10 grey le
     close_fixture(&f);
 }
 
-TEST(evaluate_refuses, "another target, window, spacing, pose or turn is refused and named")
+TEST(evaluate_refuses, "another target, window, spacing, size, pose or turn is refused and named")
 {
     Fixture f = fixture(0);
     Err err = {0};
     PackInfo info = *pack_info(f.pack);
-    CHECK_OK(evaluate_fits(model_info(f.model), &info, &err), &err);
+    ModelInfo model = *model_info(f.model);
+    model.grid_pixels = info.pixels; /* the fixture's grids differ */
+    CHECK_OK(evaluate_fits(&model, &info, &err), &err);
     info.window_width_hu += 1;
-    CHECK_STATUS(evaluate_fits(model_info(f.model), &info, &err), ST_MODEL_UNFIT);
+    CHECK_STATUS(evaluate_fits(&model, &info, &err), ST_MODEL_UNFIT);
     CHECK(strstr(err.msg, "window") != NULL);
     info = *pack_info(f.pack);
     info.spacing_mm *= 1.01;
-    CHECK_STATUS(evaluate_fits(model_info(f.model), &info, &err), ST_MODEL_UNFIT);
+    CHECK_STATUS(evaluate_fits(&model, &info, &err), ST_MODEL_UNFIT);
     CHECK(strstr(err.msg, "mm wide") != NULL);
     info = *pack_info(f.pack);
+    info.pixels += 32;
+    CHECK_STATUS(evaluate_fits(&model, &info, &err), ST_MODEL_UNFIT);
+    CHECK(strstr(err.msg, "pixels a side") != NULL);
+    info = *pack_info(f.pack);
     info.pose = info.pose == POSE_NATIVE ? POSE_REFERENCE : POSE_NATIVE;
-    CHECK_STATUS(evaluate_fits(model_info(f.model), &info, &err), ST_MODEL_UNFIT);
+    CHECK_STATUS(evaluate_fits(&model, &info, &err), ST_MODEL_UNFIT);
     info = *pack_info(f.pack);
     info.interpolation = INTERPOLATION_CUBIC;
-    CHECK_STATUS(evaluate_fits(model_info(f.model), &info, &err), ST_MODEL_UNFIT);
+    CHECK_STATUS(evaluate_fits(&model, &info, &err), ST_MODEL_UNFIT);
     info = *pack_info(f.pack);
     info.target[1] = info.target[1] == '1' ? '2' : '1';
-    CHECK_STATUS(evaluate_fits(model_info(f.model), &info, &err), ST_MODEL_UNFIT);
-    ModelInfo turned = *model_info(f.model);
+    CHECK_STATUS(evaluate_fits(&model, &info, &err), ST_MODEL_UNFIT);
+    ModelInfo turned = model;
     info = *pack_info(f.pack);
     turned.pose = info.pose = POSE_REFERENCE;
     (void)snprintf(turned.axes, sizeof turned.axes, "LP");

@@ -127,7 +127,8 @@ TEST(pack_list, "columns in any order, relative paths, blanks, quotes, a byte or
 
 /* ---- MR images ------------------------------------------------------------------------------- */
 
-static const char *modality = "MR", *rescale_type = "-"; /* of the next */
+static const char *modality = "MR", *rescale_type = "-", *comments = "-"; /* of the next */
+static int padding;                                                       /* 0: none */
 
 static void write_mr(const char *name, int z, const char *series, const char *sop_class,
                      const char *slope)
@@ -146,56 +147,71 @@ static void write_mr(const char *name, int z, const char *series, const char *so
                          .series_uid = series,
                          .modality = modality,
                          .rescale_type = rescale_type,
+                         .comments = comments,
+                         .has_padding = padding != 0,
+                         .padding = (uint16_t)padding,
                          .sop_class = sop_class};
     ct_file_write(in_dir(name), &file);
 }
 
-static Status read_mr(Arena *arena, VolumeF32 *ret, char key[HEX_SIZE], Err *err)
+static Status read_mr(Arena *arena, VolumeF32 *ret, MrSource *source, Err *err)
 {
     *err = (Err){0};
     arena_reset(arena, 0);
-    return mr_read(in_dir("mr"), 2, arena, ret, key, err);
+    return mr_read(in_dir("mr"), 2, arena, ret, source, err);
 }
 
 TEST(pack_mr_series, "MR without rescale: stored values in order; other classes and series are not")
 {
     Arena arena = {0};
     VolumeF32 mr;
-    char key[HEX_SIZE];
+    MrSource source;
     Err err = {0};
     CHECK_OK(arena_open((size_t)1 << 28, &arena, &err), &err);
     CHECK_OK(dir_make(in_dir("mr"), &err), &err);
-    CHECK_STATUS(read_mr(&arena, &mr, key, &err), ST_SERIES_NOT_MR);
+    CHECK_STATUS(read_mr(&arena, &mr, &source, &err), ST_SERIES_NOT_MR);
     write_mr("mr/ct.dcm", 9, "1.2.9", NULL, NULL);
-    CHECK_STATUS(read_mr(&arena, &mr, key, &err), ST_SERIES_NOT_MR);
+    CHECK_STATUS(read_mr(&arena, &mr, &source, &err), ST_SERIES_NOT_MR);
     for (int i = 0; i < 5; i++) {
         char name[32];
         (void)snprintf(name, sizeof name, "mr/%d.dcm", (i * 3) % 5);
         write_mr(name, i, "1.2.3.2", UID_MR_IMAGE, "-");
     }
-    CHECK_OK(read_mr(&arena, &mr, key, &err), &err);
+    CHECK_OK(read_mr(&arena, &mr, &source, &err), &err);
     CHECK(mr.grid.nx == 6 && mr.grid.ny == 4 && mr.grid.nz == 5);
     CHECK_NEAR(grid_spacing_mm(&mr.grid, 2), 3, 1e-9);
     CHECK_NEAR(mr.grid.lps_from_vox.m[1][3], -20.5, 1e-9);
     for (int i = 0; i < 5 * 24; i++)
         CHECK_NEAR(mr.v[i], 60000 + 100 * (i / 24) + i % 24, 0);
-    CHECK_INT(strlen(key), 64);
+    CHECK_INT(strlen(source.patient_key), 64);
+    CHECK(!source.is_synthetic);
     write_mr("mr/2.dcm", 4, "1.2.3.2", UID_MR_IMAGE, "2"); /* slope and intercept 2 */
-    CHECK_OK(read_mr(&arena, &mr, key, &err), &err);
+    CHECK_OK(read_mr(&arena, &mr, &source, &err), &err);
     CHECK_NEAR(mr.v[4 * 24 + 1], 2 * 60401 + 2, 0);
+    padding = 60400 + 13; /* row 2, column 1: tissue may have that value */
+    write_mr("mr/2.dcm", 4, "1.2.3.2", UID_MR_IMAGE, "-");
+    CHECK_OK(read_mr(&arena, &mr, &source, &err), &err);
+    CHECK_NEAR(mr.v[4 * 24 + 13], padding, 0);
+    padding = 60400 + 12; /* column 0: the border */
+    comments = "SYNTHETIC MR - NOT FOR DIAGNOSIS";
+    write_mr("mr/2.dcm", 4, "1.2.3.2", UID_MR_IMAGE, "-");
+    CHECK_OK(read_mr(&arena, &mr, &source, &err), &err);
+    CHECK(mr.v[4 * 24 + 12] == 0 && source.is_synthetic);
+    padding = 0;
+    comments = "-";
     write_mr("mr/6.dcm", 6, "1.2.3.9", UID_MR_IMAGE, "-");
-    CHECK_STATUS(read_mr(&arena, &mr, key, &err), ST_SERIES_MIXED);
+    CHECK_STATUS(read_mr(&arena, &mr, &source, &err), ST_SERIES_MIXED);
     CHECK(unlink(in_dir("mr/6.dcm")) == 0);
     write_mr("mr/6.dcm", 6, "1.2.3.2", UID_MR_IMAGE, "-");
-    CHECK_STATUS(read_mr(&arena, &mr, key, &err), ST_SERIES_GAP); /* slice 5 is missing */
+    CHECK_STATUS(read_mr(&arena, &mr, &source, &err), ST_SERIES_GAP); /* slice 5 is missing */
     modality = "CT"; /* an export that says MR Image Storage all the same */
     write_mr("mr/6.dcm", 5, "1.2.3.2", UID_MR_IMAGE, "-");
-    CHECK_STATUS(read_mr(&arena, &mr, key, &err), ST_SERIES_NOT_MR);
+    CHECK_STATUS(read_mr(&arena, &mr, &source, &err), ST_SERIES_NOT_MR);
     CHECK(strstr(err.msg, "Modality is not MR") != NULL);
     modality = "-";
     rescale_type = "HU";
     write_mr("mr/6.dcm", 5, "1.2.3.2", UID_MR_IMAGE, "1");
-    CHECK_STATUS(read_mr(&arena, &mr, key, &err), ST_SERIES_NOT_MR);
+    CHECK_STATUS(read_mr(&arena, &mr, &source, &err), ST_SERIES_NOT_MR);
     CHECK(strstr(err.msg, "HU") != NULL);
     arena_close(&arena);
 }
@@ -349,6 +365,11 @@ TEST(pack_pictures_that_do_not_belong,
     CHECK_STATUS(pack_png_case(&spec, "0123456789abcdee", list.pairs + 1, 1, writer, &facts, &err),
                  ST_NOT_FOUND);
     CHECK(strncmp(err.msg, "PNG file 2 by name in the MR folder: opening it: ", 49) == 0);
+    static uint8_t large[1 << 12];
+    CHECK_OK(png_write_grey(in_dir("mr/30001.png"), large, 1 << 12, 1, &err), &err);
+    CHECK_STATUS(pack_png_case(&spec, "0123456789abcdee", list.pairs + 1, 1, writer, &facts, &err),
+                 ST_PACK_CASE); /* of this case alone */
+    CHECK(strstr(err.msg, "at most 2048") != NULL);
     memcpy(list.pairs[1].mr, list.pairs[1].ct, PATH_SIZE);
     err = (Err){0};
     CHECK_STATUS(pack_png_case(&spec, "0123456789abcdee", list.pairs + 1, 1, writer, &facts, &err),
@@ -381,6 +402,73 @@ TEST(pack_gates, "air in HU is no MR; contents are the same turned, another with
     v[1] = -500;
     CHECK_STATUS(pack_mr_gate(v, COUNT, &err), ST_PACK_CASE);
     CHECK(strstr(err.msg, "the MR is a CT: 5 %") != NULL);
+}
+
+TEST(pack_one_patient, "in two cases is refused; unknown ones are not compared")
+{
+    PackFacts first = {.ct_content = 1, .mr_content = 1, .patient = "ab"},
+              second = {.ct_content = 2, .mr_content = 2, .patient = "ab"};
+    PackSeen seen = {.unit = "line"};
+    Err err = {0};
+    pack_sketch(NULL, 1, 0, first.ct_sketch);
+    pack_sketch(NULL, 1, 0, second.ct_sketch);
+    CHECK_OK(pack_seen_add(&seen, 5, &first, &err), &err);
+    CHECK_STATUS(pack_seen_check(&seen, &second, &err), ST_SERIES_PATIENT);
+    CHECK_STR(err.msg, "its patient is that of line 5: one head in two cases, which are split");
+    second.patient[1] = 'c';
+    CHECK_OK(pack_seen_check(&seen, &second, &err), &err);
+    first.patient[0] = second.patient[0] = '\0';
+    CHECK_OK(pack_seen_add(&seen, 6, &first, &err), &err);
+    CHECK_OK(pack_seen_check(&seen, &second, &err), &err);
+    pack_seen_free(&seen);
+}
+
+TEST(pack_mr_scaled, "to 0..1 between two intensities; a fifth beyond one of them is refused")
+{
+    enum { COUNT = 1000 };
+    static float mr[COUNT];
+    static uint8_t mask[COUNT];
+    const PackSpec range = {.has_range = true, .low = 100, .high = 1100};
+    const PackSpec percentiles = {.low_percent = 10, .high_percent = 90};
+    const double shifts[] = {0, -200, -202, 199, 203};
+    PackFacts facts = {0};
+    Err err = {0};
+    for (int k = 0; k < 5; k++) {
+        for (int i = 0; i < COUNT; i++) {
+            mask[i] = i != 0;
+            mr[i] = (float)(101 + i + shifts[k]);
+        }
+        Status status = pack_scale_mr(&range, mask, COUNT, mr, &facts, &err);
+        CHECK_INT(status, k == 2 || k == 4 ? ST_PACK_CASE : ST_OK);
+        if (k == 0)
+            CHECK(mr[0] == 0 && fabsf(mr[500] - 0.501f) < 1e-6f);
+    }
+    CHECK(strstr(err.msg, "0 % is below 100 and 20 % above 1100") != NULL);
+    for (int i = 0; i < COUNT; i++)
+        mr[i] = (float)(i / 3);
+    CHECK_OK(pack_scale_mr(&percentiles, mask, COUNT, mr, &facts, &err), &err);
+    CHECK(facts.mr_low == 33 && facts.mr_high == 299);
+}
+
+TEST(pack_one_value, "the part of a mask that has one value, 0 or another, also once resampled")
+{
+    enum { COUNT = 20000 };
+    static float mr[COUNT];
+    static uint8_t mask[COUNT];
+    for (int i = 0; i < COUNT; i++) {
+        mask[i] = i % 2 == 0;
+        mr[i] = i % 2 == 1      ? 7
+                : i < COUNT / 4 ? 100.0f + (float)(i % 4) * 1e-5f
+                                : 100.0f + (float)i;
+    }
+    CHECK_NEAR(pack_one_value_frac(mr, mask, COUNT), 0.25, 0.01);
+    for (int i = 0; i < COUNT; i++)
+        mr[i] = i < COUNT / 2 ? 0 : (float)i;
+    CHECK_NEAR(pack_one_value_frac(mr, mask, COUNT), 0.5, 0.01);
+    mr[0] = 1e30f; /* a value far off hides nothing */
+    CHECK_NEAR(pack_one_value_frac(mr, mask, COUNT), 0.5, 0.01);
+    CHECK(pack_one_value_frac(mr, mask, 2) == 1);
+    CHECK(pack_one_value_frac(mr, mask + 1, 1) == 0);
 }
 
 TEST(pack_shared_slices, "a CT with its first slices cut is one head; blank slices are nobody's")
@@ -563,7 +651,7 @@ static int call(int (*command)(int, char **), const char *arguments)
 /* Every second voxel, with noise of its own, so that it is another case; 3 % smaller, since coarse
 ** voxels give a brain more ml. */
 static void write_coarse(const char *name, const float *v, const Grid *grid, double stretch,
-                         double noise, uint64_t seed, Arena *arena)
+                         double noise, double cut_frac, uint64_t seed, Arena *arena)
 {
     Err err = {0};
     const Affine twice = {{{1.94 * stretch, 0, 0, 0}, {0, 1.94, 0, 0}, {0, 0, 1.94, 0}}};
@@ -579,11 +667,15 @@ static void write_coarse(const char *name, const float *v, const Grid *grid, dou
             for (size_t x = 0; x < (size_t)out.grid.nx; x++)
                 out.v[at++] = v[(2 * z * ny + 2 * y) * nx + 2 * x] +
                               (float)random_between(&random, -noise, noise);
+    for (size_t i = 0; i < at; i++) /* from the lower rows on, in the upper third of the slices */
+        if (i / ((size_t)out.grid.nx * (size_t)out.grid.ny) > 2 * (size_t)out.grid.nz / 3 &&
+            (double)(i / (size_t)out.grid.nx % (size_t)out.grid.ny) < cut_frac * out.grid.ny)
+            out.v[i] = 9;
     CHECK_OK(nifti_write_f32(in_dir(name), &out, &err), &err);
     arena_reset(arena, mark);
 }
 
-/* ct0 .. ct4 and mr0 .. mr4: mr2 is noisy, mr4 a fifth wider. */
+/* ct0 .. ct4 and mr0 .. mr4: mr1 has a part set to one value, mr2 is noisy, mr4 a fifth wider. */
 static void write_five(Arena *arena, Arena *scratch)
 {
     static const TissueHu tissue = {8, 38, 29};
@@ -606,15 +698,16 @@ static void write_five(Arena *arena, Arena *scratch)
     for (int k = 0; k < 5; k++) {
         double noise = (double)largest * (k == 2 ? 0.3 : 0.01);
         (void)snprintf(name, sizeof name, "ct%d.nii.gz", k);
-        write_coarse(name, hu, &ct.grid, 1, 2, 10 + (uint64_t)k, arena);
+        write_coarse(name, hu, &ct.grid, 1, 2, 0, 10 + (uint64_t)k, arena);
         (void)snprintf(name, sizeof name, "mr%d.nii.gz", k);
-        write_coarse(name, head.t1.v, &ct.grid, k == 4 ? 1.2 : 1, noise, 20 + (uint64_t)k, arena);
+        write_coarse(name, head.t1.v, &ct.grid, k == 4 ? 1.2 : 1, noise, k == 1 ? 0.4 : 0,
+                     20 + (uint64_t)k, arena);
     }
 }
 
 TEST_TIMEOUT(pack_volumes_that_fit_worse,
-             "of four cases the one with a noisy MR is noted by its line; an MR that is a fifth "
-             "wider is left out",
+             "of four cases the ones with a noisy MR and with a part of an MR are noted by their "
+             "lines; an MR that is a fifth wider is left out",
              240)
 {
     Arena arena = {0}, scratch = {0};
@@ -638,8 +731,10 @@ TEST_TIMEOUT(pack_volumes_that_fit_worse,
     CHECK_OK(file_read(in_dir("said"), 1 << 20, &said, &n_said, &err), &err);
     (void)printf("# %s\n", said);
     CHECK_INT(code, CLI_PARTIAL);
-    CHECK(strstr(said, "ct2mr: note: line 4 (") != NULL);
-    CHECK(strstr(strstr(said, "note: line 4") + 1, "note: line") == NULL);
+    const char *cut = strstr(said, "ct2mr: note: line 3 (");
+    CHECK(cut != NULL && strstr(cut, "): in ") != NULL && strstr(cut, "is the MR cut") != NULL);
+    CHECK(strstr(said, "note: line 4 (") != NULL);
+    CHECK(strstr(said, "note: line 2 (") == NULL && strstr(said, "note: line 5 (") == NULL);
     CHECK(strstr(said, "line 6 left out: REG_QUALITY: CT and MR: scales ") != NULL);
     free(said);
     arena_close(&scratch);
@@ -706,6 +801,11 @@ TEST_TIMEOUT(
     const cJSON *item = cJSON_GetArrayItem(cJSON_GetObjectItem(json, "cases"), 0);
     low = cJSON_GetNumberValue(cJSON_GetObjectItem(item, "mr_low"));
     high = cJSON_GetNumberValue(cJSON_GetObjectItem(item, "mr_high"));
+    static const char *const COUNTS[] = {"slices", "without_mask", "too_wide", "without_mr"};
+    double all = 0;
+    for (int k = 0; k < 4; k++)
+        all += cJSON_GetNumberValue(cJSON_GetObjectItem(item, COUNTS[k]));
+    CHECK(all == cJSON_GetNumberValue(cJSON_GetObjectItem(item, "of_slices"))); /* each once */
     CHECK(cJSON_GetNumberValue(cJSON_GetObjectItem(item, "without_mr")) >= 20);
     CHECK(low >= 0 && low < 0.02 && high > 0.14 && high < 0.25);
     double error_mm =

@@ -148,6 +148,33 @@ TEST(
     pack_close(pack);
 }
 
+TEST(train_resumed_replaces_what_it_found,
+     "begun anew over another training's model and stopped before its first: its best replaces it")
+{
+    Pack *pack = open_pack(32, 4, 4, 4);
+    TrainConfig config = small_config(pack);
+    Seen old = {0}, first = {.stop_after = 2}, rest = {0};
+    Model *model;
+    Err err = {0};
+    config.epochs = 6;
+    (void)training_run(config, &old);
+    CHECK(link(config.model, path_of("old.safetensors")) == 0); /* a new file has another inode */
+    config.epochs = 3;
+    config.schedule.lr *= 2;
+    (void)training_run(config, &first);
+    CHECK(training_same_files(config.model, path_of("old.safetensors")));
+    config.resume = true;
+    TrainResult result = training_run(config, &rest);
+    CHECK_INT(result.kept_epoch, 0);
+    CHECK(!training_same_files(config.model, path_of("old.safetensors")));
+    CHECK_OK(model_open(config.model, &model, &err), &err);
+    char want[32];
+    (void)snprintf(want, sizeof want, "\"epochs\":%d,", result.best_epoch);
+    CHECK(strstr(model_info(model)->training, want) != NULL);
+    model_close(model);
+    pack_close(pack);
+}
+
 TEST(train_checkpoint_is_of_its_training,
      "another recipe, another file, a cut file: refused by name")
 {
@@ -663,7 +690,12 @@ TEST(train_command_one_at_a_time,
     CHECK(access(path_of("m.checkpoint.lock"), F_OK) != 0);
     const char *const itself[] = {"--overwrite", "--encoder", path_of("m.safetensors"), NULL};
     CHECK_INT(wait_cli(start_cli(itself)), CLI_USAGE);
-    CHECK(out_has("--out is the encoder's file"));
+    CHECK(out_has("m.safetensors of --out is the encoder's file"));
+    CHECK(link(path_of("p.pack"), path_of("m.csv.pack")) == 0 && unlink(path_of("m.csv")) == 0 &&
+          rename(path_of("m.csv.pack"), path_of("m.csv")) == 0);
+    const char *const curves[] = {"--overwrite", NULL};
+    CHECK_INT(wait_cli(start_cli(curves)), CLI_USAGE);
+    CHECK(out_has("m.csv of --out is the packed file"));
 }
 
 TEST(train_command_says_what_is_wrong, "options, loss, files: exit 2 or 1 and the reason")

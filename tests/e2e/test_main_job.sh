@@ -55,6 +55,13 @@ for mr in "$TEST_DIR"/run/MR*.dcm; do
     cmp -s "$mr" "$TEST_DIR/spool/jobs/1-1/${mr##*/}" || fail "ct2mr run differs in ${mr##*/}"
 done
 
+# Its own MR is neither an MR to train on nor a reference.
+printf 'case,ct,mr\na,%s,%s\n' "$(realpath "$CT")" "$TEST_DIR/tps" >"$TEST_DIR/cases.csv"
+runs 1 "$ct2mr" pack --cases "$TEST_DIR/cases.csv" --target T1 --out "$TEST_DIR/own.pack"
+says "line 2 left out: PACK_CASE: the MR says that it was computed from other images"
+runs 1 "$ct2mr" mask "$CT" --out "$TEST_DIR/mask.nii.gz" --brain --reference "$TEST_DIR/tps"
+says "it says that it was computed from other images"
+
 # Nothing of the patient in the log, the job's texts or file names.
 grep -q 'TRIAL' "$TEST_DIR/node.log" && fail "patient name in the log"
 find "$TEST_DIR/spool" | grep -q 'TRIAL' && fail "patient name in a path"

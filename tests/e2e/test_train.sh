@@ -38,6 +38,9 @@ grep -q '"data":"'"$(sha256sum p.pack | cut -c1-64)"'"' out || fail "no digest o
 # What the model was trained on is no test of it.
 "$ct2mr" eval --data p.pack --model whole.safetensors >out 2>&1 || fail "eval: $(cat out)"
 grep -q "NOT A TEST: the model was trained on 1 of these 1 cases" out || fail "eval: $(cat out)"
+cp p.pack mine.pack
+"$ct2mr" eval --data p.pack --model whole.safetensors --out mine.pack >out 2>&1
+[ $? = 2 ] && cmp -s p.pack mine.pack || fail "eval --out replaced a packed file: $(cat out)"
 "$ct2mr" eval --unseen --data p.pack --model whole.safetensors >out 2>&1
 [ $? = 2 ] && grep -q "was trained on all of these cases" out || fail "eval --unseen: $(cat out)"
 "$ct2mr" simulate --pack q.pack --slices 4 --seed 2 >out 2>&1 || fail "simulate: $(cat out)"
