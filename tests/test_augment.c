@@ -256,6 +256,37 @@ TEST(loader_bits_for_any_threads, "4 epochs with 1, 2 and 7 threads, and begun i
     pack_close(pack);
 }
 
+TEST(loader_changes_a_slice_anew_each_epoch, "one slice, one a batch: no two epochs are alike")
+{
+    enum { EPOCHS = 4 };
+    static const int32_t SLICE[1] = {1};
+    Pack *pack = open_pack(1, 4, 4);
+    const LoaderOptions options = {.pack = pack,
+                                   .window = WINDOW,
+                                   .slices = SLICE,
+                                   .n_slices = 1,
+                                   .batch = 1,
+                                   .steps_per_epoch = 1,
+                                   .threads = 1,
+                                   .ahead = 2,
+                                   .augment = 1u << AUGMENT_NOISE,
+                                   .seed = 77};
+    static float seen[EPOCHS][3 * PIXELS];
+    Loader *loader;
+    Err err = {0};
+    CHECK_OK(loader_open(&options, &loader, &err), &err);
+    for (int e = 0; e < EPOCHS; e++) {
+        const float *x, *t;
+        double waited;
+        loader_next(loader, &x, &t, &waited);
+        memcpy(seen[e], x, sizeof seen[e]);
+        for (int k = 0; k < e; k++)
+            CHECK(memcmp(seen[e], seen[k], sizeof seen[e]) != 0);
+    }
+    loader_close(loader);
+    pack_close(pack);
+}
+
 TEST(loader_ends_at_any_time, "closed before the first batch, and while batches are being made")
 {
     Pack *pack = open_pack(1, 2, 4);

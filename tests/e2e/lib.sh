@@ -54,7 +54,7 @@ wait_for() {
     shift
     until "$@" 2>/dev/null; do
         [ $SECONDS -ge $end ] && return 1
-        sleep 0.1
+        sleep "${pause:-0.1}"
     done
 }
 port_open() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
@@ -76,6 +76,11 @@ make_ct() {
     exec {ct_lock}>&-
     # shellcheck disable=SC2034 # used by the scripts that source this
     N_CT=$(find "$CT" -name '*.dcm' | wc -l)
+}
+
+# as_measured FOLDER: takes from a synthetic MR what it says of itself, so that it serves as an MR.
+as_measured() {
+    dcmodify -nb -ea "(0020,4000)" -ea "(0008,2111)" -ea "(0008,001c)" "$1"/*.dcm || fail "dcmodify"
 }
 
 # write_config [LINE...]: the node's configuration; each LINE is "section.key: value" and wins.
@@ -146,6 +151,6 @@ job_field() { "$ct2mr" job show "$2" --json | grep -o "\"$1\":\"[A-Z_]*\"" | hea
 job_state() { job_field state "${1:-1}"; }
 job_code() { job_field code "${1:-1}"; }
 job_is() { [ "$(job_state "$1")" = "$2" ]; }
-wait_state() { # wait_state ID STATE SECONDS
-    wait_for "$3" job_is "$1" "$2" || fail "job $1 is $(job_state "$1") $(job_code "$1"), not $2"
+wait_state() { # wait_state ID STATE SECONDS; each look is a start of ct2mr: no more than needed
+    pause=0.4 wait_for "$3" job_is "$1" "$2" || fail "job $1 is $(job_state "$1") $(job_code "$1"), not $2"
 }

@@ -3,13 +3,17 @@
 # A site's own reference: a folder of DICOM MR images serves, whichever way its slices run; one that is
 # no MR is refused.
 . tests/e2e/lib.sh
+need dcmdump dcmodify
 make_ct
 model=etc/models/demo-t1-w16.safetensors
 
-# The synthetic MR of the first run is an MR of that head; DICOM's slices run left and back (LP), those
+# The synthetic MR of the first run, once it does not say so, is an MR of that head; DICOM's slices run left and back (LP), those
 # that the model was trained on right and front (RA).
 runs 0 "$ct2mr" run --model $model --out "$TEST_DIR/mr" "$CT"
 rm "$TEST_DIR/mr/qa.png"
+runs 1 "$ct2mr" run --model $model --reference "$TEST_DIR/mr" --out "$TEST_DIR/no" "$CT"
+says "REFERENCE: it says that it was computed from other images"
+as_measured "$TEST_DIR/mr"
 runs 0 "$ct2mr" run --model $model --reference "$TEST_DIR/mr" --out "$TEST_DIR/yes" "$CT"
 n=$(find "$TEST_DIR/yes" -name '*.dcm' | wc -l)
 [ "$n" = "$N_CT" ] || fail "$n images for $N_CT"

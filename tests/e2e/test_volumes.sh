@@ -90,6 +90,7 @@ runs 0 "$ct2mr" run --model $model --out "$TEST_DIR/dicom" "$CT"
 rm "$TEST_DIR/dicom/qa.png"
 runs 0 "$ct2mr" register --json --fixed "$CT" --moving "$TEST_DIR/dicom" --out "$t" --png "$png"
 says '"fixed_is":"CT","moving_is":"MR"'
+as_measured "$TEST_DIR/dicom"
 runs 0 "$ct2mr" mask --brain --reference "$TEST_DIR/dicom" --out "$TEST_DIR/m.nii.gz" "$CT"
 
 # After a failure, or a refusal without a transform: nothing of an earlier run.
