@@ -38,8 +38,11 @@ Status dir_make(const char *path, Err *err)
             return err_sys(err, errno, "making folder %s", part);
         *p = '/';
     }
+    struct stat st;
     if (mkdir(part, 0750) != 0 && errno != EEXIST)
         return err_sys(err, errno, "making folder %s", part);
+    if (stat(part, &st) == 0 && !S_ISDIR(st.st_mode))
+        return err_sys(err, ENOTDIR, "making folder %s", part);
     return ST_OK;
 }
 

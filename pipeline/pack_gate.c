@@ -159,7 +159,8 @@ Status pack_seen_check(const PackSeen *seen, const PackFacts *facts, Err *err)
                            seen->unit != NULL ? seen->unit : "case", c->number);
         if (facts->patient[0] != '\0' && strcmp(c->patient, facts->patient) == 0)
             return err_set(err, ST_SERIES_PATIENT,
-                           "its patient is that of %s %d: one head in two cases, which are split",
+                           "its patient is that of %s %d: one head in two cases, which are split; "
+                           "--any-patient packs both",
                            seen->unit != NULL ? seen->unit : "case", c->number);
         if (share_slices(c->sketch, facts->ct_sketch))
             return err_set(err, ST_PACK_CASE,

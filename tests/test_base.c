@@ -146,6 +146,18 @@ TEST(file_write_durable_replaces_whole, "the new content, nothing left beside it
     CHECK_STR(name, "a");
 }
 
+TEST(dir_make_is_a_folder_or_an_error, "made with its parents, there already; a file in its place")
+{
+    char path[PATH_SIZE];
+    Err err = {0};
+    CHECK_OK(path_format(path, &err, "%s/x/y", test_dir()), &err);
+    CHECK_OK(dir_make(path, &err), &err);
+    CHECK_OK(dir_make(path, &err), &err);
+    CHECK_OK(path_format(path, &err, "%s/x/file", test_dir()), &err);
+    CHECK_OK(file_write_durable(path, "a", 1, &err), &err);
+    CHECK_STATUS(dir_make(path, &err), ST_IO);
+}
+
 TEST(file_writers_have_names_of_their_own,
      "two of one file do not meet, the last to commit wins; the user's own .tmp and .part stay")
 {

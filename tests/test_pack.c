@@ -414,7 +414,8 @@ TEST(pack_one_patient, "in two cases is refused; unknown ones are not compared")
     pack_sketch(NULL, 1, 0, second.ct_sketch);
     CHECK_OK(pack_seen_add(&seen, 5, &first, &err), &err);
     CHECK_STATUS(pack_seen_check(&seen, &second, &err), ST_SERIES_PATIENT);
-    CHECK_STR(err.msg, "its patient is that of line 5: one head in two cases, which are split");
+    CHECK_STR(err.msg, "its patient is that of line 5: one head in two cases, which are split; "
+                       "--any-patient packs both");
     second.patient[1] = 'c';
     CHECK_OK(pack_seen_check(&seen, &second, &err), &err);
     first.patient[0] = second.patient[0] = '\0';
