@@ -1,6 +1,6 @@
 /* pipeline/head_gate, step_window: what pixels alone can tell. Claims: a good head passes with
-** room, each planted fault is named; nothing of the patient is cut off at the model's grid; a model of
-** pose native sees every CT the same way round. */
+** room, each planted fault is named; nothing of the patient is cut off at the model's grid; a model
+** of pose native sees every CT the same way round. */
 #include "tests/test.h"
 
 #include "pipeline/head_gate.h"
