@@ -178,6 +178,12 @@ TEST_TIMEOUT(cuda_plans_are_checked, "a plan's text: another card's or an edited
         {"CUDNN_POINTWISE_RELU_FWD", "CUDNN_POINTWISE_TANH_FWD"},
         {"\"dim\":[64,64,3,3]", "\"dim\":[64,32,3,3]"}, /* read as a grouped convolution */
         {"CUDNN_DATA_FLOAT\",\"dim", "CUDNN_DATA_HALF\",\"dim"},
+        {"\"dilation\":[1,1]", "\"dilation\":[2,2]"},
+        {"\"mathPrec\":\"CUDNN_DATA_FLOAT\"", "\"mathPrec\":\"CUDNN_DATA_HALF\""},
+        {"\"beta\":0.0", "\"beta\":1.0"},
+        {"CUDNN_TENSOR_REORDERING_NONE", "CUDNN_TENSOR_REORDERING_INT8x32"},
+        {"\"vectCount\":1", "\"vectCount\":4"},
+        {"\"upperClip\":", "\"upperClip\":1,\"axis\":"},
         {"\"schemaVersion\":4", "\"schemaVersion\":5"},
         {"\"mode\"", "\"surprise\":1,\"mode\""},
         {"{", "["}};
