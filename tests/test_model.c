@@ -602,7 +602,22 @@ static Status verify_file(const char *path, Err *err)
     return status;
 }
 
-TEST(model_verify_names_what_is_wrong, "a missing tensor, another shape, a tensor too many")
+/* All bytes behind the header become 0. */
+static void clear_weights(const char *path)
+{
+    char *data;
+    size_t size;
+    uint64_t header;
+    Err err = {0};
+    CHECK_OK(file_read(path, 1 << 28, &data, &size, &err), &err);
+    memcpy(&header, data, sizeof header);
+    memset(data + 8 + header, 0, size - 8 - header);
+    CHECK_OK(file_write_durable(path, data, size, &err), &err);
+    free(data);
+}
+
+TEST(model_verify_names_what_is_wrong,
+     "a missing tensor, another shape, a tensor too many, weights of 0")
 {
     char path[PATH_SIZE];
     Err err = {0};
@@ -618,6 +633,10 @@ TEST(model_verify_names_what_is_wrong, "a missing tensor, another shape, a tenso
     model_file_write_random_with(path, ARCH_DRUNET50, 2, "spare.weight");
     CHECK_STATUS(verify_file(path, &err), ST_MODEL_FORMAT);
     CHECK_STR(err.msg, "tensor spare.weight is none of this network's");
+    model_file_write_random(path, ARCH_DRUNET50, 2);
+    clear_weights(path);
+    CHECK_STATUS(verify_file(path, &err), ST_MODEL_UNFIT);
+    CHECK(strstr(err.msg, "one value everywhere") != NULL);
 }
 
 /* ---- .npy ---------------------------------------------------------------------------------- */
