@@ -16,9 +16,9 @@ extern "C" {
 ** slice through backend ref and `backend` (a name of net.h) and compares, in f32 and in every other
 ** precision that the model allows and the backend has here.
 **   ret_difference   largest absolute difference of the two outputs
-** Errors: MODEL_FORMAT (the message names the tensor), MODEL_UNFIT (ref's own output is no number, or
-** one value everywhere), BACKEND (outputs differ by more than VERIFY_TOLERANCE, or VERIFY_PSNR_DB),
-** NO_MEMORY. */
+** Errors: MODEL_FORMAT (the message names the tensor), MODEL_UNFIT (ref's own output is no number
+** or one value everywhere), BACKEND (outputs differ by more than VERIFY_TOLERANCE, or
+** VERIFY_PSNR_DB), NO_MEMORY. */
 MUST_CHECK Status model_verify(const Model *model, const char *backend, double *ret_difference,
                                Err *err);
 

@@ -15,7 +15,8 @@
 #define SEARCH_STEP_MM 0.5
 #define SECTION_MM2 4000.0 /* of tissue: less is the head's end, whose asymmetry changes fast */
 #define LASTING_GAIN 2.5   /* of what lasts in both slices less is asked for: 0.1 of 0.25 */
-enum { SEARCH_ROWS = 4 };  /* every fourth line is enough to find the place */
+/* Every fourth line is enough to find the place; step * n_mm is more than half of 1 mm. */
+enum { SEARCH_ROWS = 4, SEARCH_PLACES = 35 };
 
 typedef struct Sides {
     const VolumeI16 *ct;
@@ -74,21 +75,22 @@ static void find_axis(void *context, int z)
     /* the sum of two places moves by two where the place between them moves by one */
     int32_t step = (int32_t)fmax(1, floor(2 * SEARCH_STEP_MM / s->n_mm));
     int32_t n_steps = (int32_t)ceil(2 * SEARCH_MM / (s->n_mm * step));
-    int64_t best = INT64_MAX;
-    for (int32_t k = -n_steps; k <= n_steps; k++) {
-        int32_t axis = (int32_t)lrint(2 * centre) + k * step;
-        int64_t sum = 0;
-        for (int32_t y = 0; y < s->lines; y += SEARCH_ROWS) {
-            const int16_t *line = line_of(s, z, y);
-            int32_t n = take(s, line, 0, 1, row);
-            (void)take(s, line, axis, -1, back);
-            sum += slice_sum_difference(row, back, n);
-        }
-        if (sum < best && axis >= 0) {
-            best = sum;
-            s->axis[z] = axis;
+    int32_t first = (int32_t)lrint(2 * centre) - n_steps * step, n_places = 2 * n_steps + 1;
+    int64_t sum[SEARCH_PLACES] = {0}, best = INT64_MAX;
+    ASSERT(n_places <= SEARCH_PLACES);
+    for (int32_t y = 0; y < s->lines; y += SEARCH_ROWS) {
+        const int16_t *line = line_of(s, z, y);
+        int32_t n = take(s, line, 0, 1, row);
+        for (int32_t k = 0; k < n_places; k++) {
+            (void)take(s, line, first + k * step, -1, back);
+            sum[k] += slice_sum_difference(row, back, n);
         }
     }
+    for (int32_t k = 0; k < n_places; k++)
+        if (sum[k] < best && first + k * step >= 0) {
+            best = sum[k];
+            s->axis[z] = first + k * step;
+        }
 }
 
 /* Where only one of two slices has tissue something begins or ends, a bolus: not
