@@ -14,15 +14,16 @@ import numpy as np, torch
 torch.manual_seed(7)
 
 def save(path, state):
-    header, data = {}, b""
+    header, data, size = {}, [], 0
     for name, t in state.items():
         a = np.ascontiguousarray(t.detach().numpy())
         kind = {"float32": "F32", "int64": "I64"}[str(a.dtype)]
         header[name] = {"dtype": kind, "shape": list(a.shape),
-                        "data_offsets": [len(data), len(data) + a.nbytes]}
-        data += a.tobytes()
+                        "data_offsets": [size, size + a.nbytes]}
+        data.append(a.tobytes())
+        size += a.nbytes
     text = json.dumps(header).encode()
-    open(path, "wb").write(struct.pack("<Q", len(text)) + text + data)
+    open(path, "wb").write(b"".join([struct.pack("<Q", len(text)), text] + data))
 
 def load(path):
     raw = open(path, "rb").read()
