@@ -169,8 +169,8 @@ test-run: $(PROGRAMS) $(PLUGIN) $(B)/tests/unit
 # Tests beside each other: many wait, or use one core.
 BESIDE ?= $(shell nproc)
 # `make asan` runs every unit test; that takes longer than all others here.
-# Of the emulated GPU not what is cuDNN's work or is done once more with other weights.
-HOSTILE := config,control,cuda,-plans_for,-plans_refuse,-wrong_layout,dicom,fuzz,import,job_file,model,nifti,pack_file,prescan,receive
+# Of the emulated GPU not what is cuDNN's work, or the same steps with other weights or more often.
+HOSTILE := config,control,cuda,-plans_for,-plans_refuse,-wrong_layout,-cuda_training,dicom,fuzz,import,job_file,model,nifti,pack_file,prescan,receive
 demo: deps
 	@$(MAKE) --no-print-directory $(PROGRAMS)
 	@bash tests/demo.sh $(B)
