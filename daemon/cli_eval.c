@@ -97,7 +97,7 @@ static Status choose_cases(const char *text, const PackInfo *info, bool *ret, Er
 
 static const EvalMetric SHOWN[] = {EVAL_PSNR,      EVAL_PSNR_MASKED,    EVAL_SSIM,
                                    EVAL_TENENGRAD, EVAL_TENENGRAD_REAL, EVAL_RMSE};
-enum { N_SHOWN = sizeof SHOWN / sizeof SHOWN[0] };
+enum { N_SHOWN = sizeof SHOWN / sizeof SHOWN[0], NAME_SIZE = 80 };
 
 void cli_eval_print_deviation(Summary s)
 {
@@ -107,13 +107,22 @@ void cli_eval_print_deviation(Summary s)
         (void)printf(" +- %7s", "-");
 }
 
+/* With some of its digest: two models may have one file name. Returns ret. */
+static const char *name_of(const Subject *s, char ret[NAME_SIZE])
+{
+    (void)snprintf(ret, NAME_SIZE, "%s (%.8s)", model_info(s->model)->name,
+                   model_info(s->model)->digest);
+    return ret;
+}
+
 static void print_subject(const Subject *s)
 {
     const Evaluation *e = &s->evaluation;
+    char name[NAME_SIZE];
     (void)printf("%s on backend %s in %s: %d slices of %d cases scored, %d with too little mask "
                  "left out\n",
-                 model_info(s->model)->name, net_backend(s->net),
-                 precision_name(net_precision(s->net)), e->n, e->n_cases, e->n_left_out);
+                 name_of(s, name), net_backend(s->net), precision_name(net_precision(s->net)), e->n,
+                 e->n_cases, e->n_left_out);
     const EvalSubject subject = {s->model, s->net, e, s->use, s->is_stated};
     EvalUse use = eval_use(&subject);
     char text[EVAL_USE_SIZE];
@@ -159,8 +168,9 @@ static Status report(const EvalArguments *a, const EvalReport *r, const Subject 
     if (other != NULL) {
         print_subject(other);
         for (int test = 0; test < EVAL_TESTS; test++) {
-            (void)printf("%s less %s, %s:\n", model_info(s->model)->name,
-                         model_info(other->model)->name, eval_test_title((EvalTest)test));
+            char names[2][NAME_SIZE];
+            (void)printf("%s less %s, %s:\n", name_of(s, names[0]), name_of(other, names[1]),
+                         eval_test_title((EvalTest)test));
             print_tests(&s->evaluation, &other->evaluation, (EvalTest)test);
         }
     }
