@@ -115,6 +115,11 @@ static Status take_result(Packing *p, int32_t number, const PackFacts *facts, St
                           "has one and the same MR value; is the MR cut or stripped there? Look at "
                           "its picture\n",
                           p->seen.unit, number, facts->id, facts->n_partial, facts->n_slices);
+        if (facts->mr_white > facts->ct_white)
+            (void)fprintf(stderr,
+                          "ct2mr: note: %s %d (%s): its MR has more white than its CT, where bone "
+                          "is white: are the folders exchanged? Look at its picture\n",
+                          p->seen.unit, number, facts->id);
         return pack_seen_add(&p->seen, number, facts, err);
     }
     if (is_fatal(status))

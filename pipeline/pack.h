@@ -50,6 +50,8 @@ typedef struct PackFacts { /* what was measured and done; goes into the file's p
     int32_t n_slices, n_empty, n_wide, n_uncovered; /* packed; left out: no mask, too wide, no MR */
     int32_t
         n_partial; /* of the packed: a fifth or more of the mask has one and the same MR value */
+    int64_t ct_white,
+        mr_white; /* of pictures: pixels of 250 and more, as bone is in a CT's window */
     RegResult reference, pair; /* the CT's and the MR's registration */
     double mask_ml, mr_low, mr_high;
     uint64_t ct_content, mr_content; /* pack_content() of the images */

@@ -15,6 +15,7 @@
 
 enum { DIGITS = 3, SIDE_MAX = 2048, SHEET_SLICES = 6, SHEET_TILE = 32, SHEET_GAP = 3 };
 #define HEAD_GREY 24 /* of 255: above fluid and fat in a brain window, below scalp and skull */
+#define WHITE 250    /* bone in a brain window is 255; of an MR a few per cent are */
 
 /* ---- which pictures there are ---------------------------------------------------------------- */
 
@@ -194,7 +195,15 @@ static void mask_slice(const PngCase *c, const uint8_t *grey, uint8_t *ret)
     (void)component_keep_largest(&grid, ret, c->queue);
 }
 
-static Status read_slices(PngCase *c, uint8_t *grey, Err *err)
+static int64_t count_white(const uint8_t *grey, size_t n)
+{
+    int64_t count = 0;
+    for (size_t i = 0; i < n; i++)
+        count += grey[i] >= WHITE;
+    return count;
+}
+
+static Status read_slices(PngCase *c, uint8_t *grey, PackFacts *facts, Err *err)
 {
     size_t n = (size_t)c->side * (size_t)c->side;
     const ModelInfo *m = &c->spec->wanted;
@@ -204,6 +213,7 @@ static Status read_slices(PngCase *c, uint8_t *grey, Err *err)
         int32_t ct[2], mr[2];
         TRY(place(c, k, false, grey, ct, err));
         mask_slice(c, grey, c->mask + at);
+        facts->ct_white += count_white(grey, n);
         for (size_t i = 0; i < n; i++)
             c->hu[at + i] = (int16_t)lrint(floor_hu + grey[i] / 255.0 * m->window_width_hu);
         TRY(place(c, k, true, grey, mr, err));
@@ -212,6 +222,7 @@ static Status read_slices(PngCase *c, uint8_t *grey, Err *err)
                            "PNG file %d by name in the CT folder is of %d x %d pixels, its MR of "
                            "%d x %d",
                            c->pairs[k].ct_number, ct[0], ct[1], mr[0], mr[1]);
+        facts->mr_white += count_white(grey, n);
         for (size_t i = 0; i < n; i++)
             c->mr[at + i] = (float)grey[i];
     }
@@ -285,7 +296,7 @@ static Status write_slices(const PngCase *c, const char *id, uint16_t *mr, PackW
 static Status prepare_case(PngCase *c, const char *id, uint8_t *grey, PackFacts *facts, Err *err)
 {
     size_t n = (size_t)c->n * (size_t)c->side * (size_t)c->side;
-    TRY(read_slices(c, grey, err));
+    TRY(read_slices(c, grey, facts, err));
     if (memchr(c->mask, 1, n) == NULL)
         return err_set(err, ST_PACK_CASE, "no head in any of %d pictures", c->n);
     facts->ct_content = pack_content_hu(c->hu, n);

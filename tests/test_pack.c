@@ -676,6 +676,49 @@ static void write_coarse(const char *name, const float *v, const Grid *grid, dou
     arena_reset(arena, mark);
 }
 
+/* White where a CT in a window has bone, in the folder `bone`. */
+static void write_bone(const char *bone, const char *other)
+{
+    static uint8_t white[W * H], grey[W * H];
+    char path[64];
+    Err err = {0};
+    for (int y = 0; y < H; y++)
+        for (int x = 0; x < W; x++) {
+            double r = hypot(x - 30, y - 20);
+            white[y * W + x] = r < 12 ? 90 : r < 15 ? 255 : 0;
+            grey[y * W + x] = r >= 15 ? 3 : (uint8_t)(60 + 3 * x);
+        }
+    CHECK_OK(dir_make(in_dir(bone), &err), &err);
+    CHECK_OK(dir_make(in_dir(other), &err), &err);
+    (void)snprintf(path, sizeof path, "%s/1001.png", bone);
+    CHECK_OK(png_write_grey(in_dir(path), white, W, H, &err), &err);
+    (void)snprintf(path, sizeof path, "%s/1001.png", other);
+    CHECK_OK(png_write_grey(in_dir(path), grey, W, H, &err), &err);
+}
+
+TEST(pack_folders_exchanged, "a CT's white bone in the MR's folder is noted, in its own it is not")
+{
+    char command[1000], *said;
+    size_t n_said;
+    Err err = {0};
+    if (access(TEMPLATES "ch2.nii.gz", R_OK) != 0)
+        SKIP("mricron-data is not installed");
+    write_bone("c", "m");
+    for (int k = 0; k < 2; k++) {
+        (void)snprintf(command, sizeof command,
+                       "pack --png %s %s --target T2 --pixels 64 --out %s --overwrite --reference "
+                       "%s",
+                       in_dir(k == 0 ? "c" : "m"), in_dir(k == 0 ? "m" : "c"), in_dir("x.pack"),
+                       TEMPLATES "ch2.nii.gz");
+        CHECK(freopen(in_dir("said"), "w", stderr) != NULL);
+        CHECK_INT(call(cli_pack, command), CLI_OK);
+        CHECK(fflush(stderr) == 0);
+        CHECK_OK(file_read(in_dir("said"), 1 << 20, &said, &n_said, &err), &err);
+        CHECK((strstr(said, "are the folders exchanged?") != NULL) == (k == 1));
+        free(said);
+    }
+}
+
 /* ct0 .. ct4 and mr0 .. mr4: mr1 has a part set to one value, mr2 is noisy, mr4 a fifth wider. */
 static void write_five(Arena *arena, Arena *scratch)
 {
