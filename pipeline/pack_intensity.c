@@ -43,6 +43,8 @@ double pack_one_value_frac(const float *mr, const uint8_t *mask, size_t n)
     size_t inside = 0, seen = 0, k = 0, most = 0;
     for (size_t i = 0; i < n; i++)
         inside += mask[i] != 0;
+    if (inside == 0)
+        return 0;
     size_t stride = inside / SLICE_SAMPLES + 1;
     for (size_t i = 0; i < n; i++)
         if (mask[i] != 0 && seen++ % stride == 0)
@@ -53,7 +55,7 @@ double pack_one_value_frac(const float *mr, const uint8_t *mask, size_t n)
             end++;
         most = end - i > most ? end - i : most;
     }
-    return k > 0 ? (double)most / (double)k : 0;
+    return (double)most / (double)k;
 }
 
 Status pack_scale_mr(const PackSpec *spec, const uint8_t *mask, size_t n, float *mr,
