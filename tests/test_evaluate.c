@@ -4,6 +4,7 @@
 #include "tests/test.h"
 
 #include "base/files.h"
+#include "gpu/metrics.h"
 #include "gpu/model_write.h"
 #include "pipeline/eval_pictures.h"
 #include "pipeline/eval_report.h"
@@ -64,8 +65,9 @@ static void open_pack(Fixture *f)
     CHECK_OK(pack_open(f->pack_path, &f->pack, &err), &err);
 }
 
-/* A model, and a packed file whose MR is the model's own picture less `shift` grey levels. */
-static Fixture fixture(int shift)
+/* A model, and a packed file whose MR is the model's own picture less `shift` grey levels, without
+** mask in the first `cut` rows. */
+static Fixture fixture_cut(int shift, int cut)
 {
     Fixture f = {0};
     Err err = {0};
@@ -78,8 +80,9 @@ static Fixture fixture(int shift)
     model_file_write_random(f.model_path, ARCH_DRUNET34, 8);
     CHECK_OK(model_open(f.model_path, &f.model, &err), &err);
     CHECK_OK(net_open(f.model, &options, &f.net, &err), &err);
-    /* all masked, so that the whole input is seen; then the mask only hides what is too bright */
-    memset(mr, 100, sizeof mr);
+    /* all else masked, so that the input is seen; then the mask only hides what is too bright */
+    for (int i = 0; i < N * PIXELS; i++)
+        mr[i] = i % PIXELS < cut * SIDE ? 250 : 100;
     write_pack(&f, mr);
     open_pack(&f);
     CHECK_OK(evaluate_pictures(f.net, model_info(f.model), f.pack, slices, N, drawn, &err), &err);
@@ -88,6 +91,11 @@ static Fixture fixture(int shift)
     write_pack(&f, mr);
     open_pack(&f);
     return f;
+}
+
+static Fixture fixture(int shift)
+{
+    return fixture_cut(shift, 0);
 }
 
 static void close_fixture(Fixture *f)
@@ -130,10 +138,11 @@ TEST(evaluate_known_difference, "own output scores 100 dB and SSIM 1; 10 grey le
     evaluation_free(&e);
     close_fixture(&f);
 
-    f = fixture(SHIFT);
+    f = fixture_cut(SHIFT, SIDE / 2);
     CHECK_OK(evaluate(f.net, model_info(f.model), f.pack, NULL, 0.05, &e, &err), &err);
     for (int i = 0; i < e.n; i++) {
         double inside = (double)pack_info(f.pack)->statistics[e.scores[i].slice].masked_frac;
+        CHECK(inside > 0.3 && inside < 0.6);
         CHECK_NEAR(e.scores[i].value[EVAL_RMSE], SHIFT * sqrt(inside), 1e-3);
         CHECK_NEAR(e.scores[i].value[EVAL_PSNR_MASKED], 20 * log10(255.0 / SHIFT), 1e-3);
     }
@@ -147,6 +156,32 @@ TEST(evaluate_known_difference, "own output scores 100 dB and SSIM 1; 10 grey le
     CHECK_INT(e.scores[0].slice, 2);
     evaluation_free(&e);
     CHECK_STATUS(evaluate(f.net, model_info(f.model), f.pack, NULL, 1.1, &e, &err), ST_USAGE);
+    close_fixture(&f);
+}
+
+TEST(evaluate_tenengrad, "sharpness of each image by itself: a flat MR has none, its picture has")
+{
+    Fixture f = fixture(0);
+    Evaluation e;
+    Err err = {0};
+    static uint8_t mr[N * PIXELS], drawn[PIXELS];
+    static float picture[PIXELS];
+    memset(mr, 100, sizeof mr);
+    write_pack(&f, mr);
+    open_pack(&f);
+    CHECK_OK(evaluate(f.net, model_info(f.model), f.pack, NULL, 0.05, &e, &err), &err);
+    for (int s = 0; s < 5; s++) {
+        int32_t slice = s;
+        CHECK_OK(evaluate_pictures(f.net, model_info(f.model), f.pack, &slice, 1, drawn, &err),
+                 &err);
+        for (int i = 0; i < PIXELS; i++)
+            picture[i] = (float)drawn[i] / 255;
+        double want = metric_tenengrad(picture, SIDE, SIDE, EVAL_TENENGRAD_GREY);
+        CHECK(want > EVAL_TENENGRAD_GREY);
+        CHECK_NEAR(e.scores[s].value[EVAL_TENENGRAD], want, 1e-9);
+        CHECK_NEAR(e.scores[s].value[EVAL_TENENGRAD_REAL], 0, 0);
+    }
+    evaluation_free(&e);
     close_fixture(&f);
 }
 
@@ -223,7 +258,7 @@ TEST(evaluate_report, "one HTML file: tables, comparison, pictures within; JSON 
     CHECK_OK(evaluate(f.net, model_info(f.model), f.pack, NULL, 0.05, &e, &err), &err);
     static const CaseUse use[2] = {CASE_TRAINED, CASE_HELD_OUT}, fresh[2] = {CASE_NEW, CASE_NEW};
     const EvalSubject other = {f.model, f.net, &e, fresh, true};
-    const EvalReport report = {f.pack, 0.05, {f.model, f.net, &e, use, true}, &other};
+    EvalReport report = {f.pack, 0.05, {f.model, f.net, &e, use, true}, &other};
     CHECK_OK(path_format(path, &err, "%s/r.html", test_dir()), &err);
     CHECK_OK(eval_report_write(path, &report, &err), &err);
     CHECK_OK(file_read(path, (size_t)64 << 20, &html, &bytes, &err), &err);
@@ -299,6 +334,52 @@ TEST(evaluate_compares_pairs,
     CHECK_STATUS(evaluation_compare(&x, &y, EVAL_PSNR, EVAL_PAIRED, false, &t, &err), ST_USAGE);
 }
 
+TEST(evaluate_report_compares,
+     "B is brighter by 1 dB and a little: A - B and t are below 0, in all")
+{
+    Fixture f = fixture(SHIFT);
+    Evaluation a, b;
+    Err err = {0};
+    char path[PATH_SIZE], *html, text[128];
+    size_t bytes;
+    CHECK_OK(evaluate(f.net, model_info(f.model), f.pack, NULL, 0.05, &a, &err), &err);
+    CHECK_OK(evaluate(f.net, model_info(f.model), f.pack, NULL, 0.05, &b, &err), &err);
+    for (int i = 0; i < b.n; i++)
+        b.scores[i].value[EVAL_PSNR] += 1 + 0.01 * i;
+    for (int c = 0; c < b.n_cases; c++)
+        b.case_mean[EVAL_PSNR][c] += 1.5 + 0.01 * c;
+    static const CaseUse fresh[2] = {CASE_NEW, CASE_NEW};
+    const EvalSubject other = {f.model, f.net, &b, fresh, true};
+    const EvalReport report = {f.pack, 0.05, {f.model, f.net, &a, fresh, true}, &other};
+    CHECK_OK(path_format(path, &err, "%s/c.html", test_dir()), &err);
+    CHECK_OK(eval_report_write(path, &report, &err), &err);
+    CHECK_OK(file_read(path, (size_t)64 << 20, &html, &bytes, &err), &err);
+    for (int test = 0; test < EVAL_TESTS; test++)
+        for (int over_cases = 0; over_cases < 2; over_cases++) {
+            TTest t;
+            CHECK_OK(
+                evaluation_compare(&a, &b, EVAL_PSNR, (EvalTest)test, over_cases == 1, &t, &err),
+                &err);
+            CHECK_NEAR(t.difference, over_cases == 1 ? -1.505 : -1.02, 1e-9);
+            CHECK(t.t < 0 && t.low < t.difference && t.difference < t.high);
+            (void)snprintf(text, sizeof text,
+                           "<td>%.4g</td><td>%.4g to %.4g</td><td>%.3f</td><td>%.0f</td>",
+                           t.difference, t.low, t.high, t.t, t.dof);
+            CHECK_INT(count(html, text), 1);
+        }
+    (void)snprintf(text, sizeof text, "<td>%.2f &plusmn; %.2f</td>",
+                   evaluation_cases(&b, EVAL_PSNR).mean, evaluation_cases(&b, EVAL_PSNR).deviation);
+    CHECK_INT(count(html, text), 1);
+    (void)snprintf(text, sizeof text, "<td>%.2f &plusmn; %.2f</td>",
+                   evaluation_slices(&b, EVAL_PSNR).mean,
+                   evaluation_slices(&b, EVAL_PSNR).deviation);
+    CHECK_INT(count(html, text), 1);
+    free(html);
+    evaluation_free(&a);
+    evaluation_free(&b);
+    close_fixture(&f);
+}
+
 static bool find_use(const Fixture *f, const char *cases, const char *training, CaseUse ret[2])
 {
     const MetadataValue values[] = {{TRAINED_CASES_KEY, cases}, {"training", training}};
@@ -361,6 +442,97 @@ TEST(evaluate_picture_turned, "axes RA: the file's first pixel is the picture's 
     CHECK(hot.r == 255 && hot.g == 255 && hot.b == 0);
     CHECK(cold.r == 0 && cold.g == 0 && cold.b == 255);
     CHECK(none.r == 0 && none.g == 0 && none.b == 0);
+    close_fixture(&f);
+}
+
+enum { LEFT = 8, RIGHT = 39, TOP = 20, BOTTOM = 51, MR_GREY = 100, ZOOMED = 4 };
+
+/* MR_GREY and mask in a rectangle of the file; the picture is the file turned by 180 degrees. */
+static void write_rectangle(Fixture *f)
+{
+    static uint8_t mr[N * PIXELS];
+    for (int i = 0; i < N * PIXELS; i++) {
+        int x = i % SIDE, y = i % PIXELS / SIDE;
+        bool is_in = x >= LEFT && x <= RIGHT && y >= TOP && y <= BOTTOM;
+        mr[i] = is_in ? MR_GREY : 250;
+    }
+    write_pack(f, mr);
+    open_pack(f);
+}
+
+static Colour at(const Canvas *canvas, int x, int y)
+{
+    const uint8_t *p = canvas->rgb + (y * canvas->width + x) * 3;
+    return (Colour){p[0], p[1], p[2]};
+}
+
+static bool is(Colour a, Colour b)
+{
+    return a.r == b.r && a.g == b.g && a.b == b.b;
+}
+
+TEST(evaluate_picture_panels,
+     "difference: red too bright, blue too dark; the square below is the marked one, four times")
+{
+    enum { PANEL = SIDE + 4, BOX_X = 39 - SIDE / 8, BOX_Y = 27 - SIDE / 8 };
+    Fixture f = fixture(0);
+    Err err = {0};
+    Canvas canvas;
+    static uint8_t synthetic[PIXELS];
+    write_rectangle(&f);
+    for (int i = 0; i < PIXELS; i++)
+        synthetic[i] = (uint8_t)(i % SIDE * 3 + i / SIDE); /* 0 to 252 */
+    CHECK_OK(eval_picture_slice(f.pack, 0, synthetic, &canvas, &err), &err);
+    CHECK_INT(canvas.height, 2 * SIDE + 4);
+    for (int y = 0; y < SIDE; y++)
+        for (int x = 0; x < SIDE; x++) {
+            int column = SIDE - 1 - x, row = SIDE - 1 - y, drawn = column * 3 + row;
+            bool is_in = column >= LEFT && column <= RIGHT && row >= TOP && row <= BOTTOM;
+            int real = is_in ? MR_GREY : 0;
+            Colour c = at(&canvas, 3 * PANEL + x, y);
+            CHECK(drawn > real ? c.r > 0 && c.b == 0 : drawn == real || (c.b > 0 && c.r == 0));
+            CHECK(is(at(&canvas, 2 * PANEL + x, y), colour_grey((uint8_t)drawn)));
+            column = SIDE - 1 - (BOX_X + x / ZOOMED), row = SIDE - 1 - (BOX_Y + y / ZOOMED);
+            CHECK(is(at(&canvas, 2 * PANEL + x, PANEL + y),
+                     colour_grey((uint8_t)(column * 3 + row))));
+        }
+    enum { BOX = SIDE / ZOOMED };
+    const Colour frame = at(&canvas, PANEL + BOX_X - 1, BOX_Y - 1); /* around the square */
+    CHECK(!is(frame, colour_grey(MR_GREY)));
+    CHECK(is(frame, at(&canvas, PANEL + BOX_X + BOX, BOX_Y + BOX)));
+    CHECK(is(at(&canvas, PANEL + BOX_X, BOX_Y), colour_grey(MR_GREY)));
+    CHECK(is(at(&canvas, PANEL + BOX_X + BOX - 1, BOX_Y + BOX - 1), colour_grey(MR_GREY)));
+    CHECK(is(at(&canvas, PANEL, 27), at(&canvas, 2 * PANEL - 5, 27))); /* the profile's ends */
+    CHECK(!is(at(&canvas, PANEL, 27), at(&canvas, PANEL, 29)));
+    canvas_close(&canvas);
+    close_fixture(&f);
+}
+
+TEST(evaluate_picture_profile,
+     "real MR a level black line, a synthetic ramp red: as high as they are")
+{
+    enum { WIDTH = 800, HEIGHT = 260, MARGIN = 8, N_POINTS = 30 };
+    Fixture f = fixture(0);
+    Err err = {0};
+    Canvas canvas;
+    static uint8_t synthetic[PIXELS];
+    write_rectangle(&f);
+    for (int i = 0; i < PIXELS; i++)
+        synthetic[i] = (uint8_t)(254 - 4 * (SIDE - 1 - i % SIDE)); /* falls from left to right */
+    CHECK_OK(eval_picture_profile(f.pack, 0, synthetic, &canvas, &err), &err);
+    CHECK(canvas.width == WIDTH && canvas.height == HEIGHT);
+    for (int i = 0; i < N_POINTS; i++) {
+        double x_at = i + 0.75, grey = 254 - 4 * (SIDE - 1 - RIGHT + x_at); /* between pixels */
+        double across = (double)(WIDTH - 2 * MARGIN) / (RIGHT - LEFT);
+        int x = (int)lround(MARGIN + across * x_at);
+        int up = (int)lround(HEIGHT - MARGIN - (double)(HEIGHT - 2 * MARGIN) * grey / 255);
+        int level = (int)lround(HEIGHT - MARGIN - (double)(HEIGHT - 2 * MARGIN) * MR_GREY / 255);
+        Colour red = at(&canvas, x, up), black = at(&canvas, x, level);
+        CHECK(red.r > 128 && red.g < 128 && red.b < 128);
+        if (abs(up - level) > 8)
+            CHECK(black.r < 64 && black.g < 64 && black.b < 64);
+    }
+    canvas_close(&canvas);
     close_fixture(&f);
 }
 
