@@ -199,6 +199,118 @@ TEST(augment_of_units_keeps_what_it_must,
     pack_close(pack);
 }
 
+/* ---- how far things move: HU are 20 x + 300 z, MR is y / SIDE, all of it masked ---------------- */
+
+enum { PER_X = 20, PER_Z = 300, CASE_SLICES = 7, MIDDLE = 3, DRAWS = 600 };
+#define SPACING_MM 1.6
+#define SLICE_MM 2.0
+
+static Pack *open_coordinates(void)
+{
+    static int16_t hu[PIXELS];
+    static uint8_t mask[PIXELS];
+    static uint16_t mr[PIXELS];
+    PackInfo info = {.pixels = SIDE,
+                     .spacing_mm = SPACING_MM,
+                     .window_level_hu = 40,
+                     .window_width_hu = 80,
+                     .mask = MASK_HEAD,
+                     .target = "T1",
+                     .axes = "LP"};
+    char path[PATH_SIZE];
+    PackWriter *writer;
+    Pack *pack;
+    Err err = {0};
+    memset(mask, 1, sizeof mask);
+    (void)snprintf(path, sizeof path, "%s/c.pack", test_dir());
+    CHECK_OK(pack_create(path, &info, &writer, &err), &err);
+    CHECK_OK(pack_begin_case(writer, "00000000000000aa", SLICE_MM, &err), &err);
+    for (int z = 0; z < CASE_SLICES; z++) {
+        for (int i = 0; i < PIXELS; i++) {
+            hu[i] = (int16_t)(PER_X * (i % SIDE - SIDE / 2) + PER_Z * (z - MIDDLE));
+            mr[i] = (uint16_t)(65535 * (i / SIDE) / SIDE);
+        }
+        CHECK_OK(pack_add_slice(writer, hu, mask, mr, &err), &err);
+    }
+    CHECK_OK(pack_end(writer, "{}", &err), &err);
+    CHECK_OK(pack_open(path, &pack, &err), &err);
+    return pack;
+}
+
+/* Where the pixel (x, y), mm from the centre, of a pair came from, of the slice's plane. */
+static double source_x_mm(const AugmentPair *pair, int x, int y)
+{
+    return SPACING_MM * ((double)pair->hu[y * SIDE + x] / PER_X + 0.5);
+}
+
+static double source_y_mm(const AugmentPair *pair, int x, int y)
+{
+    return SPACING_MM * ((double)pair->mr[y * SIDE + x] * SIDE - SIDE / 2 + 0.5);
+}
+
+static double deviation(const double *values)
+{
+    double squares = 0;
+    for (int i = 0; i < DRAWS; i++)
+        squares += values[i] * values[i];
+    return sqrt(squares / DRAWS);
+}
+
+TEST(augment_pose_in_mm,
+     "shift 4 mm, turn 0.08, tilt 0.05, sizes 0.87 to 1.13: deviations of 600 draws")
+{
+    enum { NEAR = SIDE / 2, FAR = NEAR + 8 };
+    Pack *pack = open_coordinates();
+    AugmentWork *work = open_work();
+    static double shift[DRAWS], turn[DRAWS], tilt[DRAWS];
+    double least = 9, most = 0;
+    for (uint64_t i = 0; i < DRAWS; i++) {
+        AugmentPair p =
+            augment_pair(work, pack, MIDDLE, 1u << AUGMENT_POSE, random_stream(6, 0, i));
+        const double apart = SPACING_MM * (FAR - NEAR);
+        double y0 = source_y_mm(&p, NEAR, NEAR), scale = 0;
+        shift[i] = y0 - SPACING_MM / 2; /* NEAR is half a pixel from the centre */
+        turn[i] = (source_y_mm(&p, FAR, NEAR) - y0) / apart;
+        scale = (source_y_mm(&p, NEAR, FAR) - y0) / apart;
+        least = fmin(least, scale);
+        most = fmax(most, scale);
+        /* along y no x but the turn's: what HU change beyond that is z */
+        double z = (source_x_mm(&p, NEAR, FAR) - source_x_mm(&p, NEAR, NEAR)) / apart + turn[i];
+        tilt[i] = z * PER_X / SPACING_MM / PER_Z * SLICE_MM;
+    }
+    (void)printf("# shift %.2f mm, turn %.3f, tilt %.3f, sizes %.3f to %.3f\n", deviation(shift),
+                 deviation(turn), deviation(tilt), least, most);
+    CHECK(deviation(shift) > 3.5 && deviation(shift) < 4.5);
+    CHECK(deviation(turn) > 0.07 && deviation(turn) < 0.09);
+    CHECK(deviation(tilt) > 0.043 && deviation(tilt) < 0.057);
+    CHECK(least > 0.82 && least < 0.92 && most < 1.15 && most > 1.08);
+    augment_work_close(work);
+    pack_close(pack);
+}
+
+TEST(augment_elastic_in_mm, "a deviation of 0.87 mm, in both directions, and smooth")
+{
+    enum { AT = SIDE / 2 };
+    Pack *pack = open_coordinates();
+    AugmentWork *work = open_work();
+    static double x[DRAWS], y[DRAWS], stretch[DRAWS];
+    for (uint64_t i = 0; i < DRAWS; i++) {
+        AugmentPair p =
+            augment_pair(work, pack, MIDDLE, 1u << AUGMENT_ELASTIC, random_stream(7, 0, i));
+        x[i] = source_x_mm(&p, AT, AT) - SPACING_MM / 2;
+        y[i] = source_y_mm(&p, AT, AT) - SPACING_MM / 2;
+        stretch[i] = (source_x_mm(&p, AT + 2, AT) - source_x_mm(&p, AT, AT)) / 2 / SPACING_MM - 1;
+    }
+    (void)printf("# %.2f and %.2f mm, stretched by %.3f\n", deviation(x), deviation(y),
+                 deviation(stretch));
+    /* mean of amplitude^2: 3; times 0.5 each way at a knot of the spline */
+    CHECK(deviation(x) > 0.78 && deviation(x) < 0.98);
+    CHECK(deviation(y) > 0.78 && deviation(y) < 0.98);
+    CHECK(deviation(stretch) < 0.12);
+    augment_work_close(work);
+    pack_close(pack);
+}
+
 static const LoaderWindow WINDOW = {NULL, pack_fixture_window};
 
 /* Batches first..11 of a loader into x and t, [12][batch]. */
