@@ -98,10 +98,10 @@ static Status add_failed(Packing *p, int32_t number, Status status, const Err *w
 }
 
 /* Of the whole, not of one case: no use in going on. LIMIT: of the file. */
-static bool is_fatal(Status status)
+static bool is_fatal(const Packing *p, Status status)
 {
-    return status == ST_DISK_FULL || status == ST_NO_MEMORY || status == ST_LIMIT ||
-           status == ST_INTERNAL;
+    return pack_has_failed(p->writer) || status == ST_DISK_FULL || status == ST_NO_MEMORY ||
+           status == ST_LIMIT || status == ST_INTERNAL;
 }
 
 static Status take_result(Packing *p, int32_t number, const PackFacts *facts, Status status,
@@ -122,7 +122,7 @@ static Status take_result(Packing *p, int32_t number, const PackFacts *facts, St
                           p->seen.unit, number, facts->id);
         return pack_seen_add(&p->seen, number, facts, err);
     }
-    if (is_fatal(status))
+    if (is_fatal(p, status))
         return err_set(err, status, "%s %d: %.300s", p->seen.unit, number, why->msg);
     return add_failed(p, number, status, why, err);
 }

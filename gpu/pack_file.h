@@ -79,16 +79,19 @@ MUST_CHECK Status pack_create(const char *path, const PackInfo *info, PackWriter
 MUST_CHECK Status pack_begin_case(PackWriter *writer, const char *id, double slice_spacing_mm,
                                   Err *err);
 /* Arrays as in pack_hu() and the others; mr outside the mask is written as 0.
-** Errors: STATE (no case begun), USAGE (a mask byte above 1), LIMIT, IO, DISK_FULL. */
+** Errors: STATE (no case begun, or pack_has_failed()), USAGE (a mask byte above 1), LIMIT, IO,
+** DISK_FULL. */
 MUST_CHECK Status pack_add_slice(PackWriter *writer, const int16_t *hu, const uint8_t *mask,
                                  const uint16_t *mr, Err *err);
+/* True once a slice could not be written: the file is lost, whatever comes. */
+bool pack_has_failed(const PackWriter *writer);
 /* provenance: JSON text of an object. Durable: fsync, rename, fsync of the folder. Frees the
-** writer, on failure too. Errors: STATE (a case without slices, no case), USAGE (provenance is not
-** JSON), IO, DISK_FULL. */
+** writer, on failure too. Errors: STATE (a case without slices, no case, pack_has_failed()), USAGE
+** (provenance is not JSON), IO, DISK_FULL. */
 MUST_CHECK Status pack_end(PackWriter *writer, const char *provenance, Err *err);
-/* Gives up; nothing is left of the file. NULL is fine. */
 /* pack_end() then fails (IO) if something is at the path by then, instead of replacing it. */
 void pack_must_be_new(PackWriter *writer);
+/* Gives up; nothing is left of the file. NULL is fine. */
 void pack_abandon(PackWriter *writer);
 
 #ifdef __cplusplus

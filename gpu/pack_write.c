@@ -20,6 +20,7 @@ struct PackWriter {
     char path[PATH_SIZE], folder[PATH_SIZE];
     FileWriter file; /* its fd is -1 before pack_end() */
     bool is_new;
+    bool has_failed; /* a slice is written in part: no longer parallel arrays */
     PackInfo info;
     PackCase *cases;            /* [cases_room] */
     PackStatistics *statistics; /* [slices_room] */
@@ -169,12 +170,23 @@ static PackStatistics statistics_of(const PackInfo *info, const int16_t *hu, con
                             (float)sqrt(variance)};
 }
 
+bool pack_has_failed(const PackWriter *w)
+{
+    return w->has_failed;
+}
+
+static Status check_whole(const PackWriter *w, Err *err)
+{
+    return w->has_failed ? err_set(err, ST_STATE, "an earlier slice could not be written") : ST_OK;
+}
+
 Status pack_add_slice(PackWriter *w, const int16_t *hu, const uint8_t *mask, const uint16_t *mr,
                       Err *err)
 {
     size_t n = (size_t)w->info.pixels * (size_t)w->info.pixels;
     if (w->info.n_cases == 0)
         return err_set(err, ST_STATE, "a slice before any case");
+    TRY(check_whole(w, err));
     if (w->info.n_slices == PACK_MAX_SLICES)
         return err_set(err, ST_LIMIT, "more than %d slices", PACK_MAX_SLICES);
     for (size_t i = 0; i < n; i++) {
@@ -189,8 +201,11 @@ Status pack_add_slice(PackWriter *w, const int16_t *hu, const uint8_t *mask, con
     if (status != ST_OK)
         return status;
     const void *data[PACK_ARRAYS] = {hu, mask, w->mr};
-    for (int a = 0; a < PACK_ARRAYS; a++)
-        TRY(write_all(w->arrays[a], data[a], n * pack_array_element(a), err));
+    for (int a = 0; a < PACK_ARRAYS && status == ST_OK; a++)
+        status = write_all(w->arrays[a], data[a], n * pack_array_element(a), err);
+    w->has_failed = status != ST_OK;
+    if (status != ST_OK)
+        return status;
     w->statistics[w->info.n_slices++] = statistics_of(&w->info, hu, mask);
     w->cases[w->info.n_cases - 1].n_slices++;
     return ST_OK;
@@ -325,7 +340,9 @@ static Status check_cases(const PackWriter *w, Err *err)
 Status pack_end(PackWriter *w, const char *provenance, Err *err)
 {
     cJSON *json = cJSON_ParseWithOpts(provenance, NULL, 1);
-    Status status = check_cases(w, err);
+    Status status = check_whole(w, err);
+    if (status == ST_OK)
+        status = check_cases(w, err);
     if (status == ST_OK && !cJSON_IsObject(json))
         status = err_set(err, ST_USAGE, "provenance is not a JSON object");
     char *text = status == ST_OK ? header_text(w, json) : NULL;

@@ -14,6 +14,8 @@
 #include "pipeline/simulate.h"
 #include "tests/ct_file.h"
 
+#include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -717,6 +719,33 @@ TEST(pack_folders_exchanged, "a CT's white bone in the MR's folder is noted, in 
         CHECK((strstr(said, "are the folders exchanged?") != NULL) == (k == 1));
         free(said);
     }
+}
+
+TEST(pack_cannot_write, "a slice that does not go to the disk ends it: no case after it, no file")
+{
+    const struct rlimit limit = {12000, RLIM_INFINITY}; /* HU of one slice and a half */
+    char command[1000], *said;
+    size_t n_said;
+    Err err = {0};
+    if (access(TEMPLATES "ch2.nii.gz", R_OK) != 0)
+        SKIP("mricron-data is not installed");
+    CHECK_OK(dir_make(in_dir("ct"), &err), &err);
+    CHECK_OK(dir_make(in_dir("mr"), &err), &err);
+    write_pictures("1001.png");
+    write_pictures("1002.png");
+    write_pictures("2001.png");
+    (void)snprintf(command, sizeof command,
+                   "pack --png %s %s --target T2 --pixels 64 --out %s --reference %s", in_dir("ct"),
+                   in_dir("mr"), in_dir("x.pack"), TEMPLATES "ch2.nii.gz");
+    (void)signal(SIGXFSZ, SIG_IGN);
+    CHECK(setrlimit(RLIMIT_FSIZE, &limit) == 0);
+    CHECK(freopen(in_dir("said"), "w", stderr) != NULL);
+    CHECK_INT(call(cli_pack, command), CLI_NEGATIVE);
+    CHECK(fflush(stderr) == 0);
+    CHECK_OK(file_read(in_dir("said"), 1 << 20, &said, &n_said, &err), &err);
+    CHECK(strstr(said, "case 1: writing the packed file") != NULL);
+    CHECK(strstr(said, "left out") == NULL && access(in_dir("x.pack"), F_OK) != 0);
+    free(said);
 }
 
 /* ct0 .. ct4 and mr0 .. mr4: mr1 has a part set to one value, mr2 is noisy, mr4 a fifth wider. */

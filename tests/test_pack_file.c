@@ -8,6 +8,8 @@
 #include "gpu/pack_file.h"
 
 #include <dirent.h>
+#include <signal.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 enum { SIDE = 32, PIXELS = SIDE * SIDE };
@@ -297,6 +299,19 @@ TEST(pack_file_writer_refuses, "what no reader would accept is refused; nothing 
     CHECK_STATUS(pack_end(w, "{}", &err), ST_STATE);
     CHECK_OK(pack_create(path, &INFO, &w, &err), &err);
     pack_abandon(w);
+
+    /* a slice written in part would shift all later ones against their masks */
+    const struct rlimit limit = {PIXELS * 3, RLIM_INFINITY}, none = {RLIM_INFINITY, RLIM_INFINITY};
+    CHECK_OK(pack_create(path, &INFO, &w, &err), &err);
+    CHECK_OK(pack_begin_case(w, "0011223344556677", 1, &err), &err);
+    add_slice(w, 1);
+    mask[7] = 0;
+    (void)signal(SIGXFSZ, SIG_IGN);
+    CHECK(!pack_has_failed(w) && setrlimit(RLIMIT_FSIZE, &limit) == 0);
+    CHECK_STATUS(pack_add_slice(w, hu, mask, mr, &err), ST_IO);
+    CHECK(pack_has_failed(w) && setrlimit(RLIMIT_FSIZE, &none) == 0);
+    CHECK_STATUS(pack_add_slice(w, hu, mask, mr, &err), ST_STATE);
+    CHECK_STATUS(pack_end(w, "{}", &err), ST_STATE);
     pack_abandon(NULL);
     pack_close(NULL);
     CHECK_INT(files_in_dir(), 0);
