@@ -27,10 +27,22 @@ code=$?
 if [ $code = 5 ]; then
     "${train[@]}" --out cut.safetensors >out 2>&1 && fail "began anew over a checkpoint"
     "${train[@]}" --out cut.safetensors --resume >out 2>&1 || fail "resume: $(cat out)"
-elif [ $code != 0 ]; then
+elif [ $code != 0 ]; then # it may have been over
     fail "exit $code after SIGINT: $(cat out)"
 fi
 cmp -s whole.safetensors cut.safetensors || fail "the resumed training gives another model"
+
+# One that would take hours: each signal saves it, at once.
+for signal in INT TERM HUP; do
+    "${train[@]}" --epochs 100000 --out $signal.safetensors >out 2>&1 &
+    pid=$!
+    wait_for 60 test -e $signal.csv || fail "no epoch in a minute"
+    kill -$signal $pid
+    wait $pid
+    code=$?
+    [ $code = 5 ] || fail "exit $code after SIG$signal: $(cat out)"
+    [ -e $signal.checkpoint ] || fail "SIG$signal left no checkpoint: $(ls)"
+done
 
 "$ct2mr" model verify whole.safetensors >out 2>&1 || fail "verify: $(cat out)"
 "$ct2mr" model show --json whole.safetensors >out 2>&1 || fail "show: $(cat out)"
