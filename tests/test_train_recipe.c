@@ -1,4 +1,5 @@
 /* gpu/train.h: what an option of a training changes, and what its figures are of. */
+#include "base/digest.h"
 #include "base/files.h"
 #include "daemon/cli.h"
 #include "gpu/model.h"
@@ -7,6 +8,7 @@
 #include "tests/training_fixture.h"
 
 #include <cjson/cJSON.h>
+#include <unistd.h>
 
 static char pack_path[PATH_SIZE], model_path[PATH_SIZE], checkpoint_path[PATH_SIZE];
 
@@ -57,8 +59,8 @@ TEST(train_options_have_effect,
     for (int k = 0; k < 6; k++)
         if (loss_of(other[k]) == loss)
             test_fail(__FILE__, __LINE__, "option %d changes nothing", k);
-    char
-        begun[PATH_SIZE]; /* from one network the seed is that of the order and the changes alone */
+    /* from one network on, the seed is that of the order and the changes alone */
+    char begun[PATH_SIZE];
     CHECK(path_format(begun, NULL, "%s/begun.safetensors", test_dir()) == ST_OK);
     CHECK(rename(model_path, begun) == 0);
     base.encoder = other[1].encoder = begun;
@@ -107,6 +109,43 @@ TEST(train_goes_on_with_the_clock, "resumed for its last steps: the time before 
     TrainResult after = training_run(config, &rest);
     CHECK(before.end == TRAIN_STOPPED && after.end == TRAIN_DONE);
     CHECK(rest.steps < 4 && after.elapsed_s >= before.elapsed_s);
+    pack_close(pack);
+}
+
+typedef struct Saves {
+    char digest[DIGEST_HEX_SIZE]; /* of the checkpoint as last seen; "" while there is none */
+    int32_t steps, n;
+} Saves;
+
+static void see_checkpoint(void *context, const TrainProgress *progress)
+{
+    Saves *saves = context;
+    Err err = {0};
+    char now[DIGEST_HEX_SIZE] = "";
+    (void)progress;
+    if (access(checkpoint_path, F_OK) == 0)
+        CHECK_OK(digest_file(checkpoint_path, now, &err), &err);
+    saves->n += strcmp(now, saves->digest) != 0;
+    saves->steps++;
+    memcpy(saves->digest, now, sizeof now);
+}
+
+TEST(train_saves_now_and_then, "every 5 minutes unless told otherwise: here after each step, once")
+{
+    Pack *pack = open_pack(3, 6);
+    TrainConfig config = narrow_config(pack);
+    CHECK_NEAR(train_defaults().checkpoint_s, 300, 0);
+    for (int k = 0; k < 2; k++) {
+        TrainResult result;
+        Saves saves = {0};
+        Err err = {0};
+        config.checkpoint_s = k == 0 ? 0 : 1e9;
+        config.report = (TrainReport){&saves, NULL, see_checkpoint, NULL};
+        CHECK_OK(train_run(&config, &result, &err), &err);
+        CHECK(saves.steps > 6);
+        CHECK_INT(saves.n, k == 0 ? saves.steps - 1 : 1); /* a step is seen before it is saved */
+        CHECK(unlink(checkpoint_path) == 0);
+    }
     pack_close(pack);
 }
 
