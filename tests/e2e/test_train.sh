@@ -50,6 +50,8 @@ grep -q '"data":"'"$(sha256sum p.pack | cut -c1-64)"'"' out || fail "no digest o
 # What the model was trained on is no test of it.
 "$ct2mr" eval --data p.pack --model whole.safetensors >out 2>&1 || fail "eval: $(cat out)"
 grep -q "NOT A TEST: the model was trained on 1 of these 1 cases" out || fail "eval: $(cat out)"
+"$ct2mr" eval --data p.pack --model whole.safetensors --min-masked 90 >out 2>&1
+[ $? = 2 ] && grep -q "a mask below 90 % of the image" out || fail "eval --min-masked: $(cat out)"
 cp p.pack mine.pack
 "$ct2mr" eval --data p.pack --model whole.safetensors --out mine.pack >out 2>&1
 [ $? = 2 ] && cmp -s p.pack mine.pack || fail "eval --out replaced a packed file: $(cat out)"
