@@ -14,7 +14,8 @@ typedef struct MrSource {
     bool is_synthetic;          /* a DICOM image says that it was computed from other images */
 } MrSource;
 
-/* Intensities as they are in the file, rescaled. All of *ret lives in arena.
+/* Intensities as they are in the file, rescaled; NaN where a NIfTI file has no number. All of *ret
+** lives in arena.
 ** Errors: NOT_FOUND, SERIES_NOT_MR, SERIES_MIXED, those of geometry_check(), of
 ** dicom_read_mr_header() and dicom_read_mr(), of nifti_read_f32(). */
 MUST_CHECK Status mr_read(const char *path, int threads, Arena *arena, VolumeF32 *ret,

@@ -159,7 +159,7 @@ static int16_t to_i16(double v, Scale scale, Seen *seen)
 static float to_f32(double v, Scale scale)
 {
     v = v * scale.slope + scale.inter;
-    return isfinite(v) ? (float)v : 0; /* NaN: outside the scanned part, as tools write it */
+    return isfinite(v) ? (float)v : NAN; /* outside the scanned part, as tools write it */
 }
 
 /* Where voxels go to: one of the two, at its voxel `at`. */

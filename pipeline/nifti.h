@@ -16,7 +16,7 @@ MUST_CHECK Status nifti_read(const char *path, Arena *arena, VolumeI16 *ret, Err
 /* Intensities of an MR: the same, but multiplied by *ret_scale, which is that of mr_scale(). */
 MUST_CHECK Status nifti_read_mr(const char *path, Arena *arena, VolumeI16 *ret, double *ret_scale,
                                 Err *err);
-/* The same with the numbers as they are; what is not finite becomes 0. */
+/* The same with the numbers as they are; what is not finite becomes NaN. */
 MUST_CHECK Status nifti_read_f32(const char *path, Arena *arena, VolumeF32 *ret, Err *err);
 /* Writes with sform and qform code 1 (scanner); durable, and whole or as it was before.
 ** Errors: IO (also where path is no file), DISK_FULL. */

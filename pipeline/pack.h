@@ -126,7 +126,7 @@ void pack_png_list_free(PngList *list);
 MUST_CHECK Status pack_png_case(const PackSpec *spec, const char *id, const PngPair *pairs,
                                 int32_t n, PackWriter *writer, PackFacts *ret, Err *err);
 
-/* Percentiles of the values where mask is 1, from at most a million of them, evenly chosen.
+/* Percentiles of the numbers where mask is 1, from at most a million of them, evenly chosen.
 ** False if there are none or all are equal. */
 bool pack_percentiles(const float *values, const uint8_t *mask, size_t n, double low_percent,
                       double high_percent, double *ret_low, double *ret_high);

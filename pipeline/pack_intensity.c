@@ -14,17 +14,22 @@ static int compare_floats(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+static bool is_counted(float value, const uint8_t *mask, size_t i)
+{
+    return !isnan(value) && (mask == NULL || mask[i] != 0);
+}
+
 bool pack_percentiles(const float *values, const uint8_t *mask, size_t n, double low_percent,
                       double high_percent, double *ret_low, double *ret_high)
 {
     size_t inside = 0, seen = 0, taken = 0;
     for (size_t i = 0; i < n; i++)
-        inside += mask == NULL || mask[i] != 0;
+        inside += is_counted(values[i], mask, i);
     size_t step = inside / SAMPLES_MAX + 1, room = inside / step + 1;
     float *sample = malloc(room * sizeof *sample);
     ASSERT(sample != NULL);
     for (size_t i = 0; i < n; i++)
-        if ((mask == NULL || mask[i] != 0) && seen++ % step == 0)
+        if (is_counted(values[i], mask, i) && seen++ % step == 0)
             sample[taken++] = values[i];
     bool ok = false;
     if (taken > 0) {

@@ -14,7 +14,7 @@
 
 #define SLICE_JUMP_MAX 2.5      /* as series.slice_jump_percent by default */
 #define UNCOVERED_MAX_FRAC 0.02 /* of a slice's mask without MR */
-#define NO_MR (-1e30f)
+#define NO_MR (-1e30f)          /* beyond the MR; where its file has no number it is NaN */
 #define BLANK_MIN_FRAC 0.95    /* a brain alone fills more than a twentieth of any slice it is in */
 #define PARTIAL_MIN_FRAC 0.2   /* air and bone that a scanner set to 0 are less */
 #define REGISTER_LEVELS 4000.0 /* the MR's range for its registration, which takes int16 */
@@ -63,7 +63,7 @@ static Status register_mr(const PackSpec *spec, Job *job, const VolumeF32 *mr, R
         return err_set(err, ST_PACK_CASE, "the MR has one intensity everywhere");
     for (size_t i = 0; i < n; i++) {
         double v = ((double)mr->v[i] - low) / (high - low);
-        levels.v[i] = (int16_t)lrint(REGISTER_LEVELS * fmin(fmax(v, 0), 1));
+        levels.v[i] = (int16_t)lrint(REGISTER_LEVELS * fmin(fmax(v, 0), 1)); /* NaN: 0 */
     }
     const RegOptions options = {.fixed_modality = REG_CT,
                                 .moving_modality = REG_MR,
@@ -79,8 +79,8 @@ static Status register_mr(const PackSpec *spec, Job *job, const VolumeF32 *mr, R
 typedef struct Slices { /* on the job's model grid */
     const int16_t *hu;
     uint8_t *mask;
-    float *mr;                           /* intensities, then 0..1; NO_MR where there is none */
-    bool *is_kept;                       /* [nz] */
+    float *mr;     /* intensities, then 0..1; NO_MR or NaN where there is none */
+    bool *is_kept; /* [nz] */
     int32_t nx, ny, nz, side, left, top; /* the square that is packed */
 } Slices;
 
@@ -119,7 +119,7 @@ static bool in_square(const Slices *s, int32_t x, int32_t y)
 }
 
 /* Which slices are packed; from the mask of those goes what has no MR. A slice that has one value
-** nearly everywhere in the head has none: so padding and what is no number were read. */
+** nearly everywhere in the head has none: so padding was read. */
 static void choose_slices(const Slices *s, PackFacts *facts)
 {
     size_t pixels = (size_t)s->nx * (size_t)s->ny;
@@ -135,8 +135,8 @@ static void choose_slices(const Slices *s, PackFacts *facts)
                     continue;
                 inside++;
                 wide += !in_square(s, x, y);
-                uncovered += mr[i] <= NO_MR;
                 mask[i] = mr[i] > NO_MR;
+                uncovered += mask[i] == 0;
             }
         double one_value = pack_one_value_frac(mr, mask, pixels);
         bool has_mr =

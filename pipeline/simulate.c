@@ -177,6 +177,13 @@ static Status fill_tissue(const float *smooth, SimulatedHead *h, int threads, Ar
     return ST_OK;
 }
 
+/* Outside the scanned part: air. */
+static void zero_missing(VolumeF32 *volume)
+{
+    for (size_t i = 0; i < grid_voxels(&volume->grid); i++)
+        volume->v[i] = isnan(volume->v[i]) ? 0 : volume->v[i];
+}
+
 Status simulate_head(const char *t1_path, const char *brain_path, int threads, SimulatedHead *ret,
                      Arena *arena, Arena *scratch, Err *err)
 {
@@ -186,6 +193,8 @@ Status simulate_head(const char *t1_path, const char *brain_path, int threads, S
     TRY(nifti_read_f32(brain_path, scratch, &brain, err));
     if (!grid_equal(&h.t1.grid, &brain.grid, 0.01))
         return err_set(err, ST_NIFTI, "the head and its brain are on two grids");
+    zero_missing(&h.t1);
+    zero_missing(&brain);
     size_t n = grid_voxels(&h.t1.grid);
     VolumeF32 smooth = {h.t1.grid, arena_alloc(scratch, n, sizeof(float), err)};
     h.hu = (VolumeF32){h.t1.grid, arena_alloc(arena, n, sizeof(float), err)};

@@ -199,7 +199,7 @@ TEST(augment_of_units_keeps_what_it_must,
     pack_close(pack);
 }
 
-/* ---- how far things move: HU are 20 x + 300 z, MR is y / SIDE, all masked --------------------- */
+/* ---- how far things move: HU are 20 x + 300 z, MR is y / SIDE, all masked -------------------- */
 
 enum { PER_X = 20, PER_Z = 300, CASE_SLICES = 7, MIDDLE = 3, DRAWS = 600 };
 #define SPACING_MM 1.6

@@ -60,7 +60,8 @@ static double radius_at(int x, int y, int z)
 /* Brain to 20 mm (white matter within 10), skull to 26, skin to 32. */
 static void write_spheres(const char *t1, const char *brain)
 {
-    static int16_t t1_v[N * N * N], brain_v[N * N * N];
+    static float t1_v[N * N * N];
+    static int16_t brain_v[N * N * N];
     Err err = {0};
     Grid grid = {N, N, N, affine_identity()};
     for (int i = 0; i < N * N * N; i++) {
@@ -68,7 +69,8 @@ static void write_spheres(const char *t1, const char *brain)
         t1_v[i] = r < 10 ? 108 : r < 20 ? 72 : r < 26 ? 5 : r < 32 ? 120 : 0;
         brain_v[i] = r < 20 && r > 3; /* a hole in the middle, which is filled */
     }
-    CHECK_OK(nifti_write_i16(t1, &(VolumeI16){grid, t1_v}, &err), &err);
+    t1_v[0] = NAN; /* far from the head */
+    CHECK_OK(nifti_write_f32(t1, &(VolumeF32){grid, t1_v}, &err), &err);
     CHECK_OK(nifti_write_i16(brain, &(VolumeI16){grid, brain_v}, &err), &err);
 }
 
@@ -84,6 +86,7 @@ TEST(simulate_spheres,
     write_spheres(t1, brain);
     open_head(&h, t1, brain, 1);
     CHECK_OK(simulate_ct(&h.head, &TISSUE, &ct, &h.arena, &err), &err);
+    CHECK(h.head.t1.v[0] == 0);
     for (int i = 0; i < N * N * N; i++) {
         double r = radius_at(i % N, i / N % N, i / N / N);
         if (r < 8)
