@@ -372,7 +372,6 @@ static int report(const Train *train, const TrainResult *r)
         (void)cJSON_AddNumberToObject(json, "epochs", r->epochs);
         (void)cJSON_AddNumberToObject(json, "steps", (double)r->steps);
         (void)cJSON_AddNumberToObject(json, "best_epoch", r->best_epoch);
-        (void)cJSON_AddNumberToObject(json, "kept_epoch", r->kept_epoch);
         (void)cJSON_AddNumberToObject(json, "psnr_db", r->psnr_db);
         (void)cJSON_AddNumberToObject(json, "ssim", r->ssim);
         (void)cJSON_AddNumberToObject(json, "training_slices", r->n_training_slices);
@@ -385,17 +384,14 @@ static int report(const Train *train, const TrainResult *r)
                      cli_duration_text((int64_t)(r->elapsed_s * 1e3), elapsed),
                      r->n_training_slices, r->n_training_cases, r->n_validation_slices,
                      r->n_validation_cases);
-        if (r->kept_epoch > 0)
-            (void)printf("%s still holds epoch %d, which this run has not reached again",
-                         train->config.model, r->kept_epoch);
-        else if (r->best_epoch == 0 && access(train->config.model, F_OK) == 0)
+        if (r->best_epoch == 0 && access(train->config.model, F_OK) == 0)
             (void)printf("%s is still the older model: no epoch was finished; --resume goes on",
                          train->config.model);
         else if (r->best_epoch == 0)
             (void)printf("no model yet: no epoch was finished; --resume goes on");
         else
             (void)printf("%s holds epoch %d", train->config.model, r->best_epoch);
-        if (r->n_validation_slices > 0 && r->best_epoch > 0 && r->kept_epoch == 0)
+        if (r->n_validation_slices > 0 && r->best_epoch > 0)
             (void)printf(": PSNR %.2f dB, SSIM %.4f", r->psnr_db, r->ssim);
         (void)printf("\n");
     }

@@ -1,5 +1,5 @@
-/* A checkpoint: a safetensors file of the parameters (NAME), their moments (adam1.NAME, adam2.NAME)
-** and, as metadata, the recipe of the training, its position and its rows, and SHA-256 over all of
+/* A checkpoint: a safetensors file of the parameters (NAME), their moments (adam1.NAME, adam2.NAME),
+** the best epoch's parameters (best.NAME) and, as metadata, the recipe of the training, its position and its rows, and SHA-256 over all of
 ** these. Doubles are written with as many digits as they have, so that a resumed training has the
 ** same bits. */
 #include "gpu/training_int.h"
@@ -12,14 +12,30 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FORMAT "ct2mr-checkpoint-2"
+#define FORMAT "ct2mr-checkpoint-3"
 enum {
     NAME_SIZE = TRAIN_NAME_SIZE + 20,
     ROW_NUMBERS = 9 + 2 * (1 + LOSS_TERMS),
+    STATE_NUMBERS = 6 + 1 + LOSS_TERMS,
     MAX_ROWS = 1 << 20
 };
 
 /* ---- rows and state as JSON ---------------------------------------------------------------- */
+
+/* With all digits: cJSON's own 15 may be another number. The caller adds or deletes it. */
+static cJSON *exact_numbers(const double *v, int n)
+{
+    enum { DIGITS = 32 };
+    char text[ROW_NUMBERS * DIGITS + 2] = "[";
+    size_t used = 1;
+    ASSERT(n <= ROW_NUMBERS);
+    for (int i = 0; i < n; i++) {
+        used += (size_t)snprintf(text + used, DIGITS, "%.17g", v[i]);
+        text[used++] = i + 1 < n ? ',' : ']';
+    }
+    text[used] = '\0';
+    return cJSON_CreateRaw(text);
+}
 
 static void put_loss(double *at, const LossValue *value)
 {
@@ -41,7 +57,7 @@ static cJSON *row_json(const TrainRow *row)
                              row->elapsed_s, row->waited_frac,  0};
     put_loss(v + 9, &row->training);
     put_loss(v + 10 + LOSS_TERMS, &row->validation);
-    return cJSON_CreateDoubleArray(v, ROW_NUMBERS);
+    return exact_numbers(v, ROW_NUMBERS);
 }
 
 static bool get_numbers(const cJSON *list, double *ret, int n)
@@ -76,23 +92,21 @@ static bool get_row(const cJSON *json, TrainRow *ret)
     return true;
 }
 
-enum { STATE_NUMBERS = 9 + 1 + LOSS_TERMS };
-
 static cJSON *state_json(const Training *t)
 {
     const TrainState *s = &t->state;
-    double v[STATE_NUMBERS] = {(double)s->step,      (double)s->n_sum,      s->norm_sum,
-                               s->waited_s,          training_elapsed_s(t), s->best_epoch,
-                               s->epochs_since_best, s->best_psnr_db,       s->best_ssim};
-    put_loss(v + 9, &s->sum);
+    double v[STATE_NUMBERS] = {(double)s->step, (double)s->n_sum,      s->norm_sum,
+                               s->waited_s,     training_elapsed_s(t), s->epochs_since_best};
+    put_loss(v + 6, &s->sum);
     cJSON *json = cJSON_CreateObject();
-    (void)cJSON_AddItemToObject(json, "position", cJSON_CreateDoubleArray(v, STATE_NUMBERS));
+    (void)cJSON_AddItemToObject(json, "position", exact_numbers(v, STATE_NUMBERS));
     if (t->config->precision == PRECISION_F16) {
         TrainScale scale = train_net_scale(t->net);
         const int numbers[2] = {scale.exponent, scale.n_good};
         (void)cJSON_AddItemToObject(json, "scale", cJSON_CreateIntArray(numbers, 2));
     }
-    (void)cJSON_AddStringToObject(json, "found", t->found);
+    if (s->best.epoch > 0)
+        (void)cJSON_AddItemToObject(json, "best", row_json(&s->best));
     cJSON *rows = cJSON_AddArrayToObject(json, "rows");
     for (int32_t i = 0; i < s->n_rows; i++)
         (void)cJSON_AddItemToArray(rows, row_json(&s->rows[i]));
@@ -103,21 +117,21 @@ static Status parse_state(const cJSON *json, TrainState *ret, Err *err)
 {
     double v[STATE_NUMBERS];
     const cJSON *rows = cJSON_GetObjectItemCaseSensitive(json, "rows");
+    const cJSON *best = cJSON_GetObjectItemCaseSensitive(json, "best");
     int n = cJSON_IsArray(rows) ? cJSON_GetArraySize(rows) : -1;
     if (!get_numbers(cJSON_GetObjectItemCaseSensitive(json, "position"), v, STATE_NUMBERS) ||
         n < 0 || n > MAX_ROWS || !(v[0] >= 0 && v[0] < 9e15) || !(v[1] >= 0 && v[1] < 9e15) ||
-        !(v[5] >= 0 && v[5] <= MAX_ROWS) || !(v[6] >= 0 && v[6] <= MAX_ROWS))
+        !(v[5] >= 0 && v[5] <= MAX_ROWS))
         return err_set(err, ST_CHECKPOINT, "its position is not readable");
     *ret = (TrainState){.step = (int64_t)v[0],
                         .n_sum = (int64_t)v[1],
                         .norm_sum = v[2],
                         .waited_s = v[3],
                         .elapsed_s = v[4],
-                        .best_epoch = (int32_t)v[5],
-                        .epochs_since_best = (int32_t)v[6],
-                        .best_psnr_db = v[7],
-                        .best_ssim = v[8],
-                        .sum = get_loss(v + 9)};
+                        .epochs_since_best = (int32_t)v[5],
+                        .sum = get_loss(v + 6)};
+    if (best != NULL && !get_row(best, &ret->best))
+        return err_set(err, ST_CHECKPOINT, "its best epoch is not readable");
     ret->rows = calloc((size_t)n + 1, sizeof *ret->rows);
     if (ret->rows == NULL)
         return err_set(err, ST_NO_MEMORY, "%d epochs", n);
@@ -176,6 +190,11 @@ static NewTensor tensor_of(const TrainParameter *p, const char *name, const floa
     return tensor;
 }
 
+static void best_name(char ret[NAME_SIZE], const TrainParameter *p)
+{
+    (void)snprintf(ret, NAME_SIZE, "best.%s", p->name);
+}
+
 static void moment_name(char ret[NAME_SIZE], const TrainParameter *p, int order)
 {
     (void)snprintf(ret, NAME_SIZE, "adam%d.%s", order, p->name);
@@ -203,7 +222,7 @@ static Status write_file(const Training *t, const char *recipe, const char *stat
 
 static Status write_tensors(const Training *t, const char *recipe, const char *state, Err *err)
 {
-    const size_t most = 3 * (size_t)t->n_parameters;
+    const size_t most = 4 * (size_t)t->n_parameters;
     NewTensor *tensors = calloc(most, sizeof *tensors);
     char(*names)[NAME_SIZE] = calloc(most, sizeof *names);
     Status status = ST_OK;
@@ -217,6 +236,11 @@ static Status write_tensors(const Training *t, const char *recipe, const char *s
              order++) {
             moment_name(names[k], p, order);
             tensors[k] = tensor_of(p, names[k], optimizer_moment(t->optimizer, i, order));
+            k++;
+        }
+        if (t->state.best.epoch > 0) {
+            best_name(names[k], p);
+            tensors[k] = tensor_of(p, names[k], t->best[i]);
             k++;
         }
     }
@@ -325,29 +349,37 @@ static Status read_state(Training *t, const Model *file, Err *err)
     status = parse_state(json, &read, err);
     if (status == ST_OK && t->config->precision == PRECISION_F16)
         status = parse_scale(json, t->net, err);
-    const char *found = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(json, "found"));
-    (void)snprintf(t->found, sizeof t->found, "%s", found != NULL ? found : "");
     cJSON_Delete(json);
     free(t->state.rows);
     t->state = read;
     return status;
 }
 
-static Status read_moments(Training *t, const Model *file, Err *err)
+/* Values of a tensor that belongs to a parameter. */
+static Status read_tensor(const Model *file, const char *name, int64_t n, float *ret, Err *err)
 {
-    for (int32_t i = 0; i < t->n_parameters; i++)
+    const Tensor *tensor = model_tensor(file, name);
+    if (tensor == NULL || tensor->n_elements != n)
+        return err_set(err, ST_CHECKPOINT, "tensor %s is missing or has another size", name);
+    return model_read(file, tensor, ret, err);
+}
+
+static Status read_others(Training *t, const Model *file, Err *err)
+{
+    char name[NAME_SIZE];
+    for (int32_t i = 0; i < t->n_parameters; i++) {
+        const TrainParameter *p = &t->parameters[i];
         for (int order = 1; order <= 2; order++) {
             float *moment = optimizer_moment(t->optimizer, i, order);
-            char name[NAME_SIZE];
             if (moment == NULL)
                 continue;
-            moment_name(name, &t->parameters[i], order);
-            const Tensor *tensor = model_tensor(file, name);
-            if (tensor == NULL || tensor->n_elements != t->parameters[i].n)
-                return err_set(err, ST_CHECKPOINT, "tensor %s is missing or has another size",
-                               name);
-            TRY(model_read(file, tensor, moment, err));
+            moment_name(name, p, order);
+            TRY(read_tensor(file, name, p->n, moment, err));
         }
+        best_name(name, p);
+        if (t->state.best.epoch > 0)
+            TRY(read_tensor(file, name, p->n, t->best[i], err));
+    }
     return ST_OK;
 }
 
@@ -355,7 +387,7 @@ static Status load_file(Training *t, const Model *file, Err *err)
 {
     TRY(read_state(t, file, err));
     TRY(train_init_all(t->net, file, err));
-    TRY(read_moments(t, file, err));
+    TRY(read_others(t, file, err));
     optimizer_set_steps(t->optimizer, t->state.step);
     return ST_OK;
 }

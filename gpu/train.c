@@ -10,11 +10,9 @@
 #include "gpu/training_int.h"
 
 #include <cjson/cJSON.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 enum { AHEAD = 3, MAX_LOADERS = 8, PROCESSORS_PER_LOADER = 4 };
 
@@ -265,57 +263,25 @@ static Status open_loader(Training *t, Err *err)
     return loader_open(&options, &t->loader, err);
 }
 
-/* A checkpoint holds the last step's weights, the best epoch's are the model file's alone. */
-static Status check_model(Training *t, Err *err)
+/* Killed between checkpoint and model file, or the file is gone, or another's. */
+static Status restore_model(Training *t, Err *err)
 {
     char text[ERR_MSG_SIZE];
-    TrainState *s = &t->state;
-    TrainEnd end;
-    if (s->best_epoch == 0 || access(t->config->model, F_OK) == 0)
-        return ST_OK;
-    if (is_over(t, &end))
-        return err_set(err, ST_MODEL_NOT_FOUND,
-                       "the training is over, and %s, which held its epoch %d, is gone: put it "
-                       "back, or begin anew without --resume, with --overwrite",
-                       t->config->model, s->best_epoch);
-    (void)snprintf(text, sizeof text,
-                   "%s, which held epoch %d, is gone: the best from here on is "
-                   "kept",
-                   t->config->model, s->best_epoch);
-    note(t, text);
-    s->best_epoch = s->epochs_since_best = 0;
+    bool is_written;
+    TRY(training_best_restore(t, &is_written, err));
+    (void)snprintf(text, sizeof text, "%s did not hold epoch %d: written from the checkpoint",
+                   t->config->model, t->state.best.epoch);
+    if (is_written)
+        note(t, text);
     return ST_OK;
 }
 
-/* The epoch that the model file holds; 0 where it is none of a training on these data. The
-** checkpoint may be older than the file: what is computed again up to there must not replace it. */
-static int32_t epoch_of_file(const Training *t, const char *path)
+/* From here on `--resume` goes on with this training, not with one that was there before. */
+static Status save(Training *t, Err *err)
 {
-    Model *model;
-    Err none = {0};
-    if (model_open(path, &model, &none) != ST_OK)
-        return 0;
-    cJSON *json = cJSON_Parse(model_info(model)->training);
-    const cJSON *epochs = cJSON_GetObjectItemCaseSensitive(json, "epochs");
-    const char *data = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(json, "data"));
-    bool is_ours = data != NULL && strcmp(data, t->pack->digest) == 0 && cJSON_IsNumber(epochs);
-    int32_t n = is_ours ? (int32_t)fmin(fmax(epochs->valuedouble, 0), 1e6) : 0;
-    cJSON_Delete(json);
-    model_close(model);
-    return n;
-}
-
-/* The model file that a training finds at its beginning is never its own, whatever it says. */
-static Status look_at_file(Training *t, Err *err)
-{
-    char now[DIGEST_HEX_SIZE] = "";
-    const char *path = t->config->model;
-    if (access(path, F_OK) == 0)
-        TRY(digest_file(path, now, err));
-    if (!t->config->resume)
-        memcpy(t->found, now, sizeof now);
-    else if (strcmp(now, t->found) != 0)
-        t->written_epoch = epoch_of_file(t, path);
+    TRY(checkpoint_save(t, err));
+    t->saved_s = clock_monotonic_s();
+    t->is_saved = true;
     return ST_OK;
 }
 
@@ -327,11 +293,11 @@ static Status open_all(Training *t, Err *err)
     TRY(open_loss(t, err));
     TRY(reserve(t, err));
     TRY(training_check_metadata(t, err));
+    TRY(training_best_open(t, err));
     if (t->config->resume) {
         TRY(checkpoint_load(t, err));
-        TRY(check_model(t, err));
+        TRY(restore_model(t, err));
     }
-    TRY(look_at_file(t, err));
     TRY(train_net_changed(t->net, err));
     return open_loader(t, err);
 }
@@ -339,6 +305,7 @@ static Status open_all(Training *t, Err *err)
 static void close_all(Training *t)
 {
     loader_close(t->loader);
+    training_best_close(t);
     optimizer_close(t->optimizer);
     loss_close(t->loss);
     train_net_close(t->net);
@@ -466,11 +433,10 @@ static TrainRow begin_row(const Training *t)
 static bool is_best_row(const Training *t, const TrainRow *row)
 {
     const TrainState *s = &t->state;
-    if (s->best_epoch == 0 || t->n_validation == 0)
+    if (s->best.epoch == 0 || t->n_validation == 0)
         return true;
-    return t->spec.weight[LOSS_CONTEXTUAL] > 0
-               ? row->validation.total < s->rows[s->best_epoch - 1].validation.total
-               : row->psnr_db > s->best_psnr_db;
+    return t->spec.weight[LOSS_CONTEXTUAL] > 0 ? row->validation.total < s->best.validation.total
+                                               : row->psnr_db > s->best.psnr_db;
 }
 
 /* Validation, the model if it is the best, the row. *ret_stopped: given up for a person. */
@@ -482,23 +448,22 @@ static Status end_epoch(Training *t, bool *ret_stopped, Err *err)
     if (*ret_stopped)
         return ST_OK;
     bool is_best = is_best_row(t, &row);
-    if (is_best) {
-        s->best_epoch = row.epoch;
-        s->best_psnr_db = row.psnr_db;
-        s->best_ssim = row.ssim;
-    }
-    s->epochs_since_best = is_best ? 0 : s->epochs_since_best + 1;
     row.elapsed_s = training_elapsed_s(t);
+    if (is_best)
+        training_best_take(t, &row);
+    s->epochs_since_best = is_best ? 0 : s->epochs_since_best + 1;
     TRY(add_row(s, &row, err));
     s->n_sum = 0;
     s->sum = (LossValue){0};
     s->norm_sum = s->waited_s = 0;
-    bool is_written = is_best && row.epoch >= t->written_epoch;
-    if (is_written)
-        TRY(training_write_model(t, &row, err));
+    t->is_saved = false;
+    if (is_best) { /* in this order: what the checkpoint holds can be written again */
+        TRY(save(t, err));
+        TRY(training_write_model(t, err));
+    }
     const TrainReport *report = &t->config->report;
     if (report->epoch != NULL)
-        report->epoch(report->context, s->rows, s->n_rows, is_written);
+        report->epoch(report->context, s->rows, s->n_rows, is_best);
     return ST_OK;
 }
 
@@ -523,26 +488,26 @@ static Status loop(Training *t, TrainEnd *ret, Err *err)
         if (is_over(t, ret))
             return ST_OK;
         TRY(one_step(t, err));
-        bool is_first = t->state.step == t->steps_per_epoch; /* a crash soon after loses little */
-        if (is_first || clock_monotonic_s() - t->saved_s >= c->checkpoint_s) {
-            TRY(checkpoint_save(t, err));
-            t->saved_s = clock_monotonic_s();
-        }
+        t->is_saved = false;
+        if (clock_monotonic_s() - t->saved_s >= c->checkpoint_s)
+            TRY(save(t, err));
     }
 }
 
 static Status train(Training *t, TrainResult *result, Err *err)
 {
+    if (!t->config->resume)
+        TRY(save(t, err));
+    t->is_saved = true;
     TRY(loop(t, &result->end, err));
     const TrainState *s = &t->state;
-    if (s->step > t->first_step || !t->config->resume)
-        TRY(checkpoint_save(t, err));
-    result->epochs = s->n_rows;
+    if (!t->is_saved)
+        TRY(save(t, err));
+    result->epochs = (int32_t)(s->step / t->steps_per_epoch);
     result->steps = s->step;
-    result->best_epoch = s->best_epoch;
-    result->kept_epoch = s->n_rows < t->written_epoch ? t->written_epoch : 0;
-    result->psnr_db = s->best_psnr_db;
-    result->ssim = s->best_ssim;
+    result->best_epoch = s->best.epoch;
+    result->psnr_db = s->best.psnr_db;
+    result->ssim = s->best.ssim;
     result->n_training_cases = t->n_training_cases;
     result->n_validation_cases = t->n_validation_cases;
     result->n_training_slices = t->n_training;

@@ -82,8 +82,6 @@ typedef struct TrainResult {
     TrainEnd end;
     int32_t epochs; /* finished */
     int64_t steps;
-    int32_t
-        kept_epoch; /* of the model file from before a resumed run that is not there yet; else 0 */
     int32_t best_epoch;   /* whose weights the model file holds; 0: none, it was not written */
     double psnr_db, ssim; /* of the best epoch */
     int32_t n_training_cases, n_validation_cases, n_training_slices, n_validation_slices;

@@ -107,7 +107,7 @@ static char *provenance(const Training *t, const TrainRow *row)
         add_number(json, "folds", t->n_folds);
     add_common(json, t);
     add_number(json, "epochs", row != NULL ? row->epoch : 0);
-    add_number(json, "steps", (double)t->state.step);
+    add_number(json, "steps", row != NULL ? (double)row->step : 0);
     if (row != NULL && t->n_validation > 0) {
         add_number(json, "validation_psnr_db", rounded(row->psnr_db, 1e-3));
         add_number(json, "validation_ssim", rounded(row->ssim, 1e-5));
@@ -192,19 +192,19 @@ Status training_write_status(Status status, Err *err)
     return ST_TRAIN_DIVERGED;
 }
 
-Status training_write_model(const Training *t, const TrainRow *row, Err *err)
+Status training_write_model(const Training *t, Err *err)
 {
     NewTensor *tensors = calloc((size_t)t->n_parameters, sizeof *tensors);
     if (tensors == NULL)
         return err_set(err, ST_NO_MEMORY, "the table of %d tensors", t->n_parameters);
     for (int32_t i = 0; i < t->n_parameters; i++) {
         const TrainParameter *p = &t->parameters[i];
-        tensors[i] = (NewTensor){.name = p->name, .n_dims = p->n_dims, .values = p->value};
+        tensors[i] = (NewTensor){.name = p->name, .n_dims = p->n_dims, .values = t->best[i]};
         for (int32_t d = 0; d < p->n_dims; d++)
             tensors[i].dims[d] = p->dims[d];
     }
     Metadata m;
-    make_metadata(t, row, &m);
+    make_metadata(t, &t->state.best, &m);
     Status status = model_write_new(t->config->model, m.values, m.n, tensors, t->n_parameters,
                                     t->config->is_f16, err);
     cJSON_free(m.training);

@@ -2,7 +2,6 @@
 #ifndef CT2MR_GPU_TRAINING_INT_H
 #define CT2MR_GPU_TRAINING_INT_H
 
-#include "base/digest.h"
 #include "gpu/train.h"
 #include "gpu/train_net.h"
 
@@ -14,8 +13,8 @@ typedef struct TrainState { /* what a checkpoint holds beside tensors */
     double norm_sum, waited_s;
     int64_t n_sum;
     double elapsed_s; /* of earlier runs */
-    int32_t best_epoch, epochs_since_best;
-    double best_psnr_db, best_ssim;
+    int32_t epochs_since_best;
+    TrainRow best; /* epoch 0: none yet */
     int32_t n_rows, max_rows;
     TrainRow *rows; /* owned */
 } TrainState;
@@ -52,9 +51,9 @@ typedef struct Training {
     TrainSample *samples;  /* [batch] */
 
     TrainState state;
-    int64_t first_step;    /* of this run */
-    int32_t written_epoch; /* of the model file that a resumed training has not reached again */
-    char found[DIGEST_HEX_SIZE]; /* SHA-256 of the model file there was when it began; "": none */
+    float **best;       /* [n_parameters][its n]: weights of state.best, owned */
+    int64_t first_step; /* of this run */
+    bool is_saved;      /* the checkpoint is of this very state */
     double began_s, saved_s;
 } Training;
 
@@ -69,9 +68,19 @@ MUST_CHECK Status training_split(Training *t, Err *err);
 MUST_CHECK Status training_validate(Training *t, TrainRow *row, bool *ret_stopped, Err *err);
 
 /* The model file's metadata can be read again (for `envelope`, `label`, `licence`); writes the
-** model of the present parameters. row: of the epoch, NULL before the first. train_model.c */
+** model of the best epoch. train_model.c */
 MUST_CHECK Status training_check_metadata(const Training *t, Err *err);
-MUST_CHECK Status training_write_model(const Training *t, const TrainRow *row, Err *err);
+MUST_CHECK Status training_write_model(const Training *t, Err *err);
+
+/* The best epoch's weights. They are in the checkpoint, too, so that the model file can be written
+** again: it is what a training gives, not what it goes on from. train_best.c */
+MUST_CHECK Status training_best_open(Training *t, Err *err);
+void training_best_close(Training *t);
+/* The present weights, of that row. */
+void training_best_take(Training *t, const TrainRow *row);
+/* Writes the model file unless its tensors are the best epoch's (one calibrated since stays).
+** *ret_written: so it was. Errors: those of training_write_model(). */
+MUST_CHECK Status training_best_restore(const Training *t, bool *ret_written, Err *err);
 
 /* A status of model_write_new() as one of training: what it calls malformed has diverged. */
 Status training_write_status(Status status, Err *err);

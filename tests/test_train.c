@@ -6,6 +6,7 @@
 
 #include "base/files.h"
 #include "daemon/cli.h"
+#include "gpu/model_write.h"
 #include "gpu/net.h"
 #include "gpu/train.h"
 #include "gpu/trained_cases.h"
@@ -17,6 +18,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -46,6 +48,13 @@ static Pack *open_pack(int32_t pixels, int32_t n_cases, int32_t n_slices, double
     pack_fixture_write(path_of("p.pack"), pixels, n_cases, n_slices, slice_mm);
     CHECK_OK(pack_open(path_of("p.pack"), &pack, &err), &err);
     return pack;
+}
+
+static int links_of(const char *path)
+{
+    struct stat st;
+    CHECK(stat(path, &st) == 0);
+    return (int)st.st_nlink;
 }
 
 /* A narrow DRUNet-34 on backend ref; files model.safetensors and model.checkpoint. */
@@ -117,61 +126,133 @@ TEST_TIMEOUT(train_resumed_has_the_same_bits,
     pack_close(pack);
 }
 
-TEST(
-    train_resumed_keeps_the_better_model,
-    "the checkpoint is older than the model file: nothing replaces it before its epoch comes again")
+/* The model file's bytes are those of a copy. */
+static bool is_copy(const TrainConfig *config, const char *copy)
 {
+    return training_same_files(config->model, path_of(copy));
+}
+
+TEST(train_resumed_writes_its_model_again,
+     "gone, or another's in its place, as after kill -9 between the two: as it was; calibrated: "
+     "left")
+{
+    static const MetadataValue added[] = {{"calibration", "{}"}};
     Pack *pack = open_pack(32, 4, 4, 4);
     TrainConfig config = small_config(pack);
-    Seen whole = {0}, again = {.stop_after = 2};
-    Model *model;
+    Seen seen = {0};
     Err err = {0};
-    config.epochs = 6;
-    config.checkpoint_s = 1e9; /* after the first epoch, and at the end */
     config.schedule.lr = 1e-2;
-    (void)training_run(config, &whole);
-    CHECK_OK(model_open(config.model, &model, &err), &err);
-    CHECK(strstr(model_info(model)->training, "\"epochs\":1,") == NULL); /* else nothing is shown */
-    model_close(model);
-    CHECK(rename(config.model, path_of("whole.safetensors")) == 0);
-    Seen first = {.stop_after = 4};
-    (void)training_run(config, &first); /* its checkpoint: one epoch, not yet judged */
-    CHECK(rename(path_of("whole.safetensors"), config.model) == 0);
-    CHECK(link(config.model, path_of("whole.safetensors")) == 0); /* a new file has another inode */
+    TrainResult other = training_run(config, &seen);
+    CHECK(rename(config.model, path_of("other.safetensors")) == 0);
+    config.epochs = 6;
+    TrainResult first = training_run(config, &seen);
+    CHECK(first.best_epoch > 0 && first.best_epoch < 6); /* else the last weights would do */
+    CHECK(other.psnr_db != first.psnr_db);
+    CHECK(rename(config.model, path_of("best.safetensors")) == 0);
     config.resume = true;
-    TrainResult result = training_run(config, &again);
-    CHECK(again.rows >= 1 && result.kept_epoch > result.epochs);
-    CHECK(training_same_files(config.model, path_of("whole.safetensors")));
-    Seen rest = {0};
-    (void)training_run(config, &rest);
-    CHECK(training_same_files(config.model, path_of("whole.safetensors")));
+    TrainResult again = training_run(config, &seen);
+    CHECK(is_copy(&config, "best.safetensors"));
+    CHECK(again.best_epoch == first.best_epoch && again.psnr_db == first.psnr_db);
+    CHECK(rename(path_of("other.safetensors"), config.model) == 0);
+    (void)training_run(config, &seen);
+    CHECK(is_copy(&config, "best.safetensors"));
+    CHECK_OK(model_write_metadata(config.model, added, 1, config.model, &err), &err);
+    (void)training_run(config, &seen);
+    CHECK(!is_copy(&config, "best.safetensors"));
+    config.is_f16 = true;
+    CHECK(unlink(config.model) == 0);
+    (void)training_run(config, &seen);
+    CHECK(rename(config.model, path_of("f16.safetensors")) == 0);
+    CHECK(link(path_of("f16.safetensors"), config.model) == 0); /* a new file has another inode */
+    (void)training_run(config, &seen);
+    CHECK_INT(links_of(config.model), 2);
     pack_close(pack);
 }
 
-TEST(train_resumed_replaces_what_it_found,
-     "begun anew over another training's model and stopped before its first: its best replaces it")
+/* As kill -9: nothing is saved. */
+static bool die(void *context)
+{
+    Seen *seen = context;
+    if (seen->steps >= seen->stop_after)
+        _exit(9);
+    return false;
+}
+
+TEST(train_begun_anew_is_what_goes_on,
+     "over an older training, killed in its first epoch, resumed: it, not the older one")
 {
     Pack *pack = open_pack(32, 4, 4, 4);
     TrainConfig config = small_config(pack);
-    Seen old = {0}, first = {.stop_after = 2}, rest = {0};
-    Model *model;
-    Err err = {0};
+    Seen fresh = {0}, old = {0}, killed = {.stop_after = 2}, rest = {0};
+    int status = 0;
+    (void)training_run(config, &fresh);
+    CHECK(rename(config.model, path_of("fresh.safetensors")) == 0);
     config.epochs = 6;
     (void)training_run(config, &old);
-    CHECK(link(config.model, path_of("old.safetensors")) == 0); /* a new file has another inode */
+    CHECK(rename(config.model, path_of("old.safetensors")) == 0);
+    CHECK(link(path_of("old.safetensors"), config.model) == 0);
     config.epochs = 3;
-    config.schedule.lr *= 2;
-    (void)training_run(config, &first);
-    CHECK(training_same_files(config.model, path_of("old.safetensors")));
+    (void)fflush(NULL);
+    pid_t pid = fork();
+    CHECK(pid >= 0);
+    if (pid == 0) {
+        TrainResult result;
+        config.report = (TrainReport){&killed, NULL, training_see_step, NULL};
+        config.is_stopped = die;
+        _exit(train_run(&config, &result, NULL) == ST_OK ? 0 : 1);
+    }
+    CHECK(waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 9);
+    CHECK(is_copy(&config, "old.safetensors")); /* no epoch of the new one is done */
     config.resume = true;
     TrainResult result = training_run(config, &rest);
-    CHECK_INT(result.kept_epoch, 0);
-    CHECK(!training_same_files(config.model, path_of("old.safetensors")));
-    CHECK_OK(model_open(config.model, &model, &err), &err);
-    char want[32];
-    (void)snprintf(want, sizeof want, "\"epochs\":%d,", result.best_epoch);
-    CHECK(strstr(model_info(model)->training, want) != NULL);
-    model_close(model);
+    CHECK(rest.steps == fresh.steps && result.epochs == 3);
+    CHECK(is_copy(&config, "fresh.safetensors"));
+    pack_close(pack);
+}
+
+typedef struct Rows {
+    double best, best_psnr_db; /* least held-out loss so far */
+    int32_t n, twice;          /* rows; of one epoch */
+} Rows;
+
+static void see_rows(void *context, const TrainRow *rows, int32_t n, bool is_written)
+{
+    Rows *seen = context;
+    const TrainRow *row = &rows[n - 1];
+    bool is_best = n == 1 || row->validation.total < seen->best;
+    CHECK(is_written == is_best);
+    if (is_best) {
+        seen->best = row->validation.total;
+        seen->best_psnr_db = row->psnr_db;
+    }
+    seen->twice += n > 1 && rows[n - 2].epoch == row->epoch;
+    seen->n = n;
+}
+
+TEST_TIMEOUT(train_out_of_time_goes_on,
+             "within an epoch, judged there, resumed: the best stays the best, epochs are whole "
+             "ones",
+             120)
+{
+    Pack *pack = open_pack(32, 4, 20, 4);
+    TrainConfig config = small_config(pack);
+    TrainResult result;
+    Rows rows = {0};
+    Err err = {0};
+    config.loss = "contextual";
+    config.batch = 2;
+    config.epochs = 0;
+    config.schedule.kind = SCHEDULE_CONSTANT;
+    config.schedule.lr = 3e-2;
+    config.report = (TrainReport){&rows, NULL, NULL, see_rows};
+    for (int k = 1; k <= 6; k++) {
+        config.minutes = 0.01 * k;
+        config.resume = k > 1;
+        CHECK_OK(train_run(&config, &result, &err), &err);
+        CHECK(result.psnr_db == rows.best_psnr_db); /* every digit */
+        CHECK_INT(result.epochs, result.steps / 30);
+    }
+    (void)printf("# %d rows, %d of an epoch that had one\n", rows.n, rows.twice);
     pack_close(pack);
 }
 
@@ -634,12 +715,11 @@ TEST_TIMEOUT(train_command_saves_on_ctrl_c,
 }
 
 TEST_TIMEOUT(train_command_says_what_the_model_is,
-             "an overwrite that was stopped in epoch 1 leaves the older model; the model of a "
-             "finished training is gone: exit 1; of another: the best from here on",
+             "an overwrite that was stopped in epoch 1 leaves the older model; one that is gone is "
+             "written again",
              120)
 {
     static const char *const RESUME[] = {"--resume", NULL};
-    static const char *const ONE_MORE[] = {"--resume", "--epochs", "7", NULL};
     static const char *const SLOW[] = {"--overwrite", "--width", "64", NULL};
     pack_fixture_write(path_of("p.pack"), 32, 3, 10, 4);
     CHECK_INT(wait_cli(start_cli(NULL)), CLI_OK);
@@ -652,12 +732,9 @@ TEST_TIMEOUT(train_command_says_what_the_model_is,
     CHECK(out_has("m.safetensors is still the older model: no epoch was finished"));
     CHECK(rename(path_of("whole.checkpoint"), path_of("m.checkpoint")) == 0);
     CHECK(rename(path_of("m.safetensors"), path_of("whole.safetensors")) == 0);
-    CHECK_INT(wait_cli(start_cli(RESUME)), CLI_NEGATIVE);
-    CHECK(out_has("MODEL_NOT_FOUND: the training is over, and"));
-    CHECK_INT(wait_cli(start_cli(ONE_MORE)), CLI_OK);
-    CHECK(out_has("is gone: the best from here on is kept"));
-    CHECK(out_has("m.safetensors holds epoch 7"));
-    CHECK(access(path_of("m.safetensors"), F_OK) == 0);
+    CHECK_INT(wait_cli(start_cli(RESUME)), CLI_OK);
+    CHECK(out_has("written from the checkpoint"));
+    CHECK(training_same_files(path_of("m.safetensors"), path_of("whole.safetensors")));
 }
 
 TEST(train_command_keeps_other_files, "NAME.csv or NAME.png that is not the training's stays")

@@ -20,7 +20,7 @@ TrainConfig training_config(const Pack *pack)
     return config;
 }
 
-static void see_step(void *context, const TrainProgress *progress)
+void training_see_step(void *context, const TrainProgress *progress)
 {
     Seen *seen = context;
     seen->steps++;
@@ -53,7 +53,7 @@ TrainResult training_run(TrainConfig config, Seen *seen)
 {
     TrainResult result;
     Err err = {0};
-    config.report = (TrainReport){seen, NULL, see_step, see_epoch};
+    config.report = (TrainReport){seen, NULL, training_see_step, see_epoch};
     config.is_stopped = stop;
     CHECK_OK(train_run(&config, &result, &err), &err);
     return result;

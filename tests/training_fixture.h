@@ -16,6 +16,7 @@ typedef struct Seen {
 ** network, backend and paths. */
 TrainConfig training_config(const Pack *pack);
 TrainResult training_run(TrainConfig config, Seen *seen);
+void training_see_step(void *seen, const TrainProgress *progress);
 bool training_same_files(const char *a, const char *b);
 
 #endif

@@ -1,0 +1,73 @@
+/* The best epoch of a training: see training_int.h. */
+#include "gpu/training_int.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define F16_DISTANCE 1e-3f /* of what is stored as float16, relative */
+
+Status training_best_open(Training *t, Err *err)
+{
+    t->best = calloc((size_t)t->n_parameters, sizeof *t->best);
+    bool ok = t->best != NULL;
+    for (int32_t i = 0; ok && i < t->n_parameters; i++)
+        ok = (t->best[i] = calloc((size_t)t->parameters[i].n, sizeof **t->best)) != NULL;
+    return ok ? ST_OK : err_set(err, ST_NO_MEMORY, "the best epoch's weights");
+}
+
+void training_best_close(Training *t)
+{
+    for (int32_t i = 0; t->best != NULL && i < t->n_parameters; i++)
+        free(t->best[i]);
+    free(t->best);
+}
+
+void training_best_take(Training *t, const TrainRow *row)
+{
+    t->state.best = *row;
+    for (int32_t i = 0; i < t->n_parameters; i++)
+        memcpy(t->best[i], t->parameters[i].value, (size_t)t->parameters[i].n * sizeof **t->best);
+}
+
+static bool is_same(const Training *t, const float *a, const float *b, int64_t n)
+{
+    if (!t->config->is_f16)
+        return memcmp(a, b, (size_t)n * sizeof *a) == 0;
+    for (int64_t i = 0; i < n; i++)
+        if (!(fabsf(a[i] - b[i]) <= F16_DISTANCE * fabsf(a[i]) + F16_DISTANCE * F16_DISTANCE))
+            return false;
+    return true;
+}
+
+/* False also where it cannot be read: then it is written, which says why it cannot be. */
+static bool has_tensor(const Training *t, const Model *file, int32_t i)
+{
+    const TrainParameter *p = &t->parameters[i];
+    const Tensor *tensor = model_tensor(file, p->name);
+    float *values = malloc((size_t)p->n * sizeof *values);
+    bool is_there = tensor != NULL && values != NULL && tensor->n_elements == p->n &&
+                    model_read(file, tensor, values, NULL) == ST_OK &&
+                    is_same(t, t->best[i], values, p->n);
+    free(values);
+    return is_there;
+}
+
+static bool file_is_best(const Training *t)
+{
+    Model *file;
+    Err none = {0};
+    if (model_open(t->config->model, &file, &none) != ST_OK)
+        return false;
+    bool ok = true;
+    for (int32_t i = 0; ok && i < t->n_parameters; i++)
+        ok = has_tensor(t, file, i);
+    model_close(file);
+    return ok;
+}
+
+Status training_best_restore(const Training *t, bool *ret_written, Err *err)
+{
+    *ret_written = t->state.best.epoch > 0 && !file_is_best(t);
+    return *ret_written ? training_write_model(t, err) : ST_OK;
+}
