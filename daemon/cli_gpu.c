@@ -163,7 +163,7 @@ static int selftest(const Gpu *gpu)
 {
     const BackendOptions options = {.precision = PRECISION_F16,
                                     .threads = 1,
-                                    .batch = 1,
+                                    .batch = (int32_t)gpu->batch,
                                     .deadline_s = DEADLINE_S,
                                     .device = (int32_t)gpu->device};
     const double operation_tolerance = trust_operation_tolerance(options.precision);
@@ -184,13 +184,17 @@ static int selftest(const Gpu *gpu)
         (void)cJSON_AddNumberToObject(object, "operation_tolerance", operation_tolerance);
         (void)cJSON_AddNumberToObject(object, "output_rms", trust.output_rms);
         (void)cJSON_AddNumberToObject(object, "output_tolerance", TRUST_OUTPUT_TOLERANCE);
+        (void)cJSON_AddNumberToObject(object, "batch", options.batch);
+        (void)cJSON_AddNumberToObject(object, "served_rms", trust.served_rms);
         cli_print_json(object);
     } else if (status == ST_OK) {
-        (void)printf("%s: GPU %d may serve; on the golden slice no operation differs from ref by "
-                     "more than %.2g (%s; %.0e allowed), the output by %.2g (%.0e)\n",
-                     model_info(model)->name, (int)gpu->device, trust.operation_rms,
-                     trust.operation, operation_tolerance, trust.output_rms,
-                     TRUST_OUTPUT_TOLERANCE);
+        (void)printf(
+            "%s: GPU %d may serve; on the golden slice no operation differs from ref by "
+            "more than %.2g (%s; %.0e allowed), the output by %.2g (%.0e), in a batch of %d "
+            "by %.2g more\n",
+            model_info(model)->name, (int)gpu->device, trust.operation_rms, trust.operation,
+            operation_tolerance, trust.output_rms, TRUST_OUTPUT_TOLERANCE, options.batch,
+            trust.served_rms);
         if (trust.note[0] != '\0')
             (void)printf("%s\n", trust.note);
     }

@@ -185,7 +185,12 @@ static Status fall_to_cpu(Net *net, const Err *why, Err *err)
     net->may_fall = false;
     if (why->status == ST_SELF_TEST)
         (void)snprintf(net->out_of_service, sizeof net->out_of_service, "%s", why->msg);
-    TRY(open_backend(net, BACKENDS[0], "auto", err));
+    Err cpu = {0};
+    Status status = open_backend(net, BACKENDS[0], "auto", &cpu);
+    if (status != ST_OK) /* a failed self-test is told whatever the CPU does */
+        return err_set(err, why->status == ST_SELF_TEST ? ST_SELF_TEST : status,
+                       "%.150s (the CPU was to compute instead of the GPU: %.170s)", cpu.msg,
+                       why->msg);
     char note[ERR_MSG_SIZE];
     memcpy(note, net->notice, sizeof note);
     net->notice[0] = '\0';
@@ -283,7 +288,9 @@ bool net_self_tested(const Net *net)
 
 const char *net_signature(const Net *net)
 {
-    return net->backend->signature != NULL ? net->backend->signature(net->state) : "";
+    return net->state != NULL && net->backend->signature != NULL
+               ? net->backend->signature(net->state)
+               : "";
 }
 
 Status net_forget(Net *net, Err *err)

@@ -10,12 +10,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { HEIGHT = TRUST_HEIGHT, WIDTH = TRUST_WIDTH };
+enum { HEIGHT = TRUST_HEIGHT, WIDTH = TRUST_WIDTH, SERVED_SHIFT = 31 };
 
 typedef struct Trial {
     const Backend *backend;
     const Model *model;
-    BackendOptions options;
+    BackendOptions options, served; /* alone: batch 1, one thread; as in service */
     unsigned passes;
     int32_t threads;        /* for backend ref */
     Graph *literal, *table; /* of backend ref, of `backend` */
@@ -197,6 +197,16 @@ static Status see(void *context, int32_t i, const ShownValue *value, Err *err)
     return judge(trial, name, difference, err);
 }
 
+/* What runs and fails is out of service; what cannot be opened is not there. */
+static Status failed_run(const Trial *trial, Status status, Err *err)
+{
+    if (status != ST_BACKEND)
+        return status;
+    Err why = *err;
+    return err_set(err, ST_SELF_TEST, "backend %s is out of service: its golden slice: %.250s",
+                   trial->backend->name, why.msg);
+}
+
 /* ---- end to end ---------------------------------------------------------------------------- */
 
 static Status run(const Trial *trial, const Backend *backend, void *state, float *ret_y, Err *err)
@@ -243,6 +253,88 @@ static Status judge_output(Trial *trial, const float *output, float *literal, Er
                    TRUST_OUTPUT_TOLERANCE);
 }
 
+/* ---- as in service ------------------------------------------------------------------------- */
+
+typedef struct Served { /* slices: the golden one, each of n_kinds shifted by other columns */
+    const Trial *trial;
+    int32_t n_kinds;
+    float *y; /* [slices] */
+} Served;
+
+/* More than two batches have, so that no slice is that of two batches before. */
+static int32_t kinds_of(const Trial *trial)
+{
+    return 2 * trial->served.batch + 1;
+}
+
+static void fill_served(void *context, int32_t i, float *ret_x)
+{
+    const Served *served = context;
+    const size_t shift = (size_t)(i % served->n_kinds * SERVED_SHIFT % WIDTH);
+    for (size_t row = 0; row < 3 * (size_t)HEIGHT; row++) {
+        const float *from = served->trial->x + row * WIDTH;
+        memcpy(ret_x + row * WIDTH, from + shift, (WIDTH - shift) * sizeof *from);
+        memcpy(ret_x + row * WIDTH + WIDTH - shift, from, shift * sizeof *from);
+    }
+}
+
+static void take_served(void *context, int32_t i, const float *y)
+{
+    const Served *served = context;
+    memcpy(served->y + (size_t)i * HEIGHT * WIDTH, y, sizeof *y * HEIGHT * WIDTH);
+}
+
+static Status run_served(const Trial *trial, const BackendOptions *options, int32_t n, float *ret_y,
+                         Err *err)
+{
+    Served served = {trial, kinds_of(trial), ret_y};
+    const NetFeed feed = {&served, fill_served, take_served};
+    void *state;
+    TRY(trial->backend->open(trial->table, trial->model, options, &state, err));
+    Status status = trial->backend->run(state, n, &feed, err);
+    trial->backend->close(state);
+    return failed_run(trial, status, err);
+}
+
+static Status judge_served(Trial *trial, const float *alone, const float *together, int32_t n,
+                           Err *err)
+{
+    const BackendOptions *served = &trial->served;
+    const double most = served->precision == PRECISION_F32
+                            ? TRUST_SERVED_F32
+                            : fmax(TRUST_SERVED, 2 * trial->ret->output_rms);
+    for (int32_t i = 0; i < n; i++) {
+        const size_t pixels = (size_t)HEIGHT * WIDTH;
+        double rms = trust_difference(alone + (size_t)(i % kinds_of(trial)) * pixels,
+                                      together + (size_t)i * pixels, pixels);
+        trial->ret->served_rms = fmax(trial->ret->served_rms, rms);
+        if (!(rms <= most))
+            return err_set(err, ST_SELF_TEST,
+                           "backend %s is out of service in %s: slice %d in batches of %d on %d "
+                           "threads differs from the same slice alone by %.3g relative RMS (%.0e "
+                           "allowed)",
+                           trial->backend->name, precision_name(served->precision), i + 1,
+                           served->batch, served->threads, rms, most);
+    }
+    return ST_OK;
+}
+
+static Status check_served(Trial *trial, Err *err)
+{
+    const int32_t kinds = kinds_of(trial), n = 4 * trial->served.batch + 1;
+    float *alone = malloc(sizeof *alone * (size_t)(kinds + n) * HEIGHT * WIDTH);
+    if (alone == NULL)
+        return err_set(err, ST_NO_MEMORY, "slices for the self-test");
+    float *together = alone + (size_t)kinds * HEIGHT * WIDTH;
+    Status status = run_served(trial, &trial->options, kinds, alone, err);
+    if (status == ST_OK)
+        status = run_served(trial, &trial->served, n, together, err);
+    if (status == ST_OK)
+        status = judge_served(trial, alone, together, n, err);
+    free(alone);
+    return status;
+}
+
 /* ---- the check ----------------------------------------------------------------------------- */
 
 static Status make_tables(Trial *trial, Err *err)
@@ -279,14 +371,8 @@ static Status run_backend(Trial *trial, float *ret_output, Err *err)
     Status status = backend->run_shown(state, &feed, see, trial, err);
     if (status == ST_OK)
         status = run(trial, backend, state, ret_output, err);
-    if (status == ST_BACKEND) {
-        Err why = *err;
-        status =
-            err_set(err, ST_SELF_TEST, "backend %s is out of service: its golden slice: %.250s",
-                    backend->name, why.msg);
-    }
     backend->close(state);
-    return status;
+    return failed_run(trial, status, err);
 }
 
 static Status check(Trial *trial, Err *err)
@@ -300,7 +386,7 @@ static Status check(Trial *trial, Err *err)
     if (status == ST_OK)
         status = judge_output(trial, output, output + n, err);
     free(output);
-    return status;
+    return status == ST_OK ? check_served(trial, err) : status;
 }
 
 Status trust_check(const Backend *backend, const Model *model, const BackendOptions *options,
@@ -314,10 +400,13 @@ Status trust_check(const Backend *backend, const Model *model, const BackendOpti
     *trial = (Trial){.backend = backend,
                      .model = model,
                      .options = *options,
+                     .served = *options,
                      .passes = passes,
                      .threads = options->threads,
                      .ret = ret};
     trial->options.batch = trial->options.threads = 1;
+    if (strcmp(backend->name, "cuda") != 0) /* others take one slice after another */
+        trial->served.batch = 1;
     Status status = check(trial, err != NULL ? err : &local);
     for (int v = 0; v <= GRAPH_MAX_OPS; v++)
         free(trial->values[v]);

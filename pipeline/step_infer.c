@@ -46,12 +46,14 @@ static Status run_slices(Job *job, Net *net, Err *err)
             memset(job->model_mr.v + at, 0, feed.pixels * sizeof *job->model_mr.v);
     }
     const NetFeed net_feed = {&feed, fill, take};
-    TRY(net_run_feed(net, n, &net_feed, err));
+    Status status = net_run_feed(net, n, &net_feed, err);
+    (void)snprintf(job->alert, sizeof job->alert, "%s", net_out_of_service(net));
+    if (status != ST_OK)
+        return status;
     const char *precision = precision_name(net_precision(net));
     const char *notice = net_notice(net); /* why the CPU computes instead of the GPU */
     (void)snprintf(job->note, sizeof job->note, "%d slices on backend %s in %s%s%s", n,
                    net_backend(net), precision, notice[0] != '\0' ? "; " : "", notice);
-    (void)snprintf(job->alert, sizeof job->alert, "%s", net_out_of_service(net));
     const char *signature = net_signature(net);
     (void)snprintf(job->recipe, sizeof job->recipe, "backend=%s precision=%s%s%s", net_backend(net),
                    precision, signature[0] != '\0' ? " " : "", signature);

@@ -329,7 +329,7 @@ static char *plan_text(cudnnBackendDescriptor_t plan)
 
 static cudnnStatus_t do_plan(const Command *c)
 {
-    PlanBinding binding = {c->n, c->uids, c->pointers, is_device, 1};
+    PlanBinding binding = {c->n, c->uids, c->pointers, is_device, 1, emulator->same_from};
     int64_t workspace = 0, n = 0;
     Err err = {0};
     if (work_fails())
@@ -459,7 +459,7 @@ static cudaError_t graph_run(cudaGraphExec_t graph, cudaStream_t stream)
 {
     const Command command = {.kind = RUN, .recording = (const Recording *)(void *)graph};
     emulator->n_graph_runs++;
-    return enqueue(&command, stream);
+    return emulator->idle_graphs != 0 ? cudaSuccess : enqueue(&command, stream);
 }
 
 static void graph_free(cudaGraphExec_t graph)

@@ -61,6 +61,8 @@ typedef struct CudaEmulator {
     int spoil_c, spoil_taps; /* c_in and k * k of that layer */
     int spoil_rows;          /* of a 3x3 kernel the first and the last row are exchanged instead */
     enum { ORDER_OLDEST, ORDER_NEWEST, ORDER_RANDOM } order; /* which stream goes on first */
+    int same_from;    /* images of a batch from this one on are the one before it */
+    int idle_graphs;  /* a captured graph that is run does nothing */
     int ignore_waits; /* streams do not wait for events: results must be wrong */
     int no_capture;   /* streams cannot be captured */
     /* Counts. */

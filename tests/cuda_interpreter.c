@@ -321,8 +321,8 @@ static Status run_node(Machine *m, const cJSON *node)
     return REFUSE(m, "operation %s is not known", kind);
 }
 
-/* Multiplies what the last operation wrote. */
-static void spoil(Machine *m, const cJSON *nodes, float factor)
+/* Multiplies what the last operation wrote, and repeats an image of it. */
+static void spoil(Machine *m, const cJSON *nodes, float factor, int64_t same_from)
 {
     const cJSON *last = cJSON_GetArrayItem(nodes, cJSON_GetArraySize(nodes) - 1);
     Tensor4 *y = find(m, output_key(last));
@@ -330,6 +330,9 @@ static void spoil(Machine *m, const cJSON *nodes, float factor)
     ASSERT(v != NULL);
     for (int64_t i = 0; i < y->dims[0] * y->dims[1] * y->dims[2] * y->dims[3]; i++)
         v[i] *= factor;
+    const int64_t image = y->dims[1] * y->dims[2] * y->dims[3];
+    for (int64_t n = same_from; same_from > 0 && n < y->dims[0]; n++)
+        memcpy(v + n * image, v + (same_from - 1) * image, (size_t)image * sizeof *v);
     store_dense(y, v);
     free(v);
 }
@@ -358,8 +361,8 @@ Status plan_interpret(const char *json, const PlanBinding *binding, Err *err)
         if (status == ST_OK)
             status = run_node(&m, item);
     }
-    if (status == ST_OK && (binding->factor < 1 || binding->factor > 1))
-        spoil(&m, nodes, binding->factor);
+    if (status == ST_OK && (binding->factor < 1 || binding->factor > 1 || binding->same_from > 0))
+        spoil(&m, nodes, binding->factor, binding->same_from);
     for (int i = 0; i < m.n; i++)
         if (m.t[i].is_virtual)
             free(m.t[i].memory);

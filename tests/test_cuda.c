@@ -310,10 +310,12 @@ TEST_TIMEOUT(cuda_graphs, "captured or not, any number of slices: the same bits"
     char used[512];
     f.emulator->n_graph_runs = 0;
     check_auto(&f, options("auto", "f16", 1), "cuda f16|", used);
-    CHECK_INT(f.emulator->n_graph_runs, N - 2); /* the first of each slot is not captured */
+    /* the first of each of two slots is not captured; the self-test takes 3 slices and 5 */
+    const int runs = N - 2 + 3 - 2 + 5 - 2;
+    CHECK_INT(f.emulator->n_graph_runs, runs);
     f.emulator->no_capture = 1;
     check_auto(&f, options("auto", "f16", 1), "cuda f16|", used);
-    CHECK_INT(f.emulator->n_graph_runs, N - 2);
+    CHECK_INT(f.emulator->n_graph_runs, runs);
     f.emulator->no_capture = 0;
     for (int32_t n = 1; n <= N; n++) { /* a last batch that is not full */
         memset(f.y, 0xff, sizeof *f.y * N * PIXELS);
@@ -321,6 +323,32 @@ TEST_TIMEOUT(cuda_graphs, "captured or not, any number of slices: the same bits"
         CHECK(memcmp(f.y, f.cuda, sizeof *f.y * (size_t)n * PIXELS) == 0);
     }
     CHECK_INT(f.emulator->n_live, 0);
+    close_fixture(&f);
+}
+
+TEST_TIMEOUT(cuda_tested_as_it_serves,
+             "wrong from the third image of a batch on, or once the graph is run: out of service",
+             120)
+{
+    Fixture f = open_fixture();
+    Err err = {0};
+    char used[512];
+    for (int32_t batch = 1; batch <= 4; batch += 3) {
+        f.emulator->idle_graphs = 1;
+        CHECK_STATUS(run(f.model, options("cuda", "f16", batch), f.x, N, f.y, NULL, &err),
+                     ST_SELF_TEST);
+        (void)printf("# %s\n", err.msg);
+        CHECK(strstr(err.msg, "differs from the same slice alone") != NULL);
+        f.emulator->idle_graphs = 0;
+    }
+    f.emulator->same_from = 2;
+    CHECK_STATUS(run(f.model, options("cuda", "f16", 4), f.x, N, f.y, NULL, &err), ST_SELF_TEST);
+    (void)printf("# %s\n", err.msg);
+    CHECK(strstr(err.msg, "slice 3 in batches of 4") != NULL);
+    CHECK_OK(run(f.model, options("cuda", "f16", 2), f.x, N, f.y, used, &err), &err);
+    CHECK(memcmp(f.y, f.cuda, sizeof *f.y * N * PIXELS) == 0);
+    check_auto(&f, options("auto", "f16", 4), "cpu f32|the CPU computes instead", used);
+    f.emulator->same_from = 0;
     close_fixture(&f);
 }
 
@@ -335,7 +363,7 @@ TEST_TIMEOUT(cuda_streams_wait, "any order of the streams: the same bits; withou
     }
     f.emulator->order = ORDER_NEWEST; /* results are fetched before they are there */
     f.emulator->ignore_waits = 1;
-    CHECK_STATUS(run(f.model, options("cuda", "f16", 1), f.x, N, f.y, NULL, &err), ST_BACKEND);
+    CHECK_STATUS(run(f.model, options("cuda", "f16", 1), f.x, N, f.y, NULL, &err), ST_SELF_TEST);
     (void)printf("# without waits: %s\n", err.msg);
     close_fixture(&f);
 }

@@ -22,6 +22,8 @@
 #include "tests/random_model.h"
 
 #include <cjson/cJSON.h>
+#include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { H = TRUST_HEIGHT, W = TRUST_WIDTH };
@@ -382,6 +384,49 @@ static void write_scaled(const char *tensor, float factor, const char *to)
     CHECK_OK(model_write_metadata(to, &linear, 1, to, &err), &err);
     cJSON_Delete(m.header);
     free(m.data);
+}
+
+TEST_TIMEOUT(
+    trust_alerts_whatever_the_cpu_does,
+    "a wrong GPU and a model that the CPU cannot compute; a GPU that fails and a changed file", 120)
+{
+    CudaEmulator *emulator = cuda_emulator_open();
+    NetOptions o = {
+        .backend = "auto", .precision = "f16", .batch = 1, .height = 32, .width = 32, .threads = 1};
+    static float x[3 * 32 * 32], y[32 * 32];
+    Model *model;
+    Net *net;
+    Err err = {0};
+    model_close(random_model(ARCH_DRUNET34, 8));
+    for (int i = 0; i < 12; i++) { /* each fits f16, their product not f32 */
+        char name[32];
+        (void)snprintf(name, sizeof name, "layer%d.%d.bn%d.weight", 1 + i / 6, i / 2 % 3,
+                       1 + i % 2);
+        write_scaled(name, 1e4f, path_of("random.safetensors"));
+    }
+    CHECK_OK(model_open(path_of("random.safetensors"), &model, &err), &err);
+    emulator->spoil_upload = 1; /* conv1, before the layer that is too large */
+    emulator->spoil_c = 8;
+    emulator->spoil_taps = 49;
+    CHECK_STATUS(net_open(model, &o, &net, &err), ST_SELF_TEST);
+    (void)printf("# %s\n", err.msg);
+    CHECK(strstr(err.msg, "out of service") != NULL && strstr(err.msg, "not for f32") != NULL);
+    model_close(model);
+
+    emulator->spoil_upload = 0;
+    model = random_model(ARCH_DRUNET34, 8);
+    CHECK_OK(net_open(model, &o, &net, &err), &err);
+    CHECK_STR(net_backend(net), "cuda");
+    CHECK(utimensat(AT_FDCWD, path_of("random.safetensors"),
+                    (const struct timespec[2]){{1, 0}, {1, 0}}, 0) == 0);
+    emulator->fail_work = emulator->n_works + 1;
+    CHECK(net_run(net, x, 1, y, &err) != ST_OK);
+    (void)printf("# %s\n", err.msg);
+    CHECK(strstr(err.msg, "changed") != NULL);
+    CHECK_STR(net_signature(net), "");
+    CHECK_STATUS(net_run(net, x, 1, y, &err), ST_BACKEND);
+    net_close(net);
+    model_close(model);
 }
 
 TEST(trust_blames_the_model_beyond_f32, "weights too large for any backend: the model is at fault")
