@@ -280,6 +280,20 @@ int cli_get_options(const char *command, int argc, char **argv, const char *extr
     return CLI_OK;
 }
 
+/* Bytes of a character that a terminal obeys instead of showing it, 0 of others: C0, C1 and DEL;
+** what turns the direction of writing. */
+static int control_bytes(const unsigned char *p)
+{
+    if (*p < 32 || *p == 127)
+        return 1;
+    if (p[0] == 0xc2 && p[1] >= 0x80 && p[1] <= 0x9f)
+        return 2;
+    if (p[0] == 0xe2 && p[1] == 0x80 &&
+        (p[2] == 0x8e || p[2] == 0x8f || (p[2] >= 0xaa && p[2] <= 0xae)))
+        return 3;
+    return p[0] == 0xe2 && p[1] == 0x81 && p[2] >= 0xa6 && p[2] <= 0xa9 ? 3 : 0;
+}
+
 void cli_print_text(FILE *out, const char *text, int width)
 {
     int columns = 0;
@@ -290,7 +304,9 @@ void cli_print_text(FILE *out, const char *text, int width)
     for (const unsigned char *p = (const unsigned char *)text; *p != '\0'; p++) {
         if ((*p & 0xc0) != 0x80 && left-- <= 0)
             break;
-        (void)fputc(*p < 32 || *p == 127 ? '?' : *p, out);
+        int bytes = control_bytes(p);
+        (void)fputc(bytes > 0 ? '?' : *p, out);
+        p += bytes > 1 ? bytes - 1 : 0;
     }
     if (cut)
         (void)fputs(&"..."[width < 3 ? 3 - width : 0], out);

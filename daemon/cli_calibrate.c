@@ -41,6 +41,14 @@ static void fill_from_ct(void *context, int32_t i, float *ret_x)
                  ret_x);
 }
 
+static Status check_number(int32_t n, Err *err)
+{
+    return n >= CALIBRATE_MIN_SLICES
+               ? ST_OK
+               : err_set(err, ST_UNSUPPORTED, "%d slices of a head: at least %d are needed", n,
+                         CALIBRATE_MIN_SLICES);
+}
+
 static Status with_job(const Arguments *a, Job *job, CalibrateResult ret[PRECISION_COUNT],
                        int32_t *ret_n, Err *err)
 {
@@ -54,7 +62,9 @@ static Status with_job(const Arguments *a, Job *job, CalibrateResult ret[PRECISI
     for (int32_t z = 0; z < grid->nz; z++)
         if (memchr(job->model_mask.v + (size_t)z * pixels, 1, pixels) != NULL)
             ct.slices[data.n++] = z;
-    Status status = calibrate_model(a->model, &data, 0, a->out, ret, err);
+    Status status = check_number(data.n, err);
+    if (status == ST_OK)
+        status = calibrate_model(a->model, &data, 0, a->out, ret, err);
     free(ct.slices);
     *ret_n = data.n;
     return status;
@@ -109,6 +119,8 @@ static Status from_npy(const Arguments *a, CalibrateResult ret[PRECISION_COUNT],
                                     fill_from_npy};
         *ret_n = data.n;
         status = check_slices(a, &data, err);
+        if (status == ST_OK)
+            status = check_number(data.n, err);
         if (status == ST_OK)
             status = calibrate_model(a->model, &data, 0, a->out, ret, err);
     }

@@ -35,7 +35,11 @@ typedef struct CalibrateResult {  /* of one precision, against f32 */
     char why[ERR_MSG_SIZE]; /* it was not measured, or a synthetic slice forbids it; else "" */
 } CalibrateResult;
 
-/* Is this what the model computes in service: windowed CT slices of a head, normalised as it says?
+/* Fewer say nothing of the worst slice of a head. */
+enum { CALIBRATE_MIN_SLICES = 8 };
+
+/* Is this what the model computes in service: windowed CT slices of a head on its grid, normalised
+** as it says?
 ** Each slice: three channels of one picture of 0..1, a thousandth of it or more above 0,
 ** neighbouring pixels alike (correlation 0.4; noise has 0). Errors: MODEL_UNFIT (not trained),
 ** UNSUPPORTED (the slice is named), LIMIT, NO_MEMORY. */

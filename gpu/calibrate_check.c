@@ -62,6 +62,12 @@ Status calibrate_check(const ModelInfo *model, const CalibrateData *data, Err *e
     if (model->untrained)
         return err_set(err, ST_MODEL_UNFIT, "%s is NOT TRAINED: its decoder is random",
                        model->name);
+    if (data->n > 0 && (data->height != model->grid_pixels || data->width != model->grid_pixels))
+        return err_set(
+            err, ST_UNSUPPORTED,
+            "slices of %d x %d pixels: this model computes %d x %d, where its values and "
+            "their errors are others",
+            data->height, data->width, model->grid_pixels, model->grid_pixels);
     size_t n = (size_t)data->height * (size_t)data->width;
     float *x = malloc(3 * n * sizeof *x + 1);
     double *v = malloc(n * sizeof *v + 1);

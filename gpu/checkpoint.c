@@ -1,7 +1,7 @@
 /* A checkpoint: a safetensors file of the parameters (NAME), their moments (adam1.NAME,
-** adam2.NAME), the best epoch's parameters (best.NAME) and, as metadata, the recipe of the training,
-** its position and its rows, and SHA-256 over all of these. Doubles are written with as many digits
-** as they have, so that a resumed training has the same bits. */
+** adam2.NAME), the best epoch's parameters (best.NAME) and, as metadata, the recipe of the
+** training, its position and its rows, and SHA-256 over all of these. Doubles are written with as
+** many digits as they have, so that a resumed training has the same bits. */
 #include "gpu/training_int.h"
 
 #include "base/digest.h"

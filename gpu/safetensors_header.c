@@ -205,7 +205,8 @@ Status safetensors_parse(const char *text, size_t length, size_t data_bytes, Saf
     const char *end;
     if (length < 2 || text[0] != '{')
         return err_set(err, ST_MODEL_FORMAT, "header does not begin with {");
-    if (memmem(text, length, "\\u0000", 6) != NULL) /* cJSON's strings end there */
+    if (memmem(text, length, "\\u0000", 6) != NULL || memchr(text, '\0', length) != NULL)
+        /* cJSON's strings end there */
         return err_set(err, ST_MODEL_FORMAT, "header holds the character 0");
     cJSON *header = cJSON_ParseWithLengthOpts(text, length, &end, 0);
     while (header != NULL && end < text + length && *end == ' ') /* padding */

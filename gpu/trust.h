@@ -27,7 +27,8 @@ typedef struct TrustResult {
 double trust_operation_tolerance(Precision precision);
 #define TRUST_OUTPUT_TOLERANCE 0.05
 /* Of a slice in a batch, on all threads, against itself alone on one: Winograd's way rounds
-** otherwise in f32, a GPU's engines for another batch in f16, by as much as f16 differs from ref. */
+** otherwise in f32, a GPU's engines for another batch in f16, by as much as f16 differs from
+** ref. */
 #define TRUST_SERVED_F32 1e-3
 #define TRUST_SERVED 1e-2 /* or twice output_rms */
 

@@ -16,8 +16,8 @@ typedef struct PlanBinding {
     void *const *pointers;
     /* True if the memory is the device's, all of it. */
     bool (*is_memory)(const void *at, size_t size_bytes);
-    /* Planted faults: the result is multiplied by it, 1: not; images of a batch from this one on are
-    ** the one before it, 0: none. */
+    /* Planted faults: the result is multiplied by it, 1: not; images of a batch from this one on
+    ** are the one before it, 0: none. */
     float factor;
     int64_t same_from;
 } PlanBinding;

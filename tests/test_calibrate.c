@@ -418,9 +418,14 @@ TEST(calibration_wants_ct_slices,
     NetMemory memory = {heads, NULL, 3 * DEMO_PIXELS, DEMO_PIXELS};
     const NetFeed feed = net_feed_memory(&memory);
     const CalibrateData data = {DEMO_N, DEMO_SIDE, DEMO_SIDE, &memory, feed.fill};
-    ModelInfo model = {0};
+    ModelInfo model = {.grid_pixels = DEMO_SIDE};
     memcpy(model.mean, MEAN, sizeof MEAN);
     memcpy(model.std, SD, sizeof SD);
+    CalibrateData small = data;
+    small.height = DEMO_SIDE / 2;
+    Err why = {0};
+    CHECK_STATUS(calibrate_check(&model, &small, &why), ST_UNSUPPORTED);
+    CHECK(strstr(why.msg, "slices of 128 x 256 pixels: this model computes 256 x 256") != NULL);
     for (int bad = 0; bad < 5; bad++) {
         float *x = heads + 3 * DEMO_PIXELS; /* slice 1 */
         uint64_t seed = 5;

@@ -711,6 +711,24 @@ TEST(cli_numbers_are_strict, "integers and numbers without blanks, hex, inf; C l
         CHECK(!cli_parse_double(bad[k], &d));
 }
 
+TEST(cli_text_is_only_shown, "no control character reaches a terminal; other scripts do")
+{
+    static const char *const TEXTS[][2] = {
+        {"a\x1b[31mb\x7f\n", "a?[31mb??"},
+        {"C1 \xc2\x9b\x33m, \xc2\x85", "C1 ?3m, ?"},
+        {"turn \xe2\x80\xaegpj.exe \xe2\x81\xa6x\xe2\x80\x8f", "turn ?gpj.exe ?x?"},
+        {"\xc3\xa9\xc2\xa0\xe2\x80\x94\xe2\x81\xb0", "\xc3\xa9\xc2\xa0\xe2\x80\x94\xe2\x81\xb0"},
+        {"cut \xc2", "cut \xc2"}};
+    for (size_t i = 0; i < sizeof TEXTS / sizeof *TEXTS; i++) {
+        char shown[64] = "";
+        FILE *out = fmemopen(shown, sizeof shown, "w");
+        CHECK(out != NULL);
+        cli_print_text(out, TEXTS[i][0], 0);
+        CHECK(fclose(out) == 0);
+        CHECK_STR(shown, TEXTS[i][1]);
+    }
+}
+
 TEST(cli_durations, "two units, rounded down")
 {
     char text[32];

@@ -451,6 +451,25 @@ TEST(model_refuses_hostile_header_length, "truncated length, length beyond the f
     CHECK_STATUS(model_open(test_dir(), &model, &err), ST_MODEL_NOT_FOUND);
 }
 
+TEST(model_refuses_a_byte_0, "in a name or in metadata, where the text would end for some readers")
+{
+    unsigned char data[DATA_BYTES] = {0};
+    const Hostile h = {NULL, 0, "header holds the character 0"};
+    for (int k = 0; k < 2; k++) {
+        const char *path = write_file("{" META "," A "," B "}", data, sizeof data);
+        char *bytes, *at;
+        size_t n;
+        Err err = {0};
+        CHECK_OK(file_read(path, 1 << 20, &bytes, &n, &err), &err);
+        at = memmem(bytes, n, k == 0 ? "a.weight" : "__metadata__", k == 0 ? 8 : 12);
+        CHECK(at != NULL);
+        at[4] = '\0';
+        CHECK_OK(file_write_durable(path, bytes, n, &err), &err);
+        free(bytes);
+        check_refused(&h, path);
+    }
+}
+
 TEST(model_refuses_numbers_that_are_none, "infinity or NaN in a tensor is named with its place")
 {
     unsigned char data[DATA_BYTES] = {0};

@@ -64,13 +64,21 @@ printf "\\x93NUMPY\\x01\\x00\\x76\\x00%-117s\\n" \
     "{'descr': '<f4', 'fortran_order': False, 'shape': (0, 3, 32, 32), }" >"$TEST_DIR/none.npy"
 runs 1 "$ct2mr" infer --model etc/models/demo-t1-w16.safetensors --in "$TEST_DIR/none.npy" --out "$TEST_DIR/y.npy"
 says "the input holds no slice"
-{
-    printf "\\x93NUMPY\\x01\\x00\\x76\\x00%-117s\\n" \
-        "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 3, 32, 32), }"
-    for ((i = 0; i < 3072; i++)); do printf '\x00\x00\x00\x3f'; done # 0.5 in all three channels
-} >"$TEST_DIR/flat.npy"
-runs 1 "$ct2mr" model calibrate --model etc/models/demo-t1-w16.safetensors --data "$TEST_DIR/flat.npy" \
-    --out "$TEST_DIR/c.safetensors"
+# SLICES SIDE: slices of zeros in flat.npy
+flat() {
+    {
+        printf "\\x93NUMPY\\x01\\x00\\x76\\x00%-117s\\n" \
+            "{'descr': '<f4', 'fortran_order': False, 'shape': ($1, 3, $2, $2), }"
+        head -c $((4 * 3 * $1 * $2 * $2)) /dev/zero
+    } >"$TEST_DIR/flat.npy"
+}
+calibrate=("$ct2mr" model calibrate --model etc/models/demo-t1-w16.safetensors --data "$TEST_DIR/flat.npy"
+    --out "$TEST_DIR/c.safetensors")
+flat 1 32
+runs 1 "${calibrate[@]}"
+says "slices of 32 x 32 pixels: this model computes 256 x 256"
+flat 1 256 # 0 is not the window's floor: each channel's mean
+runs 1 "${calibrate[@]}"
 says "slice 0 (the first is 0) is no windowed CT"
 [ ! -e "$TEST_DIR/c.safetensors" ] || fail "calibrate wrote a model"
 
