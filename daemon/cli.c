@@ -7,6 +7,8 @@
 #include "gpu/net.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
 #include <locale.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -248,6 +250,34 @@ bool cli_same_file(const char *a, const char *b)
     struct stat of_a, of_b;
     return a != NULL && b != NULL && stat(a, &of_a) == 0 && stat(b, &of_b) == 0 &&
            of_a.st_dev == of_b.st_dev && of_a.st_ino == of_b.st_ino;
+}
+
+bool cli_exists(const char *path)
+{
+    struct stat st;
+    return lstat(path, &st) == 0;
+}
+
+bool cli_may_replace(const char *path, const char *begin)
+{
+    char found[128];
+    const size_t n = strlen(begin);
+    struct stat st;
+    if (!cli_exists(path))
+        return true;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO does not wait */
+    ASSERT(n <= sizeof found);
+    bool ours = fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) &&
+                read(fd, found, n) == (ssize_t)n && memcmp(found, begin, n) == 0;
+    if (fd >= 0)
+        (void)close(fd);
+    return ours;
+}
+
+bool cli_folder_writable(const char *path)
+{
+    char folder[PATH_SIZE];
+    return path_format(folder, NULL, "%s", path) == ST_OK && access(dirname(folder), W_OK) == 0;
 }
 
 int cli_get_options(const char *command, int argc, char **argv, const char *extra, CliOptions *ret)

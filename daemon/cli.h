@@ -70,6 +70,12 @@ bool cli_knows_precision(const char *name);
 /* Whether both names are one file that exists; either may be NULL. What a command reads must never
 ** be what it writes. */
 bool cli_same_file(const char *a, const char *b);
+/* Is something at the path, be it a link to nothing? */
+bool cli_exists(const char *path);
+/* Nothing is at the path, or a file that begins so: one of ours, which an output may replace. */
+bool cli_may_replace(const char *path, const char *begin);
+/* Can a file be made beside what the path names? False, too, of a folder that is not there. */
+bool cli_folder_writable(const char *path);
 /* Finite number in C locale; false otherwise. */
 bool cli_parse_double(const char *text, double *ret);
 

@@ -158,9 +158,9 @@ static void print_tests(const Evaluation *a, const Evaluation *b, EvalTest test)
 static Status report(const EvalArguments *a, const EvalReport *r, const Subject *s,
                      const Subject *other, Err *err)
 {
-    if (a->out != NULL)
-        TRY(eval_report_write(a->out, r, err));
     if (a->json) {
+        if (a->out != NULL)
+            TRY(eval_report_write(a->out, r, err));
         cli_print_json(eval_report_json(r));
         return ST_OK;
     }
@@ -174,8 +174,11 @@ static Status report(const EvalArguments *a, const EvalReport *r, const Subject 
             print_tests(&s->evaluation, &other->evaluation, (EvalTest)test);
         }
     }
-    if (a->out != NULL)
-        (void)printf("report: %s\n", a->out);
+    if (a->out == NULL)
+        return ST_OK;
+    (void)fflush(stdout); /* the figures, whatever becomes of the report */
+    TRY(eval_report_write(a->out, r, err));
+    (void)printf("report: %s\n", a->out);
     return ST_OK;
 }
 
@@ -230,19 +233,6 @@ static Status run(const EvalArguments *a, Err *err)
     free(wanted);
     pack_close(pack);
     return status;
-}
-
-/* Nothing is there, or HTML, which a new report may replace. */
-static bool may_be_report(const char *path)
-{
-    static const char BEGIN[] = "<!DOCTYPE html>";
-    char found[sizeof BEGIN] = "";
-    FILE *f = fopen(path, "r");
-    if (f == NULL)
-        return access(path, F_OK) != 0;
-    (void)fread(found, 1, sizeof BEGIN - 1, f);
-    (void)fclose(f);
-    return strcmp(found, BEGIN) == 0;
 }
 
 static int parse(int argc, char **argv, EvalArguments *ret)
@@ -304,8 +294,10 @@ static int parse(int argc, char **argv, EvalArguments *ret)
     if (cli_same_file(a.out, a.model) || cli_same_file(a.out, a.compare) ||
         cli_same_file(a.out, a.data))
         return cli_usage("eval", "--out is one of the files to be read");
-    if (a.out != NULL && !may_be_report(a.out))
+    if (a.out != NULL && !cli_may_replace(a.out, EVAL_REPORT_BEGIN))
         return cli_usage("eval", "%.200s exists and is no report: give another name", a.out);
+    if (a.out != NULL && !cli_folder_writable(a.out))
+        return cli_usage("eval", "--out: its folder is not there, or not writable");
     *ret = a;
     return CLI_OK;
 }

@@ -550,8 +550,12 @@ static int check(const Arguments *a, const char *given)
         return cli_usage("pack", "--percentiles or --mr-range, not both");
     if (a->png_mr != NULL && strpbrk(given, "Dey") != NULL)
         return cli_usage("pack", "--dof, --registered and --any-patient are for --cases");
-    if (!a->overwrite && access(a->out, F_OK) == 0)
+    if (!a->overwrite && cli_exists(a->out))
         return cli_usage("pack", "%.200s exists: --overwrite replaces it", a->out);
+    if (!cli_may_replace(a->out, PACK_MAGIC)) /* the list, say, or one of its images */
+        return cli_usage("pack", "%.200s exists and is no packed file: give another name", a->out);
+    if (!cli_folder_writable(a->out))
+        return cli_usage("pack", "--out: its folder is not there, or not writable");
     return CLI_OK;
 }
 

@@ -235,8 +235,14 @@ static int check(const Arguments *given, Arguments *ret)
         cli_same_output(a.mr, a.pack))
         return cli_usage("simulate", "two outputs are one file");
     for (size_t i = 0; i < sizeof files / sizeof files[0]; i++)
-        if (files[i] != NULL && !a.overwrite && access(files[i], F_OK) == 0)
+        if (files[i] != NULL && !a.overwrite && cli_exists(files[i]))
             return cli_usage("simulate", "%.200s exists: --overwrite replaces it", files[i]);
+    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++)
+        if (cli_same_file(files[i], a.t1) || cli_same_file(files[i], a.brain))
+            return cli_usage("simulate", "an output is one of the files to be read");
+    if (a.pack != NULL && !cli_may_replace(a.pack, PACK_MAGIC))
+        return cli_usage("simulate", "%.200s exists and is no packed file: give another name",
+                         a.pack);
     if (a.cases == 0)
         a.cases = a.slices > 0 ? 1 : 8;
     if (a.seed < 0)

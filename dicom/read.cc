@@ -174,13 +174,15 @@ static Status check_padding_range(const CtHeader *h, Err *err)
                    std::fmin(a, b), std::fmax(a, b), PADDING_MAX_HU);
 }
 
-/* As write_mr.cc labels ours. Synthetic Data (0008,001C) is not in this DCMTK's dictionary. */
+/* As write_mr.cc labels ours; free text and dates are what an anonymiser takes away, the maker's
+** name stays. Synthetic Data (0008,001C) is not in this DCMTK's dictionary. */
 static bool says_synthetic(DcmItem *item)
 {
     static const char LABEL[] = "SYNTHETIC MR";
     OFString comments = text_of(item, DCM_ImageComments);
     OFString derivation = text_of(item, DCM_DerivationDescription);
     return text_of(item, DcmTagKey(0x0008, 0x001c)) == "YES" ||
+           text_of(item, DCM_ManufacturerModelName) == "ct2mr" ||
            comments.compare(0, sizeof LABEL - 1, LABEL) == 0 ||
            derivation.compare(0, sizeof LABEL - 1, LABEL) == 0;
 }

@@ -70,6 +70,8 @@ void pack_ct_digest(const Pack *pack, int32_t case_index, char ret[PACK_ID_SIZE]
 
 /* ---- writing: pack_create(), for each case pack_begin_case() and its slices, pack_end() ---- */
 
+#define PACK_MAGIC "CT2MRPK1" /* a file's first bytes */
+
 typedef struct PackWriter PackWriter;
 
 /* `info`: pixels, spacing_mm, window, pose, mask and target are read. Nothing is at `path` before

@@ -5,7 +5,6 @@
 #include "gpu/pack_file.h"
 
 enum { PACK_PREFIX_BYTES = 16, PACK_ALIGN = 4096, PACK_ARRAYS = 3 };
-#define PACK_MAGIC "CT2MRPK1"
 #define PACK_MAX_HEADER_BYTES ((size_t)16 << 20)
 
 typedef struct PackArray { /* bytes from the end of the header's padding */

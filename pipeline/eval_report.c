@@ -313,8 +313,8 @@ static void put_head(FILE *out, const EvalReport *r)
     const Evaluation *e = r->subject.evaluation;
     const PackInfo *pack = pack_info(r->pack);
     (void)fprintf(out,
-                  "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>"
-                  "Synthetic MR: evaluation</title>%s</head><body>\n<h1>Synthetic MR: "
+                  EVAL_REPORT_BEGIN
+                  "</title>%s</head><body>\n<h1>Synthetic MR: "
                   "evaluation</h1>\n<p class=\"note\">For research. Made by ct2mr " CT2MR_VERSION
                   ".</p>\n",
                   STYLE);

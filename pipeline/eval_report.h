@@ -28,6 +28,11 @@ const char *eval_use_text(const EvalUse *use, char ret[EVAL_USE_SIZE]);
 /* "not known", "held_out", "trained", "unknown": of a case of the pack. */
 const char *eval_use_name(const EvalSubject *subject, int32_t case_index);
 
+/* What a report begins with, and no other page. */
+#define EVAL_REPORT_BEGIN                                                                          \
+    "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Synthetic MR: "       \
+    "evaluation"
+
 typedef struct EvalReport {
     const Pack *pack;
     double min_masked_frac;

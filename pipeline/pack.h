@@ -75,14 +75,21 @@ MUST_CHECK Status pack_seen_add(PackSeen *seen, int32_t number, const PackFacts 
 MUST_CHECK Status pack_seen_odd(const PackSeen *seen, bool *ret_odd, Err *err);
 void pack_seen_free(PackSeen *seen);
 
-/* Is the MR of the CT's head, by its registration: overlap, cost, scales. Errors: REG_QUALITY. */
+/* Is the MR of the CT's head, by its registration: overlap, cost, scales. Errors: REG_QUALITY,
+** PACK_CASE (a cost so low that it is a CT). */
 MUST_CHECK Status pack_registration_gate(const RegResult *r, Err *err);
 /* Is the MR a CT? By its values (a twentieth as low as air), by Pearson's correlation with the CT's
-** HU inside the mask (0.9; bone is bright in CT and dark in MR). Errors: PACK_CASE. */
+** HU inside the mask (0.9 either way; bone is bright in CT and dark in MR), and in soft tissue
+** (0.8). Errors: PACK_CASE. */
 MUST_CHECK Status pack_mr_gate(const float *values, size_t n, Err *err);
+/* Blank slices between others, or one slice twice: what a broken export leaves. That others are in
+** their place is not looked at. Errors: PACK_CASE. */
+MUST_CHECK Status pack_mr_slices_gate(const VolumeF32 *mr, Err *err);
 MUST_CHECK Status pack_pair_gate(const int16_t *hu, const float *mr, const uint8_t *mask, size_t n,
                                  Err *err);
-double pack_correlation(const int16_t *hu, const float *mr, const uint8_t *mask, size_t n);
+/* Of the voxels in the mask that have HU from low to high; of fewer than 100: 0. */
+double pack_correlation(const int16_t *hu, const float *mr, const uint8_t *mask, size_t n,
+                        int16_t low_hu, int16_t high_hu);
 
 /* Where a slice of the packed file runs to (PackInfo.axes): the reference's in-plane axes, "LP" for
 ** pose native. Errors: REFERENCE (its slices are not axial). */

@@ -9,10 +9,13 @@
 #define AIR_HU (-500.0f) /* MR has no such values; of a CT a quarter is air */
 #define AIR_FRAC 0.05
 #define CT_CORRELATION 0.9
+#define SOFT_CORRELATION 0.8
+enum { CORRELATED_MIN = 100 }; /* voxels */
 
 /* One patient in two machines: sizes agree within the scanners' errors. */
 #define PAIR_OVERLAP_MIN 0.60
 #define PAIR_COST_MAX 0.40
+#define PAIR_COST_MIN 0.02 /* an MR simulated from nothing but tissue: 0.040 */
 #define PAIR_SCALE_MIN 0.90
 #define PAIR_SCALE_MAX 1.12
 
@@ -99,6 +102,10 @@ Status pack_registration_gate(const RegResult *r, Err *err)
     if (!(r->cost <= PAIR_COST_MAX))
         return err_set(err, ST_REG_QUALITY, "CT and MR: cost %.3f, at most %.2f accepted", r->cost,
                        PAIR_COST_MAX);
+    if (r->cost < PAIR_COST_MIN)
+        return err_set(err, ST_PACK_CASE,
+                       "the MR is a CT: it follows from this one to a cost of %.3f (an MR: %.2f)",
+                       r->cost, PAIR_COST_MIN);
     if (!(r->scale_min >= PAIR_SCALE_MIN && r->scale_max <= PAIR_SCALE_MAX))
         return err_set(err, ST_REG_QUALITY,
                        "CT and MR: scales %.3f to %.3f, one patient has %.2f to %.2f", r->scale_min,
@@ -120,28 +127,68 @@ Status pack_mr_gate(const float *values, size_t n, Err *err)
                                      100 * frac, (double)AIR_HU);
 }
 
-double pack_correlation(const int16_t *hu, const float *mr, const uint8_t *mask, size_t n)
+/* One value all over; what is no number counts as one. */
+static bool is_blank(const float *v, size_t n)
+{
+    for (size_t i = 1; i < n; i++)
+        if (v[i] < v[0] || v[i] > v[0] || isnan(v[i]) != isnan(v[0]))
+            return false;
+    return true;
+}
+
+Status pack_mr_slices_gate(const VolumeF32 *mr, Err *err)
+{
+    const size_t n = (size_t)mr->grid.nx * (size_t)mr->grid.ny;
+    int32_t last = -1; /* with something in it */
+    for (int32_t z = 0; z < mr->grid.nz; z++) {
+        const float *v = mr->v + (size_t)z * n;
+        if (is_blank(v, n))
+            continue;
+        if (last >= 0 && last < z - 1)
+            return err_set(err, ST_PACK_CASE,
+                           "the MR is blank between slices %d and %d (the first is 0)", last, z);
+        if (last >= 0 && memcmp(v, v - n, n * sizeof *v) == 0)
+            return err_set(err, ST_PACK_CASE,
+                           "slices %d and %d of the MR (the first is 0) are one and the same", last,
+                           z);
+        last = z;
+    }
+    return ST_OK;
+}
+
+double pack_correlation(const int16_t *hu, const float *mr, const uint8_t *mask, size_t n,
+                        int16_t low_hu, int16_t high_hu)
 {
     double count = 0, x = 0, y = 0, xx = 0, yy = 0, xy = 0;
     for (size_t i = 0; i < n; i++) {
-        if (mask[i] == 0)
+        if (mask[i] == 0 || hu[i] < low_hu || hu[i] > high_hu)
             continue;
         double a = hu[i], b = (double)mr[i];
         count++;
         x += a, y += b, xx += a * a, yy += b * b, xy += a * b;
     }
+    if (count < CORRELATED_MIN)
+        return 0;
     double var_x = xx - x * x / count, var_y = yy - y * y / count;
     return var_x > 0 && var_y > 0 ? (xy - x * y / count) / sqrt(var_x * var_y) : 0;
 }
 
+/* In any window, bright or dark: of a windowed CT soft tissue is what is left of the HU. */
 Status pack_pair_gate(const int16_t *hu, const float *mr, const uint8_t *mask, size_t n, Err *err)
 {
-    double r = pack_correlation(hu, mr, mask, n);
-    return r < CT_CORRELATION ? ST_OK
-                              : err_set(err, ST_PACK_CASE,
-                                        "the MR is a CT: inside the mask it follows the CT's HU "
-                                        "(correlation %.3f, less than %.1f of an MR)",
-                                        r, CT_CORRELATION);
+    const struct {
+        int16_t low_hu, high_hu;
+        double most;
+    } parts[] = {{INT16_MIN, INT16_MAX, CT_CORRELATION}, {1, 79, SOFT_CORRELATION}};
+    for (int i = 0; i < 2; i++) {
+        double r = pack_correlation(hu, mr, mask, n, parts[i].low_hu, parts[i].high_hu);
+        if (fabs(r) >= parts[i].most)
+            return err_set(err, ST_PACK_CASE,
+                           "the MR is a CT: inside the mask it follows the CT's HU%s (correlation "
+                           "%.3f; an MR's is within -%.1f and %.1f)",
+                           i > 0 ? " in soft tissue" : "", r, parts[i].most, parts[i].most);
+    }
+    return ST_OK;
 }
 
 /* ---- images that are another case's ---------------------------------------------------------- */

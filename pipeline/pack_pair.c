@@ -220,6 +220,7 @@ static Status prepare_pair(const PackSpec *spec, const char *id, const char *ct_
     if (!spec->any_patient)
         memcpy(facts->patient, ct_patient[0] != '\0' ? ct_patient : source.patient_key, HEX_SIZE);
     TRY(pack_mr_gate(mr.v, grid_voxels(&mr.grid), err));
+    TRY(pack_mr_slices_gate(&mr, err));
     facts->ct_content = pack_content_hu(job->series.ct.v, grid_voxels(&job->series.ct.grid));
     facts->mr_content = pack_content(mr.v, grid_voxels(&mr.grid));
     const Grid *grid = &job->series.ct.grid;

@@ -108,7 +108,7 @@ static void group_0008_to_0018(Writer *w, const CtFile *f)
     text(w, 8, 0x70, "LO", "Maker", NULL);
     text(w, 8, 0x80, "LO", "Clinic", NULL);
     text(w, 8, 0x90, "PN", "", NULL);
-    text(w, 8, 0x1090, "LO", "Scanner 9", NULL);
+    text(w, 8, 0x1090, "LO", f->model, "Scanner 9");
     text(w, 0x10, 0x10, "PN", f->patient_name, "TEST^CT");
     text(w, 0x10, 0x20, "LO", "T 42  ", NULL);
     text(w, 0x10, 0x30, "DA", f->birth_date, "");

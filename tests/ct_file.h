@@ -31,7 +31,7 @@ typedef struct CtFile {
     const char *series_uid, *image_type;   /* ["1.2.3.2", an axial original] */
     const char *series_number;             /* ["2"] */
     const char *modality, *rescale_type;   /* ["CT", "HU"] */
-    const char *comments;                  /* ["-"] */
+    const char *comments, *model;          /* ["-", "Scanner 9"] */
     size_t pixel_bytes;                    /* length of Pixel Data [what the cells need] */
     bool is_implicit;
 } CtFile;

@@ -711,6 +711,29 @@ TEST(cli_numbers_are_strict, "integers and numbers without blanks, hex, inf; C l
         CHECK(!cli_parse_double(bad[k], &d));
 }
 
+TEST(cli_replaces_only_its_own,
+     "nothing, or a file that begins so; no link to nothing, folder, FIFO, shorter or other file")
+{
+    char path[PATH_SIZE];
+    Err err = {0};
+    (void)snprintf(path, sizeof path, "%s/x", test_dir());
+    CHECK(cli_may_replace(path, "BEGIN") && !cli_exists(path));
+    CHECK(symlink("/nonexistent/y", path) == 0);
+    CHECK(!cli_may_replace(path, "BEGIN") && cli_exists(path));
+    CHECK(unlink(path) == 0 && mkfifo(path, 0600) == 0);
+    CHECK(!cli_may_replace(path, "BEGIN"));
+    CHECK(unlink(path) == 0 && mkdir(path, 0700) == 0);
+    CHECK(!cli_may_replace(path, "BEGIN"));
+    CHECK(rmdir(path) == 0);
+    static const char *const TEXTS[] = {"BEGINNING", "BEGIN", "BEGI", "", "begin with"};
+    for (int i = 0; i < 5; i++) {
+        CHECK_OK(file_write_durable(path, TEXTS[i], strlen(TEXTS[i]), &err), &err);
+        CHECK(cli_may_replace(path, "BEGIN") == (i < 2));
+    }
+    CHECK(cli_folder_writable(path) && cli_folder_writable("x"));
+    CHECK(!cli_folder_writable("/nonexistent/x"));
+}
+
 TEST(cli_text_is_only_shown, "no control character reaches a terminal; other scripts do")
 {
     static const char *const TEXTS[][2] = {

@@ -131,8 +131,8 @@ TEST(pack_list, "columns in any order, relative paths, blanks, quotes, a byte or
 
 /* ---- MR images ------------------------------------------------------------------------------- */
 
-static const char *modality = "MR", *rescale_type = "-", *comments = "-"; /* of the next */
-static int padding;                                                       /* 0: none */
+static const char *modality = "MR", *rescale_type = "-", *comments = "-", *maker; /* the next */
+static int padding;                                                               /* 0: none */
 
 static void write_mr(const char *name, int z, const char *series, const char *sop_class,
                      const char *slope)
@@ -152,6 +152,7 @@ static void write_mr(const char *name, int z, const char *series, const char *so
                          .modality = modality,
                          .rescale_type = rescale_type,
                          .comments = comments,
+                         .model = maker,
                          .has_padding = padding != 0,
                          .padding = (uint16_t)padding,
                          .sop_class = sop_class};
@@ -201,8 +202,17 @@ TEST(pack_mr_series, "MR without rescale: stored values in order; other classes 
     write_mr("mr/2.dcm", 4, "1.2.3.2", UID_MR_IMAGE, "-");
     CHECK_OK(read_mr(&arena, &mr, &source, &err), &err);
     CHECK(mr.v[4 * 24 + 12] == 0 && source.is_synthetic);
-    padding = 0;
     comments = "-";
+    padding = 0;
+    write_mr("mr/2.dcm", 4, "1.2.3.2", UID_MR_IMAGE, "-");
+    maker = "ct2mr"; /* one slice, in the middle, is enough */
+    write_mr("mr/1.dcm", 2, "1.2.3.2", UID_MR_IMAGE, "-");
+    CHECK_OK(read_mr(&arena, &mr, &source, &err), &err);
+    CHECK(source.is_synthetic);
+    maker = NULL;
+    write_mr("mr/1.dcm", 2, "1.2.3.2", UID_MR_IMAGE, "-");
+    CHECK_OK(read_mr(&arena, &mr, &source, &err), &err);
+    CHECK(!source.is_synthetic);
     write_mr("mr/6.dcm", 6, "1.2.3.9", UID_MR_IMAGE, "-");
     CHECK_STATUS(read_mr(&arena, &mr, &source, &err), ST_SERIES_MIXED);
     CHECK(unlink(in_dir("mr/6.dcm")) == 0);
@@ -384,6 +394,76 @@ TEST(pack_pictures_that_do_not_belong,
     pack_seen_free(&seen);
 }
 
+static void fill_slice(VolumeF32 *mr, int z, float first)
+{
+    for (int i = 0; i < mr->grid.nx * mr->grid.ny; i++)
+        mr->v[z * mr->grid.nx * mr->grid.ny + i] = first > 0 ? first + (float)i : first;
+}
+
+TEST(pack_mr_slices, "blank ends are right; blank between others, or one slice twice, is not")
+{
+    static float v[6 * 20];
+    VolumeF32 mr = {{4, 5, 6, affine_identity()}, v};
+    Err err = {0};
+    for (int z = 1; z < 5; z++)
+        fill_slice(&mr, z, (float)z);
+    for (int i = 0; i < 20; i++)
+        v[5 * 20 + i] = NAN;
+    CHECK_OK(pack_mr_slices_gate(&mr, &err), &err);
+    fill_slice(&mr, 3, 0);
+    CHECK_STATUS(pack_mr_slices_gate(&mr, &err), ST_PACK_CASE);
+    CHECK(strstr(err.msg, "blank between slices 2 and 4") != NULL);
+    for (int i = 0; i < 20; i++)
+        v[3 * 20 + i] = NAN;
+    CHECK_STATUS(pack_mr_slices_gate(&mr, &err), ST_PACK_CASE);
+    v[3 * 20 + 7] = 1;
+    CHECK_OK(pack_mr_slices_gate(&mr, &err), &err);
+    fill_slice(&mr, 3, 4);
+    CHECK_STATUS(pack_mr_slices_gate(&mr, &err), ST_PACK_CASE);
+    CHECK(strstr(err.msg, "slices 3 and 4 of the MR (the first is 0) are one") != NULL);
+    v[3 * 20 + 19]++;
+    CHECK_OK(pack_mr_slices_gate(&mr, &err), &err);
+}
+
+static float clipped(double x, double low, double high)
+{
+    return (float)fmin(fmax(x, low), high);
+}
+
+TEST(pack_mr_is_no_ct,
+     "a CT in a window, with noise, inverted, in another unit: refused; T1, T2 not")
+{
+    enum { COUNT = 20000, KINDS = 7 };
+    static int16_t hu[COUNT];
+    static uint8_t mask[COUNT];
+    static float mr[KINDS][COUNT];
+    Random random = random_stream(3, 0, 0);
+    for (int i = 0; i < COUNT; i++) { /* bone, fluid, grey and white matter, fat */
+        static const double HU[] = {900, 8, 38, 29, -90}, T1[] = {10, 20, 72, 108, 140},
+                            T2[] = {10, 150, 80, 60, 70};
+        int tissue = i % 20 < 3 ? 0 : i % 20 < 6 ? 1 : i % 20 < 12 ? 2 : i % 20 < 18 ? 3 : 4;
+        double x = HU[tissue] + 6 * random_normal(&random);
+        hu[i] = (int16_t)lrint(x);
+        mask[i] = 1;
+        mr[0][i] = (float)(T1[tissue] + 6 * random_normal(&random));
+        mr[1][i] = (float)(T2[tissue] + 6 * random_normal(&random));
+        mr[2][i] = clipped(x, 0, 80);
+        mr[3][i] = clipped(x + 5 * random_normal(&random), -20, 100);
+        mr[4][i] = (float)(3000 - x);
+        mr[5][i] = clipped(80 - x, 0, 80);
+        mr[6][i] = clipped((x + 160) * 255 / 400, 0, 255);
+    }
+    for (int k = 0; k < KINDS; k++) {
+        Err err = {0};
+        Status status = pack_pair_gate(hu, mr[k], mask, COUNT, &err);
+        (void)printf("# kind %d: %.3f, soft tissue %.3f\n", k,
+                     pack_correlation(hu, mr[k], mask, COUNT, INT16_MIN, INT16_MAX),
+                     pack_correlation(hu, mr[k], mask, COUNT, 1, 79));
+        if (status != (k < 2 ? ST_OK : ST_PACK_CASE))
+            test_fail(__FILE__, __LINE__, "kind %d: %s", k, status_name(status));
+    }
+}
+
 TEST(pack_gates, "air in HU is no MR; contents are the same turned, another with one voxel changed")
 {
     enum { COUNT = 1000 };
@@ -553,6 +633,10 @@ TEST(pack_registration_gates, "overlap, cost and scales at their limits and just
     check_pair_refused(0.59, 0.1, 1, 1, "CT and MR: overlap 0.59, at least 0.60 needed");
     check_pair_refused((double)NAN, 0.1, 1, 1, "CT and MR: overlap nan, at least 0.60 needed");
     check_pair_refused(1, 0.401, 1, 1, "CT and MR: cost 0.401, at most 0.40 accepted");
+    const RegResult same = {
+        .overlap_frac = 1, .cost = 0.0199, .scale_min = 1, .scale_max = 1}; /* a windowed CT's */
+    CHECK_STATUS(pack_registration_gate(&same, &err), ST_PACK_CASE);
+    CHECK(strstr(err.msg, "the MR is a CT") != NULL);
     check_pair_refused(1, 0.1, 0.899, 1,
                        "CT and MR: scales 0.899 to 1.000, one patient has 0.90 to 1.12");
     check_pair_refused(1, 0.1, 1, 1.121,
@@ -931,7 +1015,7 @@ TEST_TIMEOUT(
     size_t n_said;
     CHECK_OK(file_read(in_dir("said"), 1 << 20, &said, &n_said, &err), &err);
     (void)printf("# %s\n", said);
-    CHECK(strstr(said, "line 4 left out: PACK_CASE: the MR is a CT: inside the mask") != NULL);
+    CHECK(strstr(said, "line 4 left out: PACK_CASE: the MR is a CT: it follows from") != NULL);
     CHECK(strstr(said, "line 6 left out: NOT_FOUND: column ct: reading the path given: ") != NULL);
     CHECK(strstr(said, "line 7 left out: PACK_CASE: its CT and MR are that of line 5") != NULL);
     CHECK(strstr(said, "line 8 left out: PACK_CASE: the MR is a CT: 4") != NULL);
@@ -967,7 +1051,8 @@ TEST_TIMEOUT(
     static float grey[256 * 256];
     for (int i = 0; i < 256 * 256; i++)
         grey[i] = pack_mr(pack, 80)[i];
-    double r = pack_correlation(pack_hu(pack, 80), grey, pack_mask(pack, 80), 256 * 256);
+    double r = pack_correlation(pack_hu(pack, 80), grey, pack_mask(pack, 80), 256 * 256, INT16_MIN,
+                                INT16_MAX);
     (void)printf("# correlation of MR and CT in slice 80: %.2f\n", r);
     CHECK(r < 0.2);
     (void)snprintf(command, sizeof command, "%s/sheets/%s.png", test_dir(), info->cases[0].id);
