@@ -319,6 +319,13 @@ static void on_step(void *context, const TrainProgress *p)
         cli_duration_text((int64_t)(p->left_s * 1e3), left));
 }
 
+/* Of held-out cases; null where there are none. */
+static void add_measured(cJSON *json, const char *key, double value, bool is_measured)
+{
+    (void)cJSON_AddItemToObject(json, key,
+                                is_measured ? cJSON_CreateNumber(value) : cJSON_CreateNull());
+}
+
 static void print_row(const Train *train, const TrainRow *row, bool is_written)
 {
     char elapsed[32];
@@ -327,9 +334,10 @@ static void print_row(const Train *train, const TrainRow *row, bool is_written)
         (void)cJSON_AddNumberToObject(json, "epoch", row->epoch);
         (void)cJSON_AddNumberToObject(json, "step", (double)row->step);
         (void)cJSON_AddNumberToObject(json, "training_loss", row->training.total);
-        (void)cJSON_AddNumberToObject(json, "validation_loss", row->validation.total);
-        (void)cJSON_AddNumberToObject(json, "psnr_db", row->psnr_db);
-        (void)cJSON_AddNumberToObject(json, "ssim", row->ssim);
+        const bool is_held = train->config.validation_frac > 0;
+        add_measured(json, "validation_loss", row->validation.total, is_held);
+        add_measured(json, "psnr_db", row->psnr_db, is_held);
+        add_measured(json, "ssim", row->ssim, is_held);
         (void)cJSON_AddNumberToObject(json, "elapsed_s", row->elapsed_s);
         (void)cJSON_AddNumberToObject(json, "waited_frac", row->waited_frac);
         (void)cJSON_AddBoolToObject(json, "is_written", is_written);
@@ -352,7 +360,8 @@ static void on_epoch(void *context, const TrainRow *rows, int32_t n, bool is_wri
     Err err = {0};
     clear_line(train);
     print_row(train, &rows[n - 1], is_written);
-    Status status = train_curves_csv(train->csv, &train->spec, rows, n, &err);
+    Status status = train_curves_csv(train->csv, &train->spec, rows, n,
+                                     train->config.validation_frac > 0, &err);
     if (status == ST_OK)
         status = train_curves_png(train->png, rows, n, train->config.validation_frac > 0, &err);
     if (status != ST_OK && !train->has_warned) /* worth a warning, not the end of a training */
@@ -372,8 +381,8 @@ static int report(const Train *train, const TrainResult *r)
         (void)cJSON_AddNumberToObject(json, "epochs", r->epochs);
         (void)cJSON_AddNumberToObject(json, "steps", (double)r->steps);
         (void)cJSON_AddNumberToObject(json, "best_epoch", r->best_epoch);
-        (void)cJSON_AddNumberToObject(json, "psnr_db", r->psnr_db);
-        (void)cJSON_AddNumberToObject(json, "ssim", r->ssim);
+        add_measured(json, "psnr_db", r->psnr_db, r->n_validation_slices > 0);
+        add_measured(json, "ssim", r->ssim, r->n_validation_slices > 0);
         (void)cJSON_AddNumberToObject(json, "training_slices", r->n_training_slices);
         (void)cJSON_AddNumberToObject(json, "validation_slices", r->n_validation_slices);
         (void)cJSON_AddNumberToObject(json, "elapsed_s", r->elapsed_s);

@@ -205,10 +205,11 @@ static Status score_all(Net *net, const ModelInfo *model, const Pack *pack, cons
     const PackInfo *info = pack_info(pack);
     e->n = choose(info, wanted, min_masked_frac, e, list);
     if (e->n == 0)
-        return err_set(err, ST_USAGE,
-                       "no slice to score: %d of the cases asked for have a mask below %g %% of "
-                       "the image",
-                       e->n_left_out, 100 * min_masked_frac);
+        return err_set(
+            err, ST_USAGE,
+            "no slice to score: %d slices of the cases asked for have a mask below %g %% "
+            "of the image",
+            e->n_left_out, 100 * min_masked_frac);
     job = (EvalJob){.pack = pack, .pixels = info->pixels, .slices = list, .scores = e->scores};
     TRY(run(net, model, e->n, &job, err));
     average_cases(e);

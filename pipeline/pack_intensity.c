@@ -69,7 +69,9 @@ Status pack_scale_mr(const PackSpec *spec, const uint8_t *mask, size_t n, float 
     double low = spec->low, high = spec->high, inside = 0, below = 0, above = 0;
     if (!spec->has_range &&
         !pack_percentiles(mr, mask, n, spec->low_percent, spec->high_percent, &low, &high))
-        return err_set(err, ST_PACK_CASE, "the MR has one intensity inside the mask");
+        return err_set(err, ST_PACK_CASE,
+                       "percentiles %g and %g of the MR inside the mask are one intensity",
+                       spec->low_percent, spec->high_percent);
     for (size_t i = 0; i < n; i++) {
         if (mask[i] == 0) {
             mr[i] = 0;

@@ -43,23 +43,28 @@ static void add_names(Text *text, const LossSpec *spec, const char *part)
 }
 
 Status train_curves_csv(const char *path, const LossSpec *spec, const TrainRow *rows, int32_t n,
-                        Err *err)
+                        bool has_validation, Err *err)
 {
     Text text = {.size = ((size_t)n + 1) * LINE_SIZE};
     if ((text.data = malloc(text.size)) == NULL)
         return err_set(err, ST_NO_MEMORY, "a table of %d epochs", n);
     add(&text, "epoch,step,learning_rate");
     add_names(&text, spec, "training");
-    add_names(&text, spec, "validation");
-    add(&text, ",psnr_db,ssim,gradient_norm,elapsed_s,waited_frac\n");
+    if (has_validation) {
+        add_names(&text, spec, "validation");
+        add(&text, ",psnr_db,ssim");
+    }
+    add(&text, ",gradient_norm,elapsed_s,waited_frac\n");
     for (int32_t i = 0; i < n; i++) {
         const TrainRow *r = &rows[i];
         add(&text, "%d,%lld,%.6g,%.9g", r->epoch, (long long)r->step, r->lr, r->training.total);
         add_terms(&text, spec, &r->training);
-        add(&text, ",%.9g", r->validation.total);
-        add_terms(&text, spec, &r->validation);
-        add(&text, ",%.4f,%.5f,%.5g,%.1f,%.4f\n", r->psnr_db, r->ssim, r->gradient_norm,
-            r->elapsed_s, r->waited_frac);
+        if (has_validation) {
+            add(&text, ",%.9g", r->validation.total);
+            add_terms(&text, spec, &r->validation);
+            add(&text, ",%.4f,%.5f", r->psnr_db, r->ssim);
+        }
+        add(&text, ",%.5g,%.1f,%.4f\n", r->gradient_norm, r->elapsed_s, r->waited_frac);
     }
     Status status = file_write_durable(path, text.data, text.used, err);
     free(text.data);

@@ -213,6 +213,9 @@ TEST(evaluate_refuses, "another target, window, spacing, size, pose or turn is r
     info = *pack_info(f.pack);
     info.target[1] = info.target[1] == '1' ? '2' : '1';
     CHECK_STATUS(evaluate_fits(&model, &info, &err), ST_MODEL_UNFIT);
+    info = *pack_info(f.pack);
+    info.mask = info.mask == MASK_HEAD ? MASK_BRAIN : MASK_HEAD;
+    CHECK_STATUS(evaluate_fits(&model, &info, &err), ST_MODEL_UNFIT);
     ModelInfo turned = model;
     info = *pack_info(f.pack);
     turned.pose = info.pose = POSE_REFERENCE;
@@ -378,6 +381,21 @@ TEST(evaluate_report_compares,
     evaluation_free(&a);
     evaluation_free(&b);
     close_fixture(&f);
+}
+
+TEST(evaluate_says_what_it_is_a_test_of, "one case held out, one trained on, one that is new")
+{
+    const EvalUse none = {.is_stated = true, .n = {[CASE_NEW] = 3}},
+                  held = {.is_stated = true, .n = {[CASE_NEW] = 2, [CASE_HELD_OUT] = 1}},
+                  trained = {.is_stated = true, .n = {[CASE_NEW] = 2, [CASE_TRAINED] = 1}},
+                  unknown = {.n = {[CASE_NEW] = 3}};
+    char text[EVAL_USE_SIZE];
+    CHECK(strncmp(eval_use_text(&none, text), "none of these 3 cases is known", 30) == 0);
+    CHECK(strncmp(eval_use_text(&held, text), "trained on 0 of these 3 cases; 1 held out", 41) ==
+          0);
+    CHECK(strncmp(eval_use_text(&trained, text), "NOT A TEST: the model was trained on 1 of", 41) ==
+          0);
+    CHECK(strncmp(eval_use_text(&unknown, text), "whether this is a test cannot be told", 37) == 0);
 }
 
 static bool find_use(const Fixture *f, const char *cases, const char *training, CaseUse ret[2])

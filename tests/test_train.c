@@ -276,6 +276,23 @@ TEST(train_checkpoint_is_of_its_training,
     CHECK_STATUS(train_run(&config, &result, &err), ST_USAGE);
     CHECK(strstr(err.msg, "loss was") != NULL);
     config.loss = "bce+2*l1+2*gradient";
+    const TrainConfig same = config;
+    static const char *const SAYS[] = {"fold was",  "epoch_slices was", "width was",
+                                       "batch was", "lr was",           "validation was"};
+    for (int k = 0; k < 6; k++) { /* another fold would train on what was held out */
+        config = same;
+        config.fold = k == 0 ? 1 : 0;
+        config.epoch_slices = k == 1 ? 3 : 0;
+        config.width = k == 2 ? 8 : same.width;
+        config.batch = k == 3 ? 2 : same.batch;
+        config.schedule.lr *= k == 4 ? 2 : 1;
+        config.validation_frac = k == 5 ? 0.4 : same.validation_frac;
+        err = (Err){0};
+        Status status = train_run(&config, &result, &err);
+        if (status != ST_USAGE || strstr(err.msg, SAYS[k]) == NULL)
+            test_fail(__FILE__, __LINE__, "%s: %s", SAYS[k], err.msg);
+    }
+    config = same;
     config.epochs = 2; /* more of the same is no other training */
     result = training_run(config, &seen);
     CHECK_INT(result.epochs, 2);

@@ -44,12 +44,17 @@ TEST(curves_table, "a line per epoch: loss and its terms, PSNR, SSIM, norm, time
     spec.weight[LOSS_MSE] = 1;
     rows[1].training.term[LOSS_MSE] = 3.5;
     rows[1].validation.term[LOSS_MSE] = 4.5;
-    CHECK_OK(train_curves_csv(in_dir("c.csv"), &spec, rows, 2, &err), &err);
+    CHECK_OK(train_curves_csv(in_dir("c.csv"), &spec, rows, 2, true, &err), &err);
     CHECK_OK(file_read(in_dir("c.csv"), 1 << 16, &text, &bytes, &err), &err);
     CHECK_STR(text, "epoch,step,learning_rate,training_loss,training_mse,validation_loss,"
                     "validation_mse,psnr_db,ssim,gradient_norm,elapsed_s,waited_frac\n"
                     "1,10,0.25,9,0,2,0,20.0000,0.90000,0.5,60.0,0.0625\n"
                     "2,20,0.25,8,3.5,6,4.5,21.0000,0.77500,0.5,60.0,0.0625\n");
+    free(text);
+    CHECK_OK(train_curves_csv(in_dir("c.csv"), &spec, rows, 1, false, &err), &err);
+    CHECK_OK(file_read(in_dir("c.csv"), 1 << 16, &text, &bytes, &err), &err);
+    CHECK_STR(text, "epoch,step,learning_rate,training_loss,training_mse,gradient_norm,elapsed_s,"
+                    "waited_frac\n1,10,0.25,9,0,0.5,60.0,0.0625\n");
     free(text);
 }
 

@@ -80,7 +80,8 @@ make_ct() {
 
 # as_measured FOLDER: takes from a synthetic MR what it says of itself, so that it serves as an MR.
 as_measured() {
-    dcmodify -nb -ea "(0020,4000)" -ea "(0008,2111)" -ea "(0008,001c)" "$1"/*.dcm || fail "dcmodify"
+    dcmodify -nb -ea "(0020,4000)" -ea "(0008,2111)" -ea "(0008,001c)" \
+        -m "(0008,1090)=Scanner" "$1"/*.dcm || fail "dcmodify"
 }
 
 # write_config [LINE...]: the node's configuration; each LINE is "section.key: value" and wins.
