@@ -126,7 +126,7 @@ static Status draw_cases(const Arguments *a, const SimulatedHead *head, Drawing 
                          SliceRecipe *recipes, int32_t n, PackWriter *writer, Arena *arena,
                          Arena *scratch, Err *err)
 {
-    char name[64], id[PACK_ID_SIZE]; /* the same for the same case, whatever file it is in */
+    char name[64], id[PACK_ID_SIZE]; /* of the seed and the number, whatever slices there are */
     d->head = *head;
     d->seed = (uint64_t)a->seed;
     d->recipes = recipes;

@@ -50,6 +50,7 @@ Status kept_net(Kept *kept, const NetOptions *options, Net **ret, Err *err)
     if (kept->net == NULL || !same_net(kept, options)) {
         close_net(kept);
         kept->gpu_proven = kept->gpu_proven && kept->options.device == options->device &&
+                           kept->options.batch == options->batch &&
                            kept->options.without == options->without;
         kept->options = *options;
         kept->options.backend = kept->options.precision = NULL;

@@ -4,6 +4,7 @@
 #include "tests/test.h"
 
 #include "base/files.h"
+#include "gpu/graph_passes.h"
 #include "pipeline/pipeline.h"
 #include "tests/cuda_fixture.h"
 #include "tests/model_file.h"
@@ -134,4 +135,40 @@ TEST_TIMEOUT(kept_net_stays_on_a_gpu,
     kept_close(&kept);
     free(x);
     free(y);
+}
+
+TEST_TIMEOUT(kept_net_is_of_its_options,
+             "each option alone makes another network; batch: tested anew", 120)
+{
+    CudaEmulator *emulator = cuda_emulator_open();
+    const NetOptions same = options("auto", "f16");
+    Model *model;
+    Net *net;
+    Err err = {0};
+    model_file_write_random(path_of("m.safetensors"), ARCH_DRUNET34, 8);
+    for (int k = 0; k < 9; k++) {
+        Kept kept = {0};
+        NetOptions o = same;
+        CHECK_OK(kept_model(&kept, path_of("m.safetensors"), &model, &err), &err);
+        CHECK_OK(kept_net(&kept, &same, &net, &err), &err);
+        kept_net_end(&kept, true);
+        CHECK(kept.gpu_proven);
+        o.batch = k == 1 ? 1 : same.batch;
+        o.height = k == 2 ? 32 : same.height;
+        o.width = k == 3 ? 64 : same.width;
+        o.threads = k == 4 ? 2 : same.threads;
+        o.without = k == 5 ? 1u << GRAPH_PASS_SPLIT_CONCAT : 0;
+        o.backend = k == 6 ? "cuda" : same.backend;
+        o.winograd_mib = k == 7 ? 8 : 0;
+        o.precision = k == 8 ? "f32" : same.precision;
+        emulator->restart();
+        CHECK_OK(kept_net(&kept, &o, &net, &err), &err);
+        CHECK_STR(net_backend(net), k == 8 ? "cpu" : "cuda"); /* which has no f32 */
+        if ((emulator->n_allocs > 0) != (k > 0 && k < 8))
+            test_fail(__FILE__, __LINE__, "option %d: %d allocations", k, emulator->n_allocs);
+        if (net_self_tested(net) != (k == 1 || k == 5 || k == 8) && k > 0)
+            test_fail(__FILE__, __LINE__, "option %d: tested %d", k, net_self_tested(net));
+        kept_net_end(&kept, true);
+        kept_close(&kept);
+    }
 }
