@@ -429,6 +429,21 @@ TEST_TIMEOUT(
     model_close(model);
 }
 
+TEST(trust_negative_variance, "a running variance below 0 is damage, named with its place")
+{
+    const NetOptions o = {
+        .backend = "cpu", .precision = "f32", .batch = 1, .height = 32, .width = 32, .threads = 1};
+    Model *model;
+    Net *net;
+    Err err = {0};
+    model_close(random_model(ARCH_DRUNET34, 8));
+    write_scaled("layer2.1.bn2.running_var", -1e-3f, path_of("negative.safetensors"));
+    CHECK_OK(model_open(path_of("negative.safetensors"), &model, &err), &err);
+    CHECK_STATUS(net_open(model, &o, &net, &err), ST_MODEL_FORMAT);
+    CHECK(strstr(err.msg, "tensor layer2.1.bn2.running_var is negative at 0") != NULL);
+    model_close(model);
+}
+
 TEST(trust_blames_the_model_beyond_f32, "weights too large for any backend: the model is at fault")
 {
     const BackendOptions o = options(PRECISION_F32);
