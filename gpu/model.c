@@ -60,7 +60,7 @@ static void prove_precisions(Model *model)
     info->precisions &= ~info->unproven;
     info->unproven_why = of == NULL ? "it holds no calibration of its weights"
                          : same     ? "its calibration did not find that good enough"
-                                    : "its calibration is of other weights or activation";
+                                    : "its calibration is of other weights or slices";
     cJSON_Delete(json);
 }
 
@@ -81,6 +81,20 @@ const char *model_unproven_text(const ModelInfo *info, char ret[MODEL_UNPROVEN_S
     return ret;
 }
 
+/* What a calibration has measured: the network, and what slices are made for it. */
+static void set_function(Model *model)
+{
+    ModelInfo *i = &model->info;
+    char function[512];
+    (void)snprintf(function, sizeof function,
+                   "%d %d %s %d %.9g %.9g %.9g %d %d %d %.9g %.9g %.9g %.9g %.9g %.9g",
+                   (int)i->arch, (int)i->activation, model->file.tensors_digest, i->grid_pixels,
+                   i->grid_spacing_mm, i->window_level_hu, i->window_width_hu, (int)i->pose,
+                   (int)i->mask, (int)i->interpolation, (double)i->mean[0], (double)i->mean[1],
+                   (double)i->mean[2], (double)i->std[0], (double)i->std[1], (double)i->std[2]);
+    digest_text(function, i->function_digest);
+}
+
 static Status open_file(const char *path, SafetensorsRules rules, Model *model, Err *err)
 {
     TRY(safetensors_open(path, rules, &model->file, err));
@@ -89,10 +103,7 @@ static Status open_file(const char *path, SafetensorsRules rules, Model *model, 
         TRY(model_metadata_ranges(model->file.metadata, &model->ranges, err));
     }
     memcpy(model->info.digest, model->file.digest, sizeof model->info.digest);
-    char function[96];
-    (void)snprintf(function, sizeof function, "%d %d %s", (int)model->info.arch,
-                   (int)model->info.activation, model->file.tensors_digest);
-    digest_text(function, model->info.function_digest);
+    set_function(model);
     prove_precisions(model);
     set_name(&model->info, path);
     for (int32_t i = 0; i < model->file.n_entries; i++)

@@ -53,7 +53,8 @@ typedef struct ModelInfo {
     char name[64];   /* file name without folder and ending */
     char digest[65]; /* SHA-256 of the whole file, hexadecimal */
     /* Likewise of the function alone: arch, activation, tensors (names, types, dimensions, bytes),
-    ** in whatever order the file has them. */
+    ** in whatever order the file has them; grid, window, pose, mask, interpolation and
+    ** normalisation of its slices. */
     char function_digest[65];
     ModelArch arch;
     int32_t width;  /* channels of the first stage; 64 in the paper */

@@ -70,10 +70,13 @@ TEST(model_bf16_rounds_to_nearest, "every bfloat16 comes back; halfway goes to e
 /* ---- good files ---------------------------------------------------------------------------- */
 
 #define FORMAT_ARCH "\"format\":\"ct2mr-model-1\",\"arch\":\"drunet-34\""
-#define REST                                                                                       \
-    "\"target\":\"T2\",\"pose\":\"native\",\"grid\":\"{\\\"pixels\\\":448,"                        \
-    "\\\"spacing_mm\\\":0.5714}\",\"window\":\"{\\\"level_hu\\\":40.5,\\\"width_hu\\\":80}\","     \
-    "\"mean\":\"[0.485,0.456,0.406]\",\"std\":\"[0.229,0.224,0.225]\",\"mask\":\"brain\""
+#define REST_OF(pose, pixels, spacing, window, std, mask)                                          \
+    "\"target\":\"T2\",\"pose\":\"" pose "\",\"grid\":\"{\\\"pixels\\\":" pixels                   \
+    ",\\\"spacing_mm\\\":" spacing "}\",\"window\":\"{" window "}\","                              \
+    "\"mean\":\"[0.485,0.456,0.406]\",\"std\":\"[" std "]\",\"mask\":\"" mask "\""
+#define SD "0.229,0.224,0.225"
+#define BRAIN "\\\"level_hu\\\":40.5,\\\"width_hu\\\":80"
+#define REST REST_OF("native", "448", "0.5714", BRAIN, SD, "brain")
 #define WIDTH "\"width\":\"16\""
 #define LINEAR "\"activation\":\"linear\""
 #define FIELDS FORMAT_ARCH "," WIDTH "," LINEAR "," REST
@@ -226,7 +229,8 @@ static ModelInfo open_calibrated(const char *a, const char *b, const void *data,
     return open_with(FIELDS, a, b, data, calibration);
 }
 
-TEST(model_knows_its_function, "weights, types, shapes, activation make it; their order does not")
+TEST(model_knows_its_function,
+     "weights, types, shapes, activation, its slices make it; the order does not")
 {
     static char data[DATA_BYTES];
     memset(data, 0, sizeof data);
@@ -240,6 +244,22 @@ TEST(model_knows_its_function, "weights, types, shapes, activation make it; thei
     CHECK(strcmp(info.function_digest, want) != 0);
     info = open_with(FORMAT_ARCH "," WIDTH ",\"activation\":\"sigmoid\"," REST, A, B, data, "");
     CHECK(strcmp(info.function_digest, want) != 0);
+    static const char *const RESTS[] = {
+        REST_OF("reference", "448", "0.5714", BRAIN, SD, "brain"),
+        REST_OF("native", "416", "0.5714", BRAIN, SD, "brain"),
+        REST_OF("native", "448", "0.5715", BRAIN, SD, "brain"),
+        REST_OF("native", "448", "0.5714", "\\\"level_hu\\\":41,\\\"width_hu\\\":80", SD, "brain"),
+        REST_OF("native", "448", "0.5714", "\\\"level_hu\\\":40.5,\\\"width_hu\\\":90", SD,
+                "brain"),
+        REST_OF("native", "448", "0.5714", BRAIN, "0.229,0.224,0.226", "brain"),
+        REST_OF("native", "448", "0.5714", BRAIN, SD, "head")};
+    for (size_t i = 0; i < sizeof RESTS / sizeof *RESTS; i++) {
+        char fields[1024];
+        (void)snprintf(fields, sizeof fields, "%s,%s", FORMAT_ARCH "," WIDTH "," LINEAR, RESTS[i]);
+        info = open_with(fields, A, B, data, "");
+        if (strcmp(info.function_digest, want) == 0)
+            test_fail(__FILE__, __LINE__, "slices of kind %zu count as the same", i);
+    }
 }
 
 TEST(model_proves_precisions, "allowed is what a calibration of these tensors measured, no more")
@@ -261,7 +281,7 @@ TEST(model_proves_precisions, "allowed is what a calibration of these tensors me
     data[DATA_BYTES - 1] = 1; /* another number */
     info = open_calibrated(A, B, data, calibration);
     CHECK(info.precisions == f32 && info.unproven == (bf16 | int8));
-    CHECK(strstr(model_unproven_text(&info, text), "other weights or activation") != NULL);
+    CHECK(strstr(model_unproven_text(&info, text), "other weights or slices") != NULL);
     data[DATA_BYTES - 1] = 0;
     info = open_calibrated(OTHER_A, B, data, calibration);
     CHECK(info.precisions == f32 && info.unproven == (bf16 | int8));
