@@ -1,6 +1,7 @@
 /* ct2mr eval: how good is a model on a packed file; is it better than another. */
 #include "daemon/cli_eval.h"
 
+#include "daemon/out_folder.h"
 #include "pipeline/eval_report.h"
 #include "pipeline/kfold.h"
 
@@ -210,7 +211,8 @@ static Status with_pack(const EvalArguments *a, const Pack *pack, bool *wanted, 
             .pack = pack,
             .min_masked_frac = a->min_masked_percent / 100,
             .subject = {first.model, first.net, &first.evaluation, first.use, first.is_stated},
-            .other = a->compare != NULL ? &other : NULL};
+            .other = a->compare != NULL ? &other : NULL,
+            .png_dir = a->png_part};
         status = report(a, &r, &first, a->compare != NULL ? &second : NULL, err);
     }
     close_subject(&first);
@@ -237,13 +239,19 @@ static Status run(const EvalArguments *a, Err *err)
 
 static int parse(int argc, char **argv, EvalArguments *ret)
 {
-    static const struct option options[] = {
-        {"model", required_argument, NULL, 'm'},   {"compare", required_argument, NULL, 'c'},
-        {"data", required_argument, NULL, 'd'},    {"out", required_argument, NULL, 'o'},
-        {"cases", required_argument, NULL, 's'},   {"min-masked", required_argument, NULL, 'a'},
-        {"backend", required_argument, NULL, 'b'}, {"precision", required_argument, NULL, 'p'},
-        {"json", no_argument, NULL, 'j'},          {"kfold", no_argument, NULL, 'k'},
-        {"unseen", no_argument, NULL, 'u'},        {NULL, 0, NULL, 0}};
+    static const struct option options[] = {{"model", required_argument, NULL, 'm'},
+                                            {"compare", required_argument, NULL, 'c'},
+                                            {"data", required_argument, NULL, 'd'},
+                                            {"out", required_argument, NULL, 'o'},
+                                            {"cases", required_argument, NULL, 's'},
+                                            {"min-masked", required_argument, NULL, 'a'},
+                                            {"backend", required_argument, NULL, 'b'},
+                                            {"precision", required_argument, NULL, 'p'},
+                                            {"json", no_argument, NULL, 'j'},
+                                            {"kfold", no_argument, NULL, 'k'},
+                                            {"unseen", no_argument, NULL, 'u'},
+                                            {"png", required_argument, NULL, 'g'},
+                                            {NULL, 0, NULL, 0}};
     EvalArguments a = {.backend = "auto", .precision = "f32", .min_masked_percent = 5};
     bool kfold = false;
     optind = 0;
@@ -256,6 +264,8 @@ static int parse(int argc, char **argv, EvalArguments *ret)
             a.data = optarg;
         else if (c == 'o')
             a.out = optarg;
+        else if (c == 'g')
+            a.png = optarg;
         else if (c == 's')
             a.cases = optarg;
         else if (c == 'a' && !(cli_parse_double(optarg, &a.min_masked_percent) &&
@@ -279,12 +289,14 @@ static int parse(int argc, char **argv, EvalArguments *ret)
         a.n_models = argc - optind;
         optind = argc;
         if (a.n_models < 2 || a.n_models > KFOLD_MAX || a.model != NULL || a.compare != NULL ||
-            a.cases != NULL || a.unseen || a.out != NULL)
+            a.cases != NULL || a.unseen || a.out != NULL || a.png != NULL)
             return cli_usage("eval",
                              "--kfold wants 2 to %d models, and no --model, --compare, "
-                             "--cases, --unseen, --out",
+                             "--cases, --unseen, --out, --png",
                              KFOLD_MAX);
     }
+    if (a.png != NULL && a.out == NULL)
+        return cli_usage("eval", "--png has the pictures of --out REPORT.html");
     if (optind != argc || (a.model == NULL && !kfold) || a.data == NULL)
         return cli_usage("eval", "--data and --model, or --kfold and models, are needed");
     if (!cli_knows_precision(a.precision))
@@ -302,6 +314,19 @@ static int parse(int argc, char **argv, EvalArguments *ret)
     return CLI_OK;
 }
 
+/* With the pictures in a folder of their own: all of them or none. */
+static Status run_with_pictures(EvalArguments *a, Err *err)
+{
+    OutFolder folder;
+    TRY(out_folder_open(a->png, &folder, err));
+    a->png_part = folder.part;
+    Status status = run(a, err);
+    if (status == ST_OK)
+        status = out_folder_publish(&folder, err);
+    out_folder_close(&folder);
+    return status;
+}
+
 int cli_eval(int argc, char **argv)
 {
     EvalArguments a;
@@ -309,5 +334,6 @@ int cli_eval(int argc, char **argv)
     int code = parse(argc, argv, &a);
     if (code != CLI_OK)
         return code;
-    return run(&a, &err) == ST_OK ? CLI_OK : cli_fail(&err, a.json);
+    Status status = a.png != NULL ? run_with_pictures(&a, &err) : run(&a, &err);
+    return status == ST_OK ? CLI_OK : cli_fail(&err, a.json);
 }

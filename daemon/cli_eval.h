@@ -6,7 +6,7 @@
 #include "pipeline/evaluate.h"
 
 typedef struct EvalArguments {
-    const char *model, *compare, *data, *out, *cases, *backend, *precision;
+    const char *model, *compare, *data, *out, *png, *png_part, *cases, *backend, *precision;
     char **models; /* of --kfold, [n_models] */
     int32_t n_models;
     double min_masked_percent;

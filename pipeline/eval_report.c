@@ -61,8 +61,19 @@ static void put_base64(FILE *out, const uint8_t *data, size_t n)
     }
 }
 
+static Status write_png(const EvalReport *r, const char *name, const uint8_t *png, size_t bytes,
+                        Err *err)
+{
+    char path[PATH_SIZE];
+    if (r->png_dir == NULL)
+        return ST_OK;
+    TRY(path_format(path, err, "%s/%s.png", r->png_dir, name));
+    return file_write_durable(path, png, bytes, err);
+}
+
 /* Closes the canvas. */
-static Status put_picture(FILE *out, const char *alternative, Canvas *canvas, Err *err)
+static Status put_picture(FILE *out, const EvalReport *r, const char *name, const char *alternative,
+                          Canvas *canvas, Err *err)
 {
     uint8_t *png;
     size_t bytes;
@@ -72,8 +83,9 @@ static Status put_picture(FILE *out, const char *alternative, Canvas *canvas, Er
     (void)fprintf(out, "<img alt=\"%s\" src=\"data:image/png;base64,", alternative);
     put_base64(out, png, bytes);
     (void)fputs("\">\n", out);
+    status = write_png(r, name, png, bytes, err);
     free(png);
-    return ST_OK;
+    return status;
 }
 
 /* ---- tables ---------------------------------------------------------------------------------- */
@@ -207,6 +219,7 @@ static Status put_slice(FILE *out, const EvalReport *r, const SliceScore *s, con
                         uint8_t *synthetic, Err *err)
 {
     Canvas canvas;
+    char name[32];
     TRY(evaluate_pictures(r->subject.net, model_info(r->subject.model), r->pack, &s->slice, 1,
                           synthetic, err));
     (void)fprintf(out,
@@ -217,12 +230,14 @@ static Status put_slice(FILE *out, const EvalReport *r, const SliceScore *s, con
                   s->value[EVAL_SSIM], EVAL_DIFFERENCE_GREY);
     (void)fputs("</figcaption>\n", out);
     TRY(eval_picture_slice(r->pack, s->slice, synthetic, &canvas, err));
-    TRY(put_picture(out, "CT, real MR, synthetic MR, difference", &canvas, err));
+    (void)snprintf(name, sizeof name, "slice-%d", s->slice);
+    TRY(put_picture(out, r, name, "CT, real MR, synthetic MR, difference", &canvas, err));
     (void)fputs("<figcaption>Intensity along the line marked: real MR black, synthetic red, 0 at "
                 "the bottom, 255 on top.</figcaption>\n",
                 out);
     TRY(eval_picture_profile(r->pack, s->slice, synthetic, &canvas, err));
-    TRY(put_picture(out, "intensity profile", &canvas, err));
+    (void)snprintf(name, sizeof name, "profile-%d", s->slice);
+    TRY(put_picture(out, r, name, "intensity profile", &canvas, err));
     (void)fputs("</figure>\n", out);
     return ST_OK;
 }
@@ -292,7 +307,7 @@ static Status put_first_layer(FILE *out, const EvalReport *r, float *x, Err *err
                   layer.c, layer.kernel, layer.kernel);
     Status status = eval_picture_filters(&layer, &canvas, err);
     if (status == ST_OK)
-        status = put_picture(out, "filters of the first layer", &canvas, err);
+        status = put_picture(out, r, "filters", "filters of the first layer", &canvas, err);
     (void)fprintf(out,
                   "<figcaption>What they make of slice %d, in the same order, each scaled by "
                   "its largest value.</figcaption>\n",
@@ -300,7 +315,8 @@ static Status put_first_layer(FILE *out, const EvalReport *r, float *x, Err *err
     if (status == ST_OK)
         status = eval_picture_maps(&layer, pack->axes, &canvas, err);
     if (status == ST_OK)
-        status = put_picture(out, "feature maps of the first layer", &canvas, err);
+        status =
+            put_picture(out, r, "feature-maps", "feature maps of the first layer", &canvas, err);
     (void)fputs("</figure>\n", out);
     first_layer_free(&layer);
     return status;

@@ -38,6 +38,8 @@ typedef struct EvalReport {
     double min_masked_frac;
     EvalSubject subject;
     const EvalSubject *other; /* what it is compared with; NULL: nothing */
+    const char *png_dir;      /* a folder that gets the pictures as PNG files, too, or NULL:
+                              ** slice-N.png, profile-N.png, filters.png, feature-maps.png */
 } EvalReport;
 
 /* Replaces the file whole or not at all. Errors: those of evaluate_pictures() and of the pictures,

@@ -8,8 +8,11 @@
 #include "gpu/model_write.h"
 #include "pipeline/eval_pictures.h"
 #include "pipeline/eval_report.h"
+#include "pipeline/png_file.h"
 #include "pipeline/window.h"
 #include "tests/model_file.h"
+
+#include <unistd.h>
 
 enum { SIDE = 64, PIXELS = SIDE * SIDE, N = 6, SHIFT = 10 };
 
@@ -250,6 +253,30 @@ static void cut_masks(Fixture *f)
     open_pack(f);
 }
 
+/* Two pictures of each of 2 to 4 slices, and the two of the first layer. */
+static void check_pngs(void)
+{
+    static const char *const NAMES[] = {"filters.png", "feature-maps.png"};
+    char path[PATH_SIZE];
+    int n_slices = 0, n_profiles = 0;
+    for (int s = 0; s < N; s++) {
+        (void)snprintf(path, sizeof path, "%s/slice-%d.png", test_dir(), s);
+        n_slices += access(path, R_OK) == 0;
+        (void)snprintf(path, sizeof path, "%s/profile-%d.png", test_dir(), s);
+        n_profiles += access(path, R_OK) == 0;
+    }
+    CHECK(n_slices >= 2 && n_slices <= 4 && n_slices == n_profiles);
+    for (int k = 0; k < 2; k++) {
+        uint8_t *grey;
+        int32_t width, height;
+        Err err = {0};
+        (void)snprintf(path, sizeof path, "%s/%s", test_dir(), NAMES[k]);
+        CHECK_OK(png_read_grey(path, 4096, &grey, &width, &height, &err), &err);
+        CHECK(width > 100 && height > 30);
+        free(grey);
+    }
+}
+
 TEST(evaluate_report, "one HTML file: tables, comparison, pictures within; JSON says the same")
 {
     Fixture f = fixture(SHIFT);
@@ -261,12 +288,13 @@ TEST(evaluate_report, "one HTML file: tables, comparison, pictures within; JSON 
     CHECK_OK(evaluate(f.net, model_info(f.model), f.pack, NULL, 0.05, &e, &err), &err);
     static const CaseUse use[2] = {CASE_TRAINED, CASE_HELD_OUT}, fresh[2] = {CASE_NEW, CASE_NEW};
     const EvalSubject other = {f.model, f.net, &e, fresh, true};
-    EvalReport report = {f.pack, 0.05, {f.model, f.net, &e, use, true}, &other};
+    EvalReport report = {f.pack, 0.05, {f.model, f.net, &e, use, true}, &other, test_dir()};
     CHECK_OK(path_format(path, &err, "%s/r.html", test_dir()), &err);
     CHECK_OK(eval_report_write(path, &report, &err), &err);
     CHECK_OK(file_read(path, (size_t)64 << 20, &html, &bytes, &err), &err);
     CHECK_INT(count(html, "data:image/png;base64,iVBORw0KGgo"), 2 * (2 + 2) + 2);
     CHECK_INT(count(html, "<img"), 2 * (2 + 2) + 2);
+    check_pngs();
     CHECK_INT(count(html, "http"), 0);
     CHECK_INT(count(html, "degrees of freedom"), 4);
     CHECK_INT(count(html, "<h3>paired t-test"), 1);
@@ -353,7 +381,7 @@ TEST(evaluate_report_compares,
         b.case_mean[EVAL_PSNR][c] += 1.5 + 0.01 * c;
     static const CaseUse fresh[2] = {CASE_NEW, CASE_NEW};
     const EvalSubject other = {f.model, f.net, &b, fresh, true};
-    const EvalReport report = {f.pack, 0.05, {f.model, f.net, &a, fresh, true}, &other};
+    const EvalReport report = {f.pack, 0.05, {f.model, f.net, &a, fresh, true}, &other, NULL};
     CHECK_OK(path_format(path, &err, "%s/c.html", test_dir()), &err);
     CHECK_OK(eval_report_write(path, &report, &err), &err);
     CHECK_OK(file_read(path, (size_t)64 << 20, &html, &bytes, &err), &err);

@@ -52,6 +52,15 @@ grep -q '"data":"'"$(sha256sum p.pack | cut -c1-64)"'"' out || fail "no digest o
 grep -q "NOT A TEST: the model was trained on 1 of these 1 cases" out || fail "eval: $(cat out)"
 "$ct2mr" eval --data p.pack --model whole.safetensors --min-masked 90 >out 2>&1
 [ $? = 2 ] && grep -q "a mask below 90 % of the image" out || fail "eval --min-masked: $(cat out)"
+"$ct2mr" eval --data p.pack --model whole.safetensors --out r.html --png pictures >out 2>&1 ||
+    fail "eval --png: $(cat out)"
+head -c 8 pictures/feature-maps.png | grep -q PNG && head -c 8 pictures/slice-*.png | grep -q PNG ||
+    fail "eval --png: $(ls pictures)"
+echo '<!DOCTYPE html><p>mine' >mine.html
+"$ct2mr" eval --data p.pack --model whole.safetensors --out mine.html >out 2>&1
+[ $? = 2 ] && grep -q mine mine.html || fail "eval --out replaced another page: $(cat out)"
+"$ct2mr" eval --data p.pack --model whole.safetensors --out r.html --png pictures >out 2>&1
+[ $? = 0 ] && fail "eval --png mixed two reports' pictures"
 cp p.pack mine.pack
 "$ct2mr" eval --data p.pack --model whole.safetensors --out mine.pack >out 2>&1
 [ $? = 2 ] && cmp -s p.pack mine.pack || fail "eval --out replaced a packed file: $(cat out)"
