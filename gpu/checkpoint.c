@@ -16,8 +16,7 @@
 enum {
     NAME_SIZE = TRAIN_NAME_SIZE + 20,
     ROW_NUMBERS = 9 + 2 * (1 + LOSS_TERMS),
-    STATE_NUMBERS = 6 + 1 + LOSS_TERMS,
-    MAX_ROWS = 1 << 20
+    STATE_NUMBERS = 6 + 1 + LOSS_TERMS
 };
 
 /* ---- rows and state as JSON ---------------------------------------------------------------- */
@@ -120,8 +119,8 @@ static Status parse_state(const cJSON *json, TrainState *ret, Err *err)
     const cJSON *best = cJSON_GetObjectItemCaseSensitive(json, "best");
     int n = cJSON_IsArray(rows) ? cJSON_GetArraySize(rows) : -1;
     if (!get_numbers(cJSON_GetObjectItemCaseSensitive(json, "position"), v, STATE_NUMBERS) ||
-        n < 0 || n > MAX_ROWS || !(v[0] >= 0 && v[0] < 9e15) || !(v[1] >= 0 && v[1] < 9e15) ||
-        !(v[5] >= 0 && v[5] <= MAX_ROWS))
+        n < 0 || n > TRAIN_MAX_ROWS || !(v[0] >= 0 && v[0] < 9e15) || !(v[1] >= 0 && v[1] < 9e15) ||
+        !(v[5] >= 0 && v[5] < INT32_MAX))
         return err_set(err, ST_CHECKPOINT, "its position is not readable");
     *ret = (TrainState){.step = (int64_t)v[0],
                         .n_sum = (int64_t)v[1],

@@ -398,8 +398,31 @@ static Status one_step(Training *t, Err *err)
     return ST_OK;
 }
 
-static Status add_row(TrainState *s, const TrainRow *row, Err *err)
+/* Epochs that are multiples of it fit beside each other, and the last one. */
+static int32_t row_stride(int32_t epoch)
 {
+    int32_t stride = 1;
+    while (epoch / stride >= TRAIN_MAX_ROWS)
+        stride *= 2;
+    return stride;
+}
+
+static void thin_rows(TrainState *s, int32_t stride)
+{
+    int32_t n = 0;
+    for (int32_t i = 0; i < s->n_rows; i++)
+        if (s->rows[i].epoch % stride == 0)
+            s->rows[n++] = s->rows[i];
+    s->n_rows = n;
+}
+
+Status training_add_row(TrainState *s, const TrainRow *row, Err *err)
+{
+    const int32_t stride = row_stride(row->epoch), last = s->n_rows - 1;
+    if (last >= 0 && (s->rows[0].epoch % stride != 0 || s->rows[last].epoch % stride != 0))
+        thin_rows(s, stride);
+    if (s->n_rows == TRAIN_MAX_ROWS) /* epochs that were begun twice */
+        thin_rows(s, 2 * stride);
     if (s->n_rows == s->max_rows) {
         TrainRow *more = realloc(s->rows, 2 * (size_t)s->max_rows * sizeof *more);
         if (more == NULL)
@@ -452,7 +475,7 @@ static Status end_epoch(Training *t, bool *ret_stopped, Err *err)
     if (is_best)
         training_best_take(t, &row);
     s->epochs_since_best = is_best ? 0 : s->epochs_since_best + 1;
-    TRY(add_row(s, &row, err));
+    TRY(training_add_row(s, &row, err));
     s->n_sum = 0;
     s->sum = (LossValue){0};
     s->norm_sum = s->waited_s = 0;

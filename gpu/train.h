@@ -40,7 +40,8 @@ typedef struct TrainReport { /* any may be NULL */
     void *context;
     void (*note)(void *context, const char *text);
     void (*step)(void *context, const TrainProgress *progress);
-    /* rows[n - 1] is new; all of the training, before a resume too. is_written: so is the file. */
+    /* rows[n - 1] is new; all of the training, before a resume too (of more than 2048 epochs every
+    ** second, fourth, ...). is_written: so is the file. */
     void (*epoch)(void *context, const TrainRow *rows, int32_t n, bool is_written);
 } TrainReport;
 

@@ -1,11 +1,10 @@
 /* The best epoch of a training: see training_int.h. */
 #include "gpu/training_int.h"
 
-#include <math.h>
+#include "gpu/half.h"
+
 #include <stdlib.h>
 #include <string.h>
-
-#define F16_DISTANCE 1e-3f /* of what is stored as float16, relative */
 
 Status training_best_open(Training *t, Err *err)
 {
@@ -30,13 +29,14 @@ void training_best_take(Training *t, const TrainRow *row)
         memcpy(t->best[i], t->parameters[i].value, (size_t)t->parameters[i].n * sizeof **t->best);
 }
 
+/* Are b the numbers of a as the file stores them? */
 static bool is_same(const Training *t, const float *a, const float *b, int64_t n)
 {
-    if (!t->config->is_f16)
-        return memcmp(a, b, (size_t)n * sizeof *a) == 0;
-    for (int64_t i = 0; i < n; i++)
-        if (!(fabsf(a[i] - b[i]) <= F16_DISTANCE * fabsf(a[i]) + F16_DISTANCE * F16_DISTANCE))
+    for (int64_t i = 0; i < n; i++) {
+        float stored = t->config->is_f16 ? f32_from_f16(f16_from_f32(a[i])) : a[i];
+        if (memcmp(&stored, &b[i], sizeof stored) != 0)
             return false;
+    }
     return true;
 }
 

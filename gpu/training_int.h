@@ -60,6 +60,11 @@ typedef struct Training {
 /* The whole training's time so far. train.c */
 double training_elapsed_s(const Training *t);
 
+/* A checkpoint's header holds the rows and has a limit: beyond it every second, fourth, ... epoch
+** is kept, and the last. */
+enum { TRAIN_MAX_ROWS = 2048 };
+MUST_CHECK Status training_add_row(TrainState *state, const TrainRow *row, Err *err);
+
 /* Splits the cases. train_split.c. Errors: USAGE, LIMIT, NO_MEMORY. */
 MUST_CHECK Status training_split(Training *t, Err *err);
 

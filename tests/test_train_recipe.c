@@ -3,6 +3,7 @@
 #include "base/files.h"
 #include "daemon/cli.h"
 #include "gpu/model.h"
+#include "gpu/training_int.h"
 #include "tests/pack_fixture.h"
 #include "tests/test.h"
 #include "tests/training_fixture.h"
@@ -150,6 +151,28 @@ TEST(train_saves_now_and_then,
         CHECK(unlink(checkpoint_path) == 0);
     }
     pack_close(pack);
+}
+
+TEST(train_thins_its_rows, "of 10000 epochs 2048 rows at most: the last, and evenly the others")
+{
+    TrainState state = {.max_rows = 1, .rows = calloc(1, sizeof(TrainRow))};
+    Err err = {0};
+    CHECK(state.rows != NULL);
+    for (int32_t e = 1; e <= 10000; e++) {
+        const TrainRow row = {.epoch = e};
+        CHECK_OK(training_add_row(&state, &row, &err), &err);
+        CHECK(state.n_rows <= TRAIN_MAX_ROWS && state.rows[state.n_rows - 1].epoch == e);
+        CHECK(e > TRAIN_MAX_ROWS / 2 || state.n_rows >= e); /* all, as long as they fit */
+        if (e % 100 == 0)                                   /* of an epoch that time had cut */
+            CHECK_OK(training_add_row(&state, &row, &err), &err);
+        CHECK(state.n_rows <= TRAIN_MAX_ROWS);
+    }
+    CHECK(state.n_rows > TRAIN_MAX_ROWS / 2);
+    for (int32_t i = 0; i + 2 < state.n_rows; i++) {
+        int32_t step = state.rows[i + 1].epoch - state.rows[i].epoch;
+        CHECK(state.rows[i].epoch % 8 == 0 && (step == 0 || step == 8));
+    }
+    free(state.rows);
 }
 
 /* A network that has learned nothing says 0.5 nearly everywhere, also where there is no head: that
