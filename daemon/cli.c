@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <libgen.h>
 #include <locale.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -252,6 +253,22 @@ bool cli_same_file(const char *a, const char *b)
            of_a.st_dev == of_b.st_dev && of_a.st_ino == of_b.st_ino;
 }
 
+static void mapped_file_was_cut(int signal_number)
+{
+    static const char TEXT[] = "ct2mr: IO: the packed file became shorter while it was read\n"
+                               "ct2mr: what to do: copy it again; train --resume goes on\n";
+    (void)signal_number;
+    if (write(STDERR_FILENO, TEXT, sizeof TEXT - 1) < 0)
+        _exit(CLI_NEGATIVE);
+    _exit(CLI_NEGATIVE);
+}
+
+void cli_watch_mapped(void)
+{
+    const struct sigaction action = {.sa_handler = mapped_file_was_cut};
+    (void)sigaction(SIGBUS, &action, NULL);
+}
+
 bool cli_exists(const char *path)
 {
     struct stat st;
@@ -310,33 +327,43 @@ int cli_get_options(const char *command, int argc, char **argv, const char *extr
     return CLI_OK;
 }
 
-/* Bytes of a character that a terminal obeys instead of showing it, 0 of others: C0, C1 and DEL;
-** what turns the direction of writing. */
-static int control_bytes(const unsigned char *p)
+/* What a terminal obeys instead of showing it: C0, DEL, C1; line ends; what turns the direction. */
+static bool is_control(uint32_t c)
 {
-    if (*p < 32 || *p == 127)
-        return 1;
-    if (p[0] == 0xc2 && p[1] >= 0x80 && p[1] <= 0x9f)
-        return 2;
-    if (p[0] == 0xe2 && p[1] == 0x80 &&
-        (p[2] == 0x8e || p[2] == 0x8f || (p[2] >= 0xaa && p[2] <= 0xae)))
-        return 3;
-    return p[0] == 0xe2 && p[1] == 0x81 && p[2] >= 0xa6 && p[2] <= 0xa9 ? 3 : 0;
+    return c < 0x20 || (c >= 0x7f && c <= 0x9f) || c == 0x61c || c == 0x200e || c == 0x200f ||
+           (c >= 0x2028 && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069);
+}
+
+/* Bytes of the UTF-8 character at p; *ret_shown: it is one, and none of those. */
+static int character_at(const unsigned char *p, bool *ret_shown)
+{
+    int n = *p < 0x80 ? 1 : *p >= 0xf0 ? 4 : *p >= 0xe0 ? 3 : *p >= 0xc2 ? 2 : 0;
+    uint32_t c = n == 1 ? *p : *p & (0x7fu >> n);
+    *ret_shown = false;
+    for (int i = 1; i < n; i++) {
+        if ((p[i] & 0xc0) != 0x80)
+            return 1;
+        c = c << 6 | (p[i] & 0x3fu);
+    }
+    *ret_shown = n > 0 && !is_control(c);
+    return n > 0 ? n : 1;
 }
 
 void cli_print_text(FILE *out, const char *text, int width)
 {
+    const unsigned char *p = (const unsigned char *)text;
     int columns = 0;
-    for (const char *p = text; *p != '\0'; p++)
-        columns += ((unsigned char)*p & 0xc0) != 0x80;
+    bool shown;
+    for (const unsigned char *q = p; *q != '\0'; q += character_at(q, &shown))
+        columns++;
     bool cut = width > 0 && columns > width;
     int left = cut ? (width > 3 ? width - 3 : 0) : columns;
-    for (const unsigned char *p = (const unsigned char *)text; *p != '\0'; p++) {
-        if ((*p & 0xc0) != 0x80 && left-- <= 0)
-            break;
-        int bytes = control_bytes(p);
-        (void)fputc(bytes > 0 ? '?' : *p, out);
-        p += bytes > 1 ? bytes - 1 : 0;
+    for (int n; *p != '\0' && left > 0; p += n, left--) {
+        n = character_at(p, &shown);
+        if (shown)
+            (void)fwrite(p, 1, (size_t)n, out);
+        else
+            (void)fputc('?', out);
     }
     if (cut)
         (void)fputs(&"..."[width < 3 ? 3 - width : 0], out);

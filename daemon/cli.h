@@ -70,6 +70,9 @@ bool cli_knows_precision(const char *name);
 /* Whether both names are one file that exists; either may be NULL. What a command reads must never
 ** be what it writes. */
 bool cli_same_file(const char *a, const char *b);
+/* A packed file is read where it is mapped: one that is cut meanwhile ends the command with a
+** message and CLI_NEGATIVE (SIGBUS) instead of a crash. */
+void cli_watch_mapped(void);
 /* Is something at the path, be it a link to nothing? */
 bool cli_exists(const char *path);
 /* Nothing is at the path, or a file that begins so: one of ours, which an output may replace. */

@@ -334,6 +334,7 @@ int cli_eval(int argc, char **argv)
     int code = parse(argc, argv, &a);
     if (code != CLI_OK)
         return code;
+    cli_watch_mapped();
     Status status = a.png != NULL ? run_with_pictures(&a, &err) : run(&a, &err);
     return status == ST_OK ? CLI_OK : cli_fail(&err, a.json);
 }

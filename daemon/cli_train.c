@@ -39,6 +39,7 @@ static void catch_signals(void)
 {
     struct sigaction action = {.sa_handler = want_stop, .sa_flags = (int)SA_RESETHAND};
     (void)sigemptyset(&action.sa_mask);
+    cli_watch_mapped();
     (void)sigaction(SIGINT, &action, NULL);
     (void)sigaction(SIGTERM, &action, NULL);
     struct sigaction before; /* a lost terminal saves, too; under nohup it does not end it */

@@ -27,7 +27,7 @@ static void set_name(ModelInfo *info, const char *path)
     const char *slash = strrchr(path, '/');
     (void)snprintf(info->name, sizeof info->name, "%.63s", slash != NULL ? slash + 1 : path);
     for (char *p = info->name; *p != '\0'; p++) /* for people: no terminal takes it for a command */
-        *p = (unsigned char)*p < ' ' || *p == 0x7f ? '?' : *p;
+        *p = *p < ' ' || *p > '~' ? '?' : *p;
     char *dot = strrchr(info->name, '.');
     if (dot != NULL && dot != info->name)
         *dot = '\0';

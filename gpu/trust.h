@@ -42,8 +42,9 @@ double trust_difference(const float *ref, const float *other, size_t n);
 ** operation's own rounding is left. The difference is relative to the values before the ReLU.
 **   End to end: an ordinary run must give the bits that the run by operations gave; in f16 it must
 ** agree with the literal network of backend ref. Both on one thread, batch 1.
-**   As in service: four batches (the later ones of a GPU are its CUDA graph) and one slice of a
-** fifth, on options->batch and threads, against each slice alone.
+**   As in service, against each slice alone: of a GPU four batches of options->batch (the later
+** ones are its CUDA graph) and one slice of a fifth; of others two slices a thread, on
+** options->threads: the same bits, but for Winograd's way.
 **   ret   written on failure, too
 ** Errors: SELF_TEST (an operation or the output is wrong, or the slice could not be run),
 ** MODEL_UNFIT (f16: an operation's right values are beyond it), those of the backend's open. */

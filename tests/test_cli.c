@@ -741,7 +741,9 @@ TEST(cli_text_is_only_shown, "no control character reaches a terminal; other scr
         {"C1 \xc2\x9b\x33m, \xc2\x85", "C1 ?3m, ?"},
         {"turn \xe2\x80\xaegpj.exe \xe2\x81\xa6x\xe2\x80\x8f", "turn ?gpj.exe ?x?"},
         {"\xc3\xa9\xc2\xa0\xe2\x80\x94\xe2\x81\xb0", "\xc3\xa9\xc2\xa0\xe2\x80\x94\xe2\x81\xb0"},
-        {"cut \xc2", "cut \xc2"}};
+        {"cut \xc2", "cut ?"},
+        {"\x9b\x33m, \xc0\xaf, \xe2\x80\xa8, \xd8\x9c.", "?3m, ??, ?, ?."},
+        {"\xf0\x9f\x98\x80", "\xf0\x9f\x98\x80"}};
     for (size_t i = 0; i < sizeof TEXTS / sizeof *TEXTS; i++) {
         char shown[64] = "";
         FILE *out = fmemopen(shown, sizeof shown, "w");

@@ -41,8 +41,18 @@ for signal in INT TERM HUP; do
     wait $pid
     code=$?
     [ $code = 5 ] || fail "exit $code after SIG$signal: $(cat out)"
-    [ -e $signal.checkpoint ] || fail "SIG$signal left no checkpoint: $(ls)"
 done
+
+# The data is cut under it: said, and what was saved stays.
+cp p.pack short.pack
+"${train[@]}" --data short.pack --epochs 100000 --out short.safetensors >out 2>&1 &
+pid=$!
+wait_for 60 test -e short.csv || fail "no epoch in a minute"
+truncate -s 8192 short.pack
+wait $pid
+code=$?
+[ $code = 1 ] && grep -q "the packed file became shorter" out && [ -e short.checkpoint ] ||
+    fail "exit $code with the data cut: $(cat out)"
 
 "$ct2mr" model verify whole.safetensors >out 2>&1 || fail "verify: $(cat out)"
 "$ct2mr" model show --json whole.safetensors >out 2>&1 || fail "show: $(cat out)"
