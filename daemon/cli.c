@@ -294,7 +294,9 @@ bool cli_may_replace(const char *path, const char *begin)
 bool cli_folder_writable(const char *path)
 {
     char folder[PATH_SIZE];
-    return path_format(folder, NULL, "%s", path) == ST_OK && access(dirname(folder), W_OK) == 0;
+    const size_t n = strlen(path);
+    return n > 0 && path[n - 1] != '/' && path_format(folder, NULL, "%s", path) == ST_OK &&
+           access(dirname(folder), W_OK) == 0;
 }
 
 int cli_get_options(const char *command, int argc, char **argv, const char *extra, CliOptions *ret)

@@ -77,7 +77,7 @@ void cli_watch_mapped(void);
 bool cli_exists(const char *path);
 /* Nothing is at the path, or a file that begins so: one of ours, which an output may replace. */
 bool cli_may_replace(const char *path, const char *begin);
-/* Can a file be made beside what the path names? False, too, of a folder that is not there. */
+/* Can a file be made at the path? Not where its folder is not there, nor if it names a folder. */
 bool cli_folder_writable(const char *path);
 /* Finite number in C locale; false otherwise. */
 bool cli_parse_double(const char *text, double *ret);

@@ -309,7 +309,8 @@ static int parse(int argc, char **argv, EvalArguments *ret)
     if (a.out != NULL && !cli_may_replace(a.out, EVAL_REPORT_BEGIN))
         return cli_usage("eval", "%.200s exists and is no report: give another name", a.out);
     if (a.out != NULL && !cli_folder_writable(a.out))
-        return cli_usage("eval", "--out: its folder is not there, or not writable");
+        return cli_usage(
+            "eval", "--out names no file, or one in a folder that is not there or not writable");
     *ret = a;
     return CLI_OK;
 }

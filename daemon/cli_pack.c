@@ -555,7 +555,8 @@ static int check(const Arguments *a, const char *given)
     if (!cli_may_replace(a->out, PACK_MAGIC)) /* the list, say, or one of its images */
         return cli_usage("pack", "%.200s exists and is no packed file: give another name", a->out);
     if (!cli_folder_writable(a->out))
-        return cli_usage("pack", "--out: its folder is not there, or not writable");
+        return cli_usage(
+            "pack", "--out names no file, or one in a folder that is not there or not writable");
     return CLI_OK;
 }
 

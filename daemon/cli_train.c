@@ -382,8 +382,9 @@ static int report(const Train *train, const TrainResult *r)
         (void)cJSON_AddNumberToObject(json, "epochs", r->epochs);
         (void)cJSON_AddNumberToObject(json, "steps", (double)r->steps);
         (void)cJSON_AddNumberToObject(json, "best_epoch", r->best_epoch);
-        add_measured(json, "psnr_db", r->psnr_db, r->n_validation_slices > 0);
-        add_measured(json, "ssim", r->ssim, r->n_validation_slices > 0);
+        const bool is_measured = r->n_validation_slices > 0 && r->best_epoch > 0;
+        add_measured(json, "psnr_db", r->psnr_db, is_measured);
+        add_measured(json, "ssim", r->ssim, is_measured);
         (void)cJSON_AddNumberToObject(json, "training_slices", r->n_training_slices);
         (void)cJSON_AddNumberToObject(json, "validation_slices", r->n_validation_slices);
         (void)cJSON_AddNumberToObject(json, "elapsed_s", r->elapsed_s);

@@ -8,6 +8,8 @@
 #include "gpu/model_write.h"
 #include "gpu/train_init.h"
 
+#include <float.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,7 +23,8 @@ enum {
 
 /* ---- rows and state as JSON ---------------------------------------------------------------- */
 
-/* With all digits: cJSON's own 15 may be another number. The caller adds or deletes it. */
+/* With all digits: cJSON's own 15 may be another number. What is no number (a norm beyond float64)
+** is the largest, so that it can be read again. The caller adds or deletes it. */
 static cJSON *exact_numbers(const double *v, int n)
 {
     enum { DIGITS = 32 };
@@ -29,7 +32,7 @@ static cJSON *exact_numbers(const double *v, int n)
     size_t used = 1;
     ASSERT(n <= ROW_NUMBERS);
     for (int i = 0; i < n; i++) {
-        used += (size_t)snprintf(text + used, DIGITS, "%.17g", v[i]);
+        used += (size_t)snprintf(text + used, DIGITS, "%.17g", isfinite(v[i]) ? v[i] : DBL_MAX);
         text[used++] = i + 1 < n ? ',' : ']';
     }
     text[used] = '\0';
@@ -65,7 +68,7 @@ static bool get_numbers(const cJSON *list, double *ret, int n)
         return false;
     const cJSON *item = list->child;
     for (int i = 0; i < n; i++, item = item->next) {
-        if (!cJSON_IsNumber(item))
+        if (!cJSON_IsNumber(item) || !isfinite(item->valuedouble))
             return false;
         ret[i] = item->valuedouble;
     }
@@ -346,6 +349,8 @@ static Status read_state(Training *t, const Model *file, Err *err)
     TrainState read = {0};
     json = cJSON_Parse(state);
     status = parse_state(json, &read, err);
+    if (status == ST_OK && read.step / t->steps_per_epoch >= INT32_MAX)
+        status = err_set(err, ST_CHECKPOINT, "its position is beyond any training's");
     if (status == ST_OK && t->config->precision == PRECISION_F16)
         status = parse_scale(json, t->net, err);
     cJSON_Delete(json);

@@ -731,7 +731,8 @@ TEST(cli_replaces_only_its_own,
         CHECK(cli_may_replace(path, "BEGIN") == (i < 2));
     }
     CHECK(cli_folder_writable(path) && cli_folder_writable("x"));
-    CHECK(!cli_folder_writable("/nonexistent/x"));
+    CHECK(!cli_folder_writable("/nonexistent/x") && !cli_folder_writable(""));
+    CHECK(!cli_folder_writable("nosuch/"));
 }
 
 TEST(cli_text_is_only_shown, "no control character reaches a terminal; other scripts do")
