@@ -327,7 +327,11 @@ TEST(cli_wrong_values_at_once,
     EXITS(2, "simulate --ct %s", config_path);
     EXITS(2, "pack --cases L --target T1 --out %s", config_path);
     CONTAINS("exists: --overwrite replaces it");
-    EXITS(1, "pack --overwrite --cases L --target T1 --reference R --out %s", config_path);
+    EXITS(2, "pack --overwrite --cases L --target T1 --reference R --out %s", config_path);
+    CONTAINS("is no packed file");
+    EXITS(2, "pack --cases L --target T1 --reference R --out nosuch/");
+    CONTAINS("names no file");
+    EXITS(1, "pack --cases L --target T1 --reference R --out new.pack");
     CONTAINS("NOT_FOUND");
 }
 
