@@ -474,7 +474,8 @@ static Status end_epoch(Training *t, bool *ret_stopped, Err *err)
     row.elapsed_s = training_elapsed_s(t);
     if (is_best)
         training_best_take(t, &row);
-    s->epochs_since_best = is_best ? 0 : s->epochs_since_best + 1;
+    const bool is_whole = s->step % t->steps_per_epoch == 0; /* else the time was up within it */
+    s->epochs_since_best = is_best ? 0 : s->epochs_since_best + is_whole;
     TRY(training_add_row(s, &row, err));
     s->n_sum = 0;
     s->sum = (LossValue){0};

@@ -637,6 +637,40 @@ TEST_TIMEOUT(train_keeps_the_best_epoch,
     pack_close(pack);
 }
 
+static int see_since_best; /* rows since the best one */
+
+static void see_best(void *context, const TrainRow *rows, int32_t n, bool is_written)
+{
+    (void)context, (void)rows, (void)n;
+    see_since_best = is_written ? 0 : see_since_best + 1;
+}
+
+TEST_TIMEOUT(train_patience_counts_epochs,
+             "not the parts of one, when the time is up again and again and it is resumed", 120)
+{
+    Pack *pack = open_pack(32, 4, 40, 4);
+    TrainConfig config = small_config(pack);
+    TrainResult result = {0};
+    Err err = {0};
+    config.batch = 2;
+    config.epochs = 50;
+    config.patience = 3;
+    config.schedule.kind = SCHEDULE_CONSTANT;
+    config.schedule.lr = 1e-12; /* the first row stays the best, or nearly */
+    config.schedule.warmup_steps = 0;
+    config.report = (TrainReport){NULL, NULL, NULL, see_best};
+    for (int k = 0; k < 40 && (k == 0 || result.end == TRAIN_TIME) && see_since_best < 6; k++) {
+        config.resume = k > 0;
+        config.minutes = (result.elapsed_s + 0.02) / 60; /* a few steps of 60 */
+        CHECK_OK(train_run(&config, &result, &err), &err);
+    }
+    (void)printf("# %d rows since the best, %d epochs, best %d\n", see_since_best, result.epochs,
+                 result.best_epoch);
+    CHECK(result.end != TRAIN_EARLY || result.epochs >= result.best_epoch + 2);
+    CHECK(see_since_best >= 4 || result.epochs >= 3); /* else it shows nothing */
+    pack_close(pack);
+}
+
 /* ---- the command --------------------------------------------------------------------------- */
 
 enum { MAX_ARGUMENTS = 40 };
