@@ -32,9 +32,10 @@ elif [ $code != 0 ]; then # it may have been over
 fi
 cmp -s whole.safetensors cut.safetensors || fail "the resumed training gives another model"
 
-# One that would take hours: each signal saves it, at once.
+# One that would take hours: each signal saves it, at once (SIGHUP not where whoever started this
+# ignores it: nohup is to be obeyed).
 for signal in INT TERM HUP; do
-    "${train[@]}" --epochs 100000 --out $signal.safetensors >out 2>&1 &
+    env --default-signal=HUP "${train[@]}" --epochs 100000 --out $signal.safetensors >out 2>&1 &
     pid=$!
     wait_for 60 test -e $signal.csv || fail "no epoch in a minute"
     kill -$signal $pid
